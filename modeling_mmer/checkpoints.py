@@ -1,0 +1,122 @@
+"""What every MMER model does alike: initialisation, and loading and saving both forms of a checkpoint.
+
+A light checkpoint names its encoders, which are fetched; a self-contained one holds their weights. Nothing is ever filled
+in at random: a weight that is missing or unexpected is an error.
+"""
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import logging
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
+
+from .configuration_mmer import MMERConfig
+from .embedding import ModalityEmbedder
+from .encoders import load_audio_encoder, load_text_encoder
+from .transformer import MMERAttention, MMERLayer
+
+
+class MMERPreTrainedModel(PreTrainedModel):
+    """Initialisation, and loading of both forms of a checkpoint: light (encoders by name) and self-contained."""
+
+    config: MMERConfig
+    config_class = MMERConfig
+    base_model_prefix = "model"
+    main_input_name = "input_features"
+    input_modalities = ("audio", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over the batch: a Trainer divides it by its accumulation steps
+    _no_split_modules = ["MMERLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": MMERLayer, "attentions": MMERAttention}
+
+    # Parts that only training needs: a checkpoint may leave out any of them, whole.
+    _training_parts = ("decoders", "contrastive_head")
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if hasattr(module, "cls_token"):
+            for token in (module.cls_token, module.sep_token, module.mask_token):
+                init.normal_(token, std=self.config.initializer_range)
+        elif isinstance(module, ModalityEmbedder):
+            init.zeros_(module.layer_logits)  # uniform layer weights
+            init.normal_(module.type_embedding, std=self.config.initializer_range)
+            if module.standardizer is not None:
+                init.zeros_(module.standardizer.mean)
+                init.ones_(module.standardizer.std)
+                init.zeros_(module.standardizer.calibrated)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
+        """Load a checkpoint of either form. Encoders named by a light one are fetched and frozen.
+
+        Raises:
+            ValueError: a weight is missing or unexpected. Only parts that inference never runs may be left out.
+        """
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # what its report warns of is an error below
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        finally:
+            logging.set_verbosity(verbosity)
+        model._settle_training_parts(info)
+        model._refuse_broken(pretrained_model_name_or_path, info)
+        if model.config.audio_encoder_name_or_path is not None:
+            model.load_encoders()
+        model.base_model.freeze_encoders()  # loading forgets requires_grad=False
+        maybe_install_capturing_hooks(model)  # once, from the top: else encoders record their states twice
+        return (model, info) if output_loading_info else model
+
+    @classmethod
+    def from_audio_text_pretrained(cls, audio: str, text: str, **overrides):
+        """A new model over two pretrained encoders, each a hub name or a folder; `overrides` are [`MMERConfig`] fields."""
+        config = MMERConfig(
+            audio_config=AutoConfig.from_pretrained(audio),
+            text_config=AutoConfig.from_pretrained(text),
+            audio_encoder_name_or_path=audio,
+            text_encoder_name_or_path=text,
+            **overrides,
+        )
+        return cls(config).load_encoders()
+
+    def load_encoders(self):
+        """Fetch and freeze the encoders that the config names; they are not saved with this model's own weights."""
+        core = self.base_model
+        core.audio_encoder = load_audio_encoder(self.config.audio_encoder_name_or_path, self.dtype).to(self.device)
+        core.text_encoder = load_text_encoder(self.config.text_encoder_name_or_path, self.dtype).to(self.device)
+        core.freeze_encoders()
+        for module in {self, core}:
+            module._keys_to_ignore_on_save = {name for name in module.state_dict() if "_encoder." in name}
+        maybe_install_capturing_hooks(self)
+        return self
+
+    def make_self_contained(self):
+        """Let `save_pretrained` write the encoders too: the checkpoint then needs no other repository."""
+        for module in {self, self.base_model}:
+            module._keys_to_ignore_on_save = set()
+        self.config.audio_encoder_name_or_path = self.config.text_encoder_name_or_path = None
+        return self
+
+    def _settle_training_parts(self, info):
+        for part in self._training_parts:
+            module = getattr(self, part, None)
+            names = {f"{part}.{name}" for name, _ in module.named_parameters()} if module is not None else set()
+            if names and names <= set(info["missing_keys"]):
+                setattr(self, part, None)
+                info["missing_keys"] = type(info["missing_keys"])(set(info["missing_keys"]) - names)
+
+    def _refuse_broken(self, source, info):
+        heads_left_out = self.base_model is self  # MMERModel reads the core of any checkpoint
+        unexpected = [name for name in info["unexpected_keys"] if not heads_left_out]
+        if info["missing_keys"] or unexpected:
+            raise ValueError(
+                f"{source} does not fit {type(self).__name__}: missing weights {sorted(info['missing_keys'])}, unexpected "
+                f"weights {sorted(unexpected)}. Nothing is filled in at random: check that the folder is a whole "
+                "checkpoint and that its config.json is the one it was saved with."
+            )

@@ -1,0 +1,134 @@
+"""Rows of a corpus → one padded batch.
+
+A row follows the schema of `corpora` (`utterance_id, audio, text, emotion, sentiment, valence, …`); what is None is
+missing or not labelled. Raw audio and text go through the processor. Where rows carry the states of the frozen
+encoders instead (`audio_hidden_states`, `text_hidden_states`: L+1 states of T frames or tokens, width D), these are
+stacked as they are, and the encoders need not run again. Labels are looked up by name, never by position.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .features import FeatureCache
+from .processing_mmer import MMERProcessor, pad_rows, require_a_modality
+
+NOT_LABELLED = -100  # the class index that torch's cross-entropy leaves out; a dimension that is not labelled is NaN
+
+
+@dataclass
+class MMERCollator:
+    """Collates B rows for `MMERForEmotionRecognition`.
+
+    Args:
+        processor: for rows with raw audio and text.
+        emotion_labels: the classes; an emotion outside them counts as not labelled.
+        sentiment_labels: the sentiment classes, likewise.
+        dimensions: the regression targets, such as `["valence", "arousal", "dominance"]`.
+        features: a cache that holds the encoder states of every row, which then take the place of raw inputs.
+    """
+
+    processor: MMERProcessor
+    emotion_labels: list[str]
+    sentiment_labels: list[str]
+    dimensions: list[str]
+    features: FeatureCache | None = None
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Builds one batch.
+
+        Returns:
+            The processor's tensors, or `audio_hidden_states (B, L+1, T_a, D_a)` with `audio_mask (B, T_a)` and
+            `text_hidden_states (B, L+1, T_t, D_t)` with `text_mask (B, T_t)` where rows carry states; and `labels`:
+            `emotion` and `sentiment` (B,), int64, -100 = not labelled, and each dimension (B,), float32, on the
+            corpus's scale, NaN = not labelled.
+
+        Raises:
+            ValueError: if a row has neither modality, cannot be read, has raw input where others have states, or has a
+                label that is no name or no number. The message names the `utterance_id`.
+        """
+        if self.features is not None:
+            rows = [{**row, **self._cached(row)} for row in rows]
+        try:
+            inputs = self._encode(rows)
+        except ValueError as error:
+            # By attribute, not by class: a processor loaded as remote code brings its own ExampleError.
+            index = getattr(error, "index", None)
+            if index is None:
+                raise
+            raise ValueError(f"Utterance {_name(rows[index])}: {error}") from error
+        return {**inputs, "labels": self._labels(rows)}
+
+    def _cached(self, row: dict[str, Any]) -> dict[str, torch.Tensor | None]:
+        return {f"{modality}_hidden_states": self.features.load(row, modality) for modality in ("audio", "text")}
+
+    def _encode(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        inputs = {}
+        for modality, encode in (("audio", self.processor.encode_audio), ("text", self.processor.encode_text)):
+            states = [row.get(f"{modality}_hidden_states") for row in rows]
+            if all(state is None for state in states):
+                inputs.update(encode([row.get(modality) for row in rows]))
+            else:
+                _check_states(rows, states, modality)
+                inputs.update(_stack_states(states, modality))
+        require_a_modality(len(rows), [value for key, value in inputs.items() if key.endswith("_mask")])
+        return inputs
+
+    def _labels(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        labels = {
+            "emotion": _class_indices(rows, "emotion", self.emotion_labels),
+            "sentiment": _class_indices(rows, "sentiment", self.sentiment_labels),
+        }
+        for dimension in self.dimensions:
+            labels[dimension] = torch.tensor([_number(row, dimension) for row in rows], dtype=torch.float32)
+        return labels
+
+
+def _stack_states(states: list[Any], modality: str) -> dict[str, torch.Tensor]:
+    """B times (L+1, T, D) or None → (B, L+1, T, D) and the mask (B, T)."""
+    tensors = [None if state is None else torch.as_tensor(state) for state in states]
+    stacked, mask = pad_rows(tensors, dim=-2)
+    return {f"{modality}_hidden_states": stacked, f"{modality}_mask": mask}
+
+
+def _check_states(rows: Sequence[dict[str, Any]], states: list[Any], modality: str) -> None:
+    """All states (L+1, T, D) agree in L+1 and D, and no row has raw input where others have states."""
+    expected = next(state for state in states if state is not None)
+    for row, state in zip(rows, states, strict=True):
+        if state is None:
+            raw = row.get(modality)
+            if raw is not None and not (isinstance(raw, str) and not raw.strip()):
+                raise ValueError(
+                    f"Utterance {_name(row)} has {modality} but no {modality}_hidden_states, which other rows have; "
+                    "compute the states of all utterances, or of none."
+                )
+        elif state.ndim != 3 or (state.shape[0], state.shape[2]) != (expected.shape[0], expected.shape[2]):
+            raise ValueError(
+                f"Utterance {_name(row)} has {modality}_hidden_states of shape {tuple(state.shape)}, another row "
+                f"{tuple(expected.shape)}; (L+1, T, D) must agree but for T. Compute all states with one encoder."
+            )
+
+
+def _class_indices(rows: Sequence[dict[str, Any]], field: str, classes: list[str]) -> torch.Tensor:
+    """The index (B,) of each row's label among the classes; -100 where it is None or not one of them."""
+    indices = {name: index for index, name in enumerate(classes)}
+    nameless = [row for row in rows if not isinstance(row.get(field), str | None)]
+    if nameless:
+        row = nameless[0]
+        raise ValueError(f"Utterance {_name(row)}: {field} is {row[field]!r}; give the name of a class, or None.")
+    return torch.tensor([indices.get(row.get(field), NOT_LABELLED) for row in rows])
+
+
+def _number(row: dict[str, Any], field: str) -> float:
+    value = row.get(field)
+    try:
+        return math.nan if value is None else float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"Utterance {_name(row)}: {field} is {value!r}; give a number, or None.") from None
+
+
+def _name(row: dict[str, Any]) -> str:
+    return repr(row.get("utterance_id", "(without utterance_id)"))

@@ -1,0 +1,20 @@
+"""Keep the C library from giving freed memory back after every tensor, which a CPU pays for in page faults."""
+
+import ctypes
+import sys
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's parameters in <malloc.h>
+_NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse freed memory: on a CPU a training step from cached states takes about 0.6 of its time so.
+
+    Elsewhere than on glibc nothing happens. The figure is from `benchmarks/train_step.py`.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, _NEVER)
+        mallopt(_MMAP_THRESHOLD, _NEVER)

@@ -1,0 +1,175 @@
+"""Options of the commands: command line over recipe over defaults (= the paper), and an unknown name is an error.
+
+A recipe is a YAML mapping from option names to values. It is read as if its options stood before those of the command
+line, so that the later one wins and both are checked by the same parser.
+"""
+
+import argparse
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from transformers import HfArgumentParser, TrainingArguments
+
+from ..configuration_mmer import MMERConfig
+from ..corpora import Corpus, load_corpora
+
+
+@dataclass
+class CorpusArguments:
+    corpus: list[str] = field(metadata={"help": "Corpora by name: demo, folder."})
+    corpus_dir: list[str] | None = field(
+        default=None, metadata={"help": "A folder or metadata file for each corpus that is not embedded, in order."}
+    )
+    label_map: list[str] | None = field(
+        default=None, metadata={"help": "Emotions to rename, as old=new (calm=neutral)."}
+    )
+    column_map: list[str] | None = field(
+        default=None, metadata={"help": "Columns with unusual names, as field=column (text=to_translate)."}
+    )
+    label_scale: list[float] | None = field(
+        default=None,
+        metadata={"help": "Lowest and highest value of the corpus's dimensions; a folder's default is 1 7."},
+    )
+
+
+@dataclass
+class EncoderArguments:
+    audio_encoder: str = field(
+        default="openai/whisper-medium", metadata={"help": "Frozen audio encoder: a hub name or a folder."}
+    )
+    text_encoder: str = field(
+        default="FacebookAI/roberta-large", metadata={"help": "Frozen text encoder: a hub name or a folder."}
+    )
+    feature_cache: str | None = field(
+        default=None, metadata={"help": "A folder that keeps encoder states: each utterance is then encoded once."}
+    )
+    self_contained: bool = field(
+        default=False, metadata={"help": "Save the encoders' weights in the checkpoint instead of their names."}
+    )
+
+
+@dataclass
+class RunArguments(TrainingArguments):
+    """`TrainingArguments` with the defaults of this task; the paper gives no learning rate, schedule or batch size."""
+
+    output_dir: str = field(default="runs/mmer", metadata={"help": "Where checkpoints, results and the report go."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate of AdamW."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up; below 1, their share of all."})
+    num_train_epochs: float = field(default=8, metadata={"help": "Passes over the training split."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Rows of a batch on each device."})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "Rows of a batch on each device."})
+    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "Batches of like lengths."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When the validation split is judged."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is written."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept, beside the best."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint."})
+    metric_for_best_model: str | None = field(
+        default="score", metadata={"help": "What best means, on the validation split; score: mean of UA and CCCs."}
+    )
+    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of it is better."})
+    logging_steps: float = field(default=20, metadata={"help": "Steps between two lines of the log."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: the collator reads rows."})
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after this many evaluations without a better one."}
+    )
+    class_weights: Literal["none", "balanced"] = field(
+        default="none",
+        metadata={"help": "Weigh the cross-entropies by inverse class frequency in the training split."},
+    )
+
+
+# What the commands settle themselves, from the encoders and the corpus.
+_NOT_OPTIONS = {"auto_map", "audio_config", "text_config", "audio_encoder_name_or_path", "text_encoder_name_or_path"}
+_NOT_OPTIONS |= {"label_scale", "rope_parameters", "emotion_class_weights", "sentiment_class_weights"}
+_PLAIN_TYPES = {float | int: float, list[str] | tuple[str, ...]: list[str]}
+
+ModelArguments = make_dataclass(
+    "ModelArguments",
+    [
+        (
+            f.name,
+            _PLAIN_TYPES.get(f.type, f.type),
+            field(default_factory=lambda value=f.default: list(value)) if isinstance(f.default, tuple) else f.default,
+        )
+        for f in fields(MMERConfig)
+        if f.name in MMERConfig.__annotations__ and f.name not in _NOT_OPTIONS
+    ],
+)
+ModelArguments.__doc__ = "The fields of [`MMERConfig`] that a run may choose, with its defaults."
+
+
+def parse(argument_classes: tuple[type, ...], argv: list[str], prog: str) -> tuple:
+    """Parse `[recipe.yaml] [--option value …]` into one instance of each class.
+
+    Raises:
+        SystemExit: an option is unknown or malformed, or the recipe cannot be read.
+    """
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        argv = recipe_options(Path(argv[0]), prog) + argv[1:]
+    parser = HfArgumentParser(
+        argument_classes, prog=prog, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    return parser.parse_args_into_dataclasses(argv)
+
+
+def recipe_options(recipe: Path, prog: str) -> list[str]:
+    """A recipe as command-line options. `${NAME}` in a value is the environment variable of that name.
+
+    `MMER_TEST_DATA`, where encoders and corpora outside the repository lie, defaults to a folder `shared` beside it.
+    """
+    try:
+        options = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise SystemExit(f"{prog}: cannot read the recipe {recipe}: {error}") from None
+    if not isinstance(options, dict):
+        raise SystemExit(f"{prog}: the recipe {recipe} must be a mapping from option names to values.")
+    os.environ.setdefault("MMER_TEST_DATA", str(recipe.resolve().parent.parent.parent / "shared"))
+    argv = []
+    for name, value in options.items():
+        values = value if isinstance(value, list) else [value]
+        argv += [f"--{name}", *(os.path.expandvars(str(v)) for v in values)]
+    return argv
+
+
+def load(arguments: CorpusArguments, emotion_labels: list[str]) -> Corpus:
+    """The corpora that the options name.
+
+    Raises:
+        ValueError: an option is malformed, or a corpus has faults; the message lists them.
+    """
+    scale = arguments.label_scale
+    if scale is not None and (len(scale) != 2 or scale[0] >= scale[1]):
+        raise ValueError(f"--label_scale takes the lowest and the highest value, not {' '.join(map(str, scale))}.")
+    return load_corpora(
+        arguments.corpus,
+        arguments.corpus_dir,
+        emotion_labels=emotion_labels,
+        label_map=pairs(arguments.label_map, "--label_map"),
+        column_map=pairs(arguments.column_map, "--column_map"),
+        label_scale=None if scale is None else tuple(scale),
+    )
+
+
+def pairs(values: list[str] | None, option: str) -> dict[str, str]:
+    """`["old=new", …]` → `{"old": "new", …}`."""
+    split = [value.partition("=") for value in values or []]
+    if wrong := ["".join(parts) for parts in split if not all(parts)]:
+        raise ValueError(f"{option} takes name=name, not {', '.join(wrong)}.")
+    return {old.strip(): new.strip() for old, _, new in split}
+
+
+@contextmanager
+def bad_input_ends(prog: str):
+    """Turn the errors that bad input raises into a message and exit status 1, without a traceback."""
+    try:
+        yield
+    except (ValueError, OSError, StrictDataclassError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

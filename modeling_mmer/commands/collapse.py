@@ -1,0 +1,34 @@
+"""The spread of an utterance's embeddings before and after the shared transformer, as Table 2 measures collapse."""
+
+from collections import defaultdict
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from ..metrics import collapse_distance, mean_of_present
+from ..passes import MODALITIES
+from ..trainer import MMERTrainer
+
+UTTERANCES = 300
+
+
+@torch.no_grad()
+def collapse_distances(trainer: MMERTrainer, rows: Dataset, seed: int) -> dict[str, dict[str, float]]:
+    """modality → `input` (h) and `output` (z): the largest pair-wise distance in an utterance, averaged over 300.
+
+    The utterances are drawn by `seed`; the pass is the clean one over everything that each has.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:UTTERANCES]
+    core = trainer.model.base_model.eval()
+    distances = {modality: defaultdict(list) for modality in MODALITIES}
+    for batch in trainer.get_eval_dataloader(rows.select(np.sort(chosen))):
+        inputs = trainer._prepare_inputs(batch)
+        tokens = core.embed(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        contextual = core.contextualize({"clean": core.clean_pass(tokens, MODALITIES)})["clean"]
+        for modality, of_modality in tokens.items():
+            for place, embeddings in (("input", of_modality.hidden), ("output", contextual.tokens[modality])):
+                for embedded, real in zip(embeddings, of_modality.mask, strict=True):
+                    distances[modality][place].append(collapse_distance(embedded[real].float().cpu().numpy()))
+    means = {m: {place: mean_of_present(values) for place, values in d.items()} for m, d in distances.items()}
+    return {m: {p: v for p, v in places.items() if v is not None} for m, places in means.items() if places}

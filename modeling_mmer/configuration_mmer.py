@@ -1,0 +1,144 @@
+"""Configuration of MMER: every choice of the paper as a field whose default is the paper's value.
+
+The encoders are described by `audio_config` and `text_config`. Their weights are either fetched by name
+(`*_encoder_name_or_path` set: a light checkpoint of a few MB) or lie in the checkpoint itself (both names `None`: a
+self-contained one).
+"""
+
+from dataclasses import field
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+from transformers.modeling_rope_utils import RopeParameters
+
+DIMENSIONS = ("valence", "arousal", "dominance")
+
+
+@strict
+class MMERConfig(PreTrainedConfig):
+    """Configuration of [`MMERModel`] and [`MMERForEmotionRecognition`].
+
+    Raises:
+        StrictDataclassError: a field has the wrong type, or two fields contradict each other (the message says which).
+    """
+
+    model_type = "mmer"
+    keys_to_ignore_at_inference = ["last_hidden_state", "hidden_states", "attentions"]
+    sub_configs_defaults = {
+        "audio_config": SubConfigSpec(config_class=AutoConfig, model_type="whisper"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="roberta"),
+    }
+
+    # Where remote code finds the classes: every checkpoint carries all entries, whichever class was saved.
+    auto_map: dict[str, str] = field(
+        default_factory=lambda: {
+            "AutoConfig": "configuration_mmer.MMERConfig",
+            "AutoModel": "modeling_mmer.MMERModel",
+            "AutoModelForAudioClassification": "modeling_mmer.MMERForEmotionRecognition",
+            "AutoModelForSequenceClassification": "modeling_mmer.MMERForEmotionRecognition",
+        }
+    )
+
+    # Encoders (frozen)
+    audio_config: PreTrainedConfig | dict | None = None
+    text_config: PreTrainedConfig | dict | None = None
+    audio_encoder_name_or_path: str | None = None  # None: the weights are in this checkpoint
+    text_encoder_name_or_path: str | None = None
+    audio_context: Literal["full", "trimmed"] = "full"  # Whisper: its 30 s window, or the clip's own frames only
+    state_normalization: Literal["none", "standardize"] = "none"  # "standardize" is our extension (see targets)
+    audio_stride: int = 4  # k of Eq. 2
+
+    # Shared transformer
+    hidden_size: int = 128
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    intermediate_size: int = 512
+    dropout: float | int = 0.5
+    position_type: Literal["rope", "sinusoidal", "none"] = "rope"
+    rope_parameters: RopeParameters | dict | None = None
+    max_position_embeddings: int = 2048
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+
+    # Tasks
+    emotion_labels: list[str] | tuple[str, ...] = ("neutral", "happiness", "sadness", "anger")
+    sentiment_labels: list[str] | tuple[str, ...] = ("negative", "neutral", "positive")
+    dimensions: list[str] | tuple[str, ...] = DIMENSIONS
+    label_scale: list[float | int] | tuple[float | int, ...] = (1, 7)  # lowest and highest value of a dimension
+    emotion_class_weights: list[float | int] | None = None  # of the cross-entropies, in the labels' order
+    sentiment_class_weights: list[float | int] | None = None
+
+    # Masked autoencoder (Eq. 4, 5)
+    mae_target: Literal["original", "projected"] = "original"  # encoder embeddings H, or the projected h
+    mae_loss_on: Literal["all", "masked"] = "all"
+    mae_detach_target: bool = True  # of "original"; "projected" is never detached, or its collapse would not show
+    mask_ratio: float | int = 0.5
+    lambda_mae: float | int = 10
+
+    # Contrastive learning (Eq. 6)
+    contrastive_form: Literal["softmax", "ratio"] = "softmax"
+    contrastive_projection: bool = True  # g
+    lambda_contrastive: float | int = 1
+
+    def __post_init__(self, **kwargs):
+        for name in ("emotion_labels", "sentiment_labels", "dimensions", "label_scale"):
+            setattr(self, name, list(getattr(self, name)))  # JSON knows no tuples
+        super().__post_init__(**kwargs)
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    def validate_transformer(self):
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be a multiple of 2 × num_attention_heads "
+                f"({self.num_attention_heads}): RoPE rotates pairs of each head's dimensions."
+            )
+        for name in ("num_hidden_layers", "num_attention_heads", "intermediate_size", "audio_stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+    def validate_tasks(self):
+        for name in ("emotion_labels", "sentiment_labels"):
+            labels = getattr(self, name)
+            if len(labels) < 2 or len(set(labels)) != len(labels):
+                raise ValueError(f"{name} must name at least two different classes, not {labels}.")
+        if unknown := set(self.dimensions) - set(DIMENSIONS):
+            raise ValueError(f"dimensions must be among {', '.join(DIMENSIONS)}; got {', '.join(sorted(unknown))}.")
+        if len(self.label_scale) != 2 or self.label_scale[0] >= self.label_scale[1]:
+            raise ValueError(f"label_scale must be [lowest, highest], not {self.label_scale}.")
+        for task in ("emotion", "sentiment"):
+            weights, labels = getattr(self, f"{task}_class_weights"), getattr(self, f"{task}_labels")
+            if weights is not None and len(weights) != len(labels):
+                raise ValueError(
+                    f"{task}_class_weights has {len(weights)} values for the {len(labels)} {task}_labels."
+                )
+
+    def validate_objective(self):
+        for name in ("dropout", "mask_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
+        for name in ("lambda_mae", "lambda_contrastive"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        if self.contrastive_form == "ratio" and not self.contrastive_projection:
+            raise ValueError(
+                "contrastive_form='ratio' needs contrastive_projection=True: without g's ReLU a dot product can be "
+                "negative, and the ratio of Eq. 6 has no logarithm."
+            )
+
+    def validate_encoders(self):
+        if (self.audio_encoder_name_or_path is None) != (self.text_encoder_name_or_path is None):
+            raise ValueError(
+                "Name both encoders (a light checkpoint) or neither (a self-contained one): "
+                f"audio_encoder_name_or_path={self.audio_encoder_name_or_path!r}, "
+                f"text_encoder_name_or_path={self.text_encoder_name_or_path!r}."
+            )
+
+
+MMERConfig.register_for_auto_class()
+
+__all__ = ["MMERConfig"]

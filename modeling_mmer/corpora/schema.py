@@ -1,0 +1,85 @@
+"""The one schema: whatever a corpus looks like on disk, the rest of the package sees a `Corpus` with these columns.
+
+A corpus declares its dimensions' scale; rows are told apart by `utterance_id`, never by their order.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from datasets import Dataset, Features, Value
+
+DIMENSIONS = ("valence", "arousal", "dominance")
+SPLITS = ("train", "validation", "test")
+
+FEATURES = Features(
+    {
+        "utterance_id": Value("string"),
+        "audio": Value("string"),  # path of a file; None if missing
+        "text": Value("string"),  # None if missing or blank
+        "emotion": Value("string"),  # one of the emotion labels; None if not labelled
+        "sentiment": Value("string"),  # negative, neutral or positive; None if not labelled
+        "valence": Value("float64"),  # on the corpus's scale, as arousal and dominance; None if not labelled
+        "arousal": Value("float64"),
+        "dominance": Value("float64"),
+        "speaker": Value("string"),  # None if not known
+        "split": Value("string"),  # one of SPLITS
+        "duration": Value("float64"),  # seconds, from the audio file's header; None without audio
+    }
+)
+
+_SPLIT_SPELLINGS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "test1", "testing", "eval", "evaluation"),
+}
+_SPLIT_OF = {spelling: split for split, spellings in _SPLIT_SPELLINGS.items() for spelling in spellings}
+
+
+class CorpusError(ValueError):
+    """A corpus cannot be read as it is; the message says what is wrong, where, and what would fix it."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Utterances in the one schema.
+
+    Args:
+        name: what reports call it.
+        splits: split name -> rows with the columns of `FEATURES`; a split without rows is absent.
+        label_scale: lowest and highest value that valence, arousal and dominance can take.
+        notices: what was counted or left out on the way here, as readable sentences.
+    """
+
+    name: str
+    splits: dict[str, Dataset]
+    label_scale: tuple[float, float]
+    notices: list[str] = field(default_factory=list)
+
+
+def canonical_split(name: str) -> str | None:
+    """`train`, `validation` or `test` for any of their usual spellings; None for anything else."""
+    return _SPLIT_OF.get(name.strip().lower())
+
+
+def split_spellings() -> str:
+    """The spellings that `canonical_split` knows, for error messages."""
+    return "; ".join(f"{split}: {', '.join(spellings)}" for split, spellings in _SPLIT_SPELLINGS.items())
+
+
+def check_scale(label_scale: Iterable[float]) -> tuple[float, float]:
+    """The scale as a pair of floats.
+
+    Raises:
+        CorpusError: it is not two finite numbers, the lower one first.
+    """
+    scale = tuple(float(bound) for bound in label_scale)
+    if len(scale) != 2 or not float("-inf") < scale[0] < scale[1] < float("inf"):
+        raise CorpusError(f"label_scale must be the lowest and the highest value, such as 1 7; got {list(scale)}")
+    return scale
+
+
+def name_some(items: Iterable[object], most: int = 20) -> str:
+    """The first `most` items, comma-separated, and how many more there are."""
+    items = [str(item) for item in items]
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")

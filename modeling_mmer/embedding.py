@@ -1,0 +1,117 @@
+"""What becomes of one modality's encoder states: layer mix, projection, type embedding, and the way back (Eq. 1, 2, 4).
+
+One class serves every modality, told apart by its stride: k > 1 is the strided convolution of audio, 1 the linear layer
+of text (the same thing with windows of one).
+
+Shapes: B examples, L+1 encoder states, T frames or tokens, N = ceil(T / k) tokens, D encoder width, d shared width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass
+class ModalityTokens:
+    """One modality of a batch. Rows that lack it have an all-false mask.
+
+    hidden (B, N, d) are the projected embeddings h before v^m, mask (B, N); states (B, T, D) are the mixed encoder
+    embeddings H, states_mask (B, T).
+    """
+
+    hidden: torch.Tensor
+    mask: torch.Tensor
+    states: torch.Tensor
+    states_mask: torch.Tensor
+
+    @property
+    def present(self) -> torch.Tensor:
+        """(B,) bool: the rows that have this modality."""
+        return self.mask.any(-1)
+
+
+class ModalityEmbedder(nn.Module):
+    """Encoder states of modality m → tokens of the shared transformer."""
+
+    def __init__(self, num_states: int, encoder_width: int, hidden_size: int, stride: int, standardize: bool):
+        super().__init__()
+        self.stride = stride
+        self.layer_logits = nn.Parameter(torch.zeros(num_states))
+        self.projection = (
+            nn.Conv1d(encoder_width, hidden_size, kernel_size=stride, stride=stride)
+            if stride > 1
+            else nn.Linear(encoder_width, hidden_size)
+        )
+        self.type_embedding = nn.Parameter(torch.zeros(hidden_size))  # v^m
+        self.standardizer = StateStandardizer(num_states, encoder_width) if standardize else None
+
+    @property
+    def layer_weights(self) -> torch.Tensor:
+        """w^m of Eq. 1, (L+1,): non-negative, summing to one."""
+        return self.layer_logits.softmax(0)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> ModalityTokens:
+        """states (B, L+1, T, D) and mask (B, T), true where real → tokens. Padded positions are never read."""
+        states = states.to(self.layer_logits.dtype)
+        if self.standardizer is not None:
+            states = self.standardizer(states)
+        mixed = mix_layers(self.layer_weights, states) * mask.unsqueeze(-1)
+        hidden, token_mask = self.project(mixed, mask)
+        return ModalityTokens(hidden=hidden, mask=token_mask, states=mixed, states_mask=mask)
+
+    def project(self, mixed: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Eq. 2: H (B, T, D) → h (B, N, d). A ragged tail is padded to a whole window, real if any frame of it is."""
+        if self.stride == 1:
+            return self.projection(mixed), mask
+        tail = -mixed.shape[1] % self.stride
+        mixed = nn.functional.pad(mixed, (0, 0, 0, tail))  # (B, N·k, D)
+        mask = nn.functional.pad(mask, (0, tail))
+        hidden = self.projection(mixed.transpose(1, 2)).transpose(1, 2)
+        return hidden, mask.unflatten(1, (-1, self.stride)).any(-1)
+
+
+class StateStandardizer(nn.Module):
+    """Shifts and scales each layer's dimensions by statistics over the real frames of the training utterances.
+
+    Our extension (`state_normalization="standardize"`): a few dimensions of raw Whisper states hold most of their
+    variance. The statistics are buffers: made by one pass before training, kept in the checkpoint.
+    """
+
+    def __init__(self, num_states: int, encoder_width: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_states, encoder_width))
+        self.register_buffer("std", torch.ones(num_states, encoder_width))
+        self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """states (B, L+1, T, D) → the same, standardised."""
+        if not self.calibrated:
+            raise ValueError(
+                "state_normalization='standardize' needs statistics of the training states, and this model has none "
+                "yet: train it with MMERTrainer, or call model.calibrate(batches)."
+            )
+        return (states - self.mean[:, None]) / self.std[:, None]
+
+
+class StateDecoder(nn.Module):
+    """Eq. 4: z at a modality's own positions (B, N, d) → reconstructed embeddings (B, T, D)."""
+
+    def __init__(self, hidden_size: int, output_width: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        self.projection = (
+            nn.ConvTranspose1d(hidden_size, output_width, kernel_size=stride, stride=stride)
+            if stride > 1
+            else nn.Linear(hidden_size, output_width)
+        )
+
+    def forward(self, contextual: torch.Tensor, length: int) -> torch.Tensor:
+        if self.stride == 1:
+            return self.projection(contextual)
+        return self.projection(contextual.transpose(1, 2)).transpose(1, 2)[:, :length]
+
+
+def mix_layers(weights: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    """Eq. 1: Σ_l w_l H^l, for weights (L+1,) and states (B, L+1, T, D) → (B, T, D)."""
+    return (weights @ states.flatten(2)).unflatten(1, states.shape[2:])

@@ -1,0 +1,49 @@
+"""Files that are whole or not there.
+
+Results and reports are read by other programs, and a run may be stopped at any moment. Each file is therefore written
+under a temporary name beside its destination and renamed over it in one step (`os.replace`): a reader sees the old
+content or the new, never half of it.
+"""
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` (UTF-8) to `path` in one step. Missing parent folders are created; an existing file is replaced.
+
+    If writing fails, what was at `path` before is untouched and no temporary file stays behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, data: Any) -> None:
+    """Write `data` as indented JSON to `path` in one step. NumPy numbers and arrays become plain numbers and lists.
+
+    Raises:
+        ValueError: `data` holds NaN or infinity, which JSON does not know. What was not measured is left out, not NaN.
+        TypeError: `data` holds something that JSON cannot express.
+    """
+    try:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError as error:
+        raise ValueError(f"Cannot write {os.fspath(path)}: {error}. Leave out figures that are not finite.") from error
+    write_text(path, text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays, torch tensors
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"JSON cannot express a {type(value).__name__} ({value!r}).")

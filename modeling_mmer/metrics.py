@@ -1,0 +1,403 @@
+"""The measures of the paper's tables, as pure NumPy functions.
+
+    UA         mean over classes c of  (rows of c predicted as c) / (rows of c)                          Table 1
+    CCC        2 cov(x, y) / (var x + var y + (mean x - mean y)^2)     (Lin, 1989; population moments)   Table 1
+    retrieval  share of utterances whose largest inner product, among N, is with their own partner       Table 3
+    collapse   max over i, j of |x_i - x_j|  among one utterance's embeddings                            Table 2
+
+and `evaluate_predictions`, which puts them together for every combination of modalities. All figures are fractions.
+Two rules hold everywhere: a label that says "not labelled" (-100 for a class, NaN for a dimension) takes its row out
+of that measure; and what cannot be measured is `None` here and absent from dictionaries, never 0. Needs NumPy alone;
+`evaluate_metrics.py` offers the same measures as `evaluate.Metric` classes.
+"""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+NOT_LABELLED = -100
+"""The class id of a row without a label, as in `torch.nn.functional.cross_entropy`."""
+
+NOT_COMBINATIONS = ("retrieval", "collapse")
+"""What a split's results hold beside one entry per combination of modalities."""
+
+
+# ---------------------------------------------------------------------------------------------------------- classes
+def unweighted_accuracy(predictions: ArrayLike, references: ArrayLike) -> float | None:
+    """Unweighted accuracy: the mean recall over the classes that occur in the references.
+
+    Args:
+        predictions: class ids, (n,).
+        references: class ids, (n,); -100 = not labelled.
+
+    Returns:
+        A fraction, or None where no row is labelled.
+
+    Raises:
+        ValueError: the two differ in length, or hold something other than class ids.
+    """
+    predictions, references = _labelled_classes(predictions, references)
+    return mean_of_present(np.mean(predictions[references == c] == c) for c in np.unique(references))
+
+
+def per_class_recall(
+    predictions: ArrayLike, references: ArrayLike, labels: Sequence[Hashable]
+) -> dict[Hashable, float | None]:
+    """Each class's recall, by name.
+
+    Args:
+        predictions: class ids, (n,).
+        references: class ids, (n,); -100 = not labelled.
+        labels: the classes' names; class c is `labels[c]`.
+
+    Returns:
+        One entry per label, in order: a fraction, or None for a class that no reference has.
+
+    Raises:
+        ValueError: as `confusion_matrix`.
+    """
+    matrix = confusion_matrix(predictions, references, len(labels))
+    return {
+        label: float(row[c] / row.sum()) if row.sum() else None
+        for c, (label, row) in enumerate(zip(labels, matrix, strict=True))
+    }
+
+
+def macro_f1(predictions: ArrayLike, references: ArrayLike) -> float | None:
+    """The unweighted mean over classes of F1 = 2 TP / (2 TP + FP + FN).
+
+    The classes are those that occur in the references or the predictions (scikit-learn's default), so a class that is
+    predicted but never right, or never there, counts as 0.
+
+    Args:
+        predictions: class ids, (n,).
+        references: class ids, (n,); -100 = not labelled.
+
+    Returns:
+        A fraction, or None where no row is labelled.
+
+    Raises:
+        ValueError: the two differ in length, or hold something other than class ids.
+    """
+    predictions, references = _labelled_classes(predictions, references)
+    scores = []
+    for c in np.union1d(predictions, references):
+        predicted, true = predictions == c, references == c
+        scores.append(2 * np.sum(predicted & true) / (np.sum(predicted) + np.sum(true)))
+    return mean_of_present(scores)
+
+
+def confusion_matrix(predictions: ArrayLike, references: ArrayLike, num_classes: int) -> NDArray[np.int64]:
+    """Counts of (reference, prediction) pairs.
+
+    Args:
+        predictions: class ids, (n,).
+        references: class ids, (n,); -100 = not labelled.
+        num_classes: K; class ids are 0 … K - 1.
+
+    Returns:
+        (K, K); row = reference, column = prediction.
+
+    Raises:
+        ValueError: the two differ in length, or hold something other than the ids of K classes.
+    """
+    predictions, references = _labelled_classes(predictions, references)
+    for name, classes in (("predictions", predictions), ("references", references)):
+        if classes.size and classes.max() >= num_classes:
+            raise ValueError(
+                f"{name} hold class {classes.max()}, but there are {num_classes} classes (0 … {num_classes - 1})."
+            )
+    pairs = references * num_classes + predictions
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def _labelled_classes(predictions: ArrayLike, references: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Both as int64 (m,), without the rows whose reference is -100."""
+    checked = []
+    for name, values in (("predictions", predictions), ("references", references)):
+        array = np.asarray(values)
+        if array.ndim != 1:
+            raise ValueError(
+                f"{name} must be class ids of shape (n,), got {array.shape}. Take the arg max of logits first."
+            )
+        if array.dtype.kind not in "iub":
+            if not np.all(np.equal(np.mod(array, 1), 0)):  # NaN and infinity fail this too
+                raise ValueError(f"{name} must be whole numbers (class ids), got {array.dtype}.")
+        checked.append(array.astype(np.int64))
+    predictions, references = checked
+    _require_equal_length(predictions, references)
+    labelled = references != NOT_LABELLED
+    predictions, references = predictions[labelled], references[labelled]
+    for name, classes in (("predictions", predictions), ("references", references)):
+        if classes.size and classes.min() < 0:
+            raise ValueError(
+                f"{name} hold class {classes.min()}; class ids start at 0, and {NOT_LABELLED} = not labelled."
+            )
+    return predictions, references
+
+
+# ------------------------------------------------------------------------------------------------------- dimensions
+def ccc(predictions: ArrayLike, references: ArrayLike) -> float | None:
+    """Lin's concordance correlation coefficient, 2 cov / (var_x + var_y + (mean_x - mean_y)^2).
+
+    Population moments (divided by n), in float64. If one side is constant, the covariance and so the coefficient is 0.
+
+    Args:
+        predictions: (n,), on any scale.
+        references: (n,), on the same scale; NaN = not labelled.
+
+    Returns:
+        A number in [-1, 1], or None where it is undefined: fewer than two labelled rows, or both sides constant and
+        equal (0 / 0).
+
+    Raises:
+        ValueError: the two differ in length, a labelled row has a prediction that is not finite, or a reference is
+            infinite.
+    """
+    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(references, dtype=np.float64)
+    if x.ndim != 1 or y.ndim != 1:
+        raise ValueError(f"predictions and references must have shape (n,), got {x.shape} and {y.shape}.")
+    _require_equal_length(x, y)
+    labelled = ~np.isnan(y)
+    x, y = x[labelled], y[labelled]
+    _require_finite("predictions", x)
+    _require_finite("references", y)
+    if x.size < 2:
+        return None
+    # Asked of the values, not of the variance: the mean of equal numbers may be off by a rounding, which would turn
+    # 0 / 0 into a number.
+    x_constant, y_constant = x.min() == x.max(), y.min() == y.max()
+    if x_constant and y_constant and x[0] == y[0]:
+        return None
+    if x_constant or y_constant:
+        return 0.0
+    x_mean, y_mean = x.mean(), y.mean()
+    covariance = np.mean((x - x_mean) * (y - y_mean))
+    return float(2 * covariance / (x.var() + y.var() + (x_mean - y_mean) ** 2))
+
+
+# ------------------------------------------------------------------------------------------------------- embeddings
+def retrieval_accuracy(
+    audio_embeds: ArrayLike, text_embeds: ArrayLike, group_size: int = 32
+) -> dict[str, float] | None:
+    """How often an utterance finds its own partner among `group_size` by the largest inner product (Table 3).
+
+    Rows are taken in disjoint consecutive groups of N = `group_size`; rows left over are dropped. Chance is 1 / N. Of
+    equal inner products the first counts, so embeddings that are all alike score exactly 1 / N.
+
+    Args:
+        audio_embeds: z^a = g(mean_j z_j^a), (n, d), of utterances that have both modalities.
+        text_embeds: z^t, (n, d), row i the partner of row i.
+        group_size: N.
+
+    Returns:
+        `{"audio_to_text": …, "text_to_audio": …}`: the share of a (of t) that find their t (their a); or None where
+        the rows do not fill one group.
+
+    Raises:
+        ValueError: the shapes differ, an embedding is not finite, or `group_size` is below 2.
+    """
+    audio, text = np.asarray(audio_embeds, dtype=np.float64), np.asarray(text_embeds, dtype=np.float64)
+    if group_size < 2:
+        raise ValueError(f"group_size must be at least 2 (among one there is nothing to find), got {group_size}.")
+    if audio.shape[:1] == (0,) and text.shape[:1] == (0,):
+        return None
+    if audio.ndim != 2 or audio.shape != text.shape:
+        raise ValueError(f"Embeddings must be two arrays of one shape (n, d), got {audio.shape} and {text.shape}.")
+    _require_finite("audio_embeds", audio)
+    _require_finite("text_embeds", text)
+    num_groups, width = len(audio) // group_size, audio.shape[1]
+    if num_groups == 0:
+        return None
+    audio = audio[: num_groups * group_size].reshape(num_groups, group_size, width)
+    text = text[: num_groups * group_size].reshape(num_groups, group_size, width)
+    similarity = audio @ text.transpose(0, 2, 1)  # (groups, N of a, N of t)
+    own = np.arange(group_size)
+    return {
+        "audio_to_text": float(np.mean(similarity.argmax(axis=2) == own)),
+        "text_to_audio": float(np.mean(similarity.argmax(axis=1) == own)),
+    }
+
+
+def collapse_distance(embeds: ArrayLike) -> float | None:
+    """The largest pair-wise Euclidean distance among one utterance's embeddings (Table 2); near 0 they have collapsed.
+
+    Args:
+        embeds: one modality's real positions of one utterance, (n, d): h, or z.
+
+    Returns:
+        The distance, in the embeddings' own unit; 0 for n = 1 (its distance from itself); None for n = 0.
+
+    Raises:
+        ValueError: not (n, d), or not finite.
+    """
+    embeds = np.asarray(embeds, dtype=np.float64)
+    if embeds.shape[:1] == (0,):
+        return None
+    if embeds.ndim != 2:
+        raise ValueError(f"embeds must have shape (n, d), got {embeds.shape}.")
+    _require_finite("embeds", embeds)
+    # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y finds the pair in one product (centred first, so that little cancels);
+    # its distance is then taken directly, so that equal embeddings give exactly 0.
+    centred = embeds - embeds.mean(axis=0)
+    norms = np.sum(centred**2, axis=1)
+    squared = norms[:, None] + norms[None, :] - 2 * centred @ centred.T  # (n, n)
+    i, j = np.unravel_index(squared.argmax(), squared.shape)
+    return float(np.linalg.norm(embeds[i] - embeds[j]))
+
+
+# --------------------------------------------------------------------------------------------------------- together
+def evaluate_predictions(
+    predictions: Mapping[str, Mapping[str, ArrayLike]],
+    references: Mapping[str, ArrayLike],
+    dimensions: Sequence[str] = ("valence", "arousal", "dominance"),
+) -> dict[str, dict[str, Any]]:
+    """Judge a model's predictions for one split, per combination of modalities.
+
+    Args:
+        predictions: per combination (`audio`, `text`, `audio_text`), per task: `emotion` logits (n, K), `sentiment`
+            logits (n, 3), and each dimension (n,) on the references' scale. A row whose predictions are NaN is not in
+            the combination (it lacks one of the modalities). A task that the model does not have is left out.
+        references: per task `emotion`, `sentiment` class ids (n,), -100 = not labelled; each dimension (n,), NaN = not
+            labelled.
+        dimensions: the names of the dimensions.
+
+    Returns:
+        Per combination that has rows: `n` (its rows, labelled or not), `ua` and `macro_f1` (emotion), `sentiment_ua`,
+        and `<dimension>_ccc`. What was not measured is absent. This is one split of `results.json`, without retrieval.
+
+    Raises:
+        ValueError: an unknown task, shapes that do not fit, or a row that has a prediction for one task and NaN for
+            another.
+    """
+    results = {}
+    for combination, by_task in predictions.items():
+        arrays = _check_tasks(combination, by_task, references, dimensions)
+        if not arrays:
+            continue
+        present = _rows_present(combination, arrays)
+        if not present.any():
+            continue
+        figures: dict[str, float | None] = {}
+        for task, array in arrays.items():
+            if task not in references:
+                continue
+            predicted, reference = array[present], np.asarray(references[task])[present]
+            if task == "emotion":
+                classes = predicted.argmax(axis=1)
+                _require_known_classes(task, reference, predicted.shape[1])
+                figures["ua"] = unweighted_accuracy(classes, reference)
+                figures["macro_f1"] = macro_f1(classes, reference)
+            elif task == "sentiment":
+                _require_known_classes(task, reference, predicted.shape[1])
+                figures["sentiment_ua"] = unweighted_accuracy(predicted.argmax(axis=1), reference)
+            else:
+                figures[f"{task}_ccc"] = ccc(predicted, reference)
+        results[combination] = {"n": int(present.sum())} | {k: v for k, v in figures.items() if v is not None}
+    return results
+
+
+def _check_tasks(
+    combination: str,
+    by_task: Mapping[str, ArrayLike],
+    references: Mapping[str, ArrayLike],
+    dimensions: Sequence[str],
+) -> dict[str, NDArray[np.float64]]:
+    """The predictions as float64 in a fixed order of tasks, after checking their names and shapes."""
+    tasks = ("emotion", "sentiment", *dimensions)
+    unknown = sorted(set(by_task) - set(tasks))
+    if unknown:
+        raise ValueError(f"Predictions for {combination!r} hold unknown tasks {unknown}; known are {list(tasks)}.")
+    arrays = {task: np.asarray(by_task[task], dtype=np.float64) for task in tasks if task in by_task}
+    lengths = {}
+    for task, array in arrays.items():
+        if array.ndim != (1 if task in dimensions else 2):
+            expected = "(n,)" if task in dimensions else "(n, classes)"
+            raise ValueError(f"Predictions of {task!r} for {combination!r} must be {expected}, got {array.shape}.")
+        lengths[f"predicted {task}"] = len(array)
+        if task in references:
+            lengths[f"reference {task}"] = len(np.asarray(references[task]))
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"Predictions and references for {combination!r} differ in length: {lengths}.")
+    return arrays
+
+
+def _rows_present(combination: str, arrays: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """(n,) bool: the rows that have predictions; NaN in every task = absent, NaN in some = an error."""
+    is_nan = np.stack([np.isnan(a.reshape(len(a), int(np.prod(a.shape[1:])))).any(axis=1) for a in arrays.values()])
+    absent = is_nan.all(axis=0)
+    broken = is_nan & ~absent  # (tasks, n)
+    if broken.any():
+        counts = {task: int(row.sum()) for task, row in zip(arrays, broken, strict=True) if row.any()}
+        raise ValueError(
+            f"Predictions for {combination!r} are NaN in rows that have other predictions: {counts} (task: rows). "
+            "A row that lacks a modality is NaN in every task; otherwise the model has diverged."
+        )
+    return ~absent
+
+
+def score(results: Mapping[str, Any]) -> float | None:
+    """One figure for a split, to choose a checkpoint by: the mean of every UA and CCC over the combinations.
+
+    Args:
+        results: one split of `results.json`, as `evaluate_predictions` gives it.
+
+    Returns:
+        The mean of the figures that are there, or None where there is none.
+    """
+    return mean_of_present(
+        value
+        for combination, figures in results.items()
+        if combination not in NOT_COMBINATIONS
+        for name, value in figures.items()
+        if name == "ua" or name.endswith("_ccc")
+    )
+
+
+def flatten(results: Mapping[str, Any]) -> dict[str, float]:
+    """A split's nested figures under the names of the training log.
+
+    Args:
+        results: one split of `results.json`.
+
+    Returns:
+        `audio_ua`, `audio_text_valence_ccc`, `retrieval_audio_to_text`, `collapse_audio_input`, …: the nested keys
+        joined by `_`. Counts (`n`) and tables (per-class recall, confusion matrix) are left out.
+    """
+    flat: dict[str, float] = {}
+    for group, figures in results.items():
+        for name, value in figures.items():
+            if group == "collapse":
+                flat.update({f"{group}_{name}_{place}": float(distance) for place, distance in value.items()})
+            elif name != "n" and not isinstance(value, Mapping):
+                flat[f"{group}_{name}"] = float(value)
+    return flat
+
+
+def mean_of_present(values: Iterable[float | None]) -> float | None:
+    """The mean of what is there: None and NaN are skipped; None where nothing is left."""
+    present = [float(v) for v in values if v is not None and not math.isnan(v)]
+    return sum(present) / len(present) if present else None
+
+
+# ----------------------------------------------------------------------------------------------------------- checks
+def _require_equal_length(predictions: NDArray, references: NDArray) -> None:
+    if len(predictions) != len(references):
+        raise ValueError(
+            f"There are {len(predictions)} predictions and {len(references)} references; they must match."
+        )
+
+
+def _require_finite(name: str, values: NDArray) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} hold NaN or infinity; leave out rows that have no prediction.")
+
+
+def _require_known_classes(task: str, references: NDArray, num_classes: int) -> None:
+    if references.size and references.max() >= num_classes:
+        raise ValueError(
+            f"References of {task!r} hold class {references.max()}, but the model predicts {num_classes} classes."
+        )

@@ -1,0 +1,555 @@
+"""MMER: one transformer over whatever modalities an utterance has (Chochlakis et al., Eq. 1–7).
+
+`MMERModel` is the frozen encoders, the embedding of their states and the shared transformer. `MMERForEmotionRecognition`
+adds the task heads and, for training, the masked autoencoder and the contrastive head. Where the parts live:
+`encoders` (raw inputs → states), `embedding` (states → tokens, and back), `passes` and `transformer` (tokens → z),
+`losses`, `checkpoints`.
+
+Shapes: B examples, L+1 encoder states, T_a frames, T_t text tokens, D encoder width, N_m tokens of modality m after
+projection (N_a = ceil(T_a / k), N_t = T_t), S positions of a sequence CLS | audio | SEP | text, d shared width.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .checkpoints import MMERPreTrainedModel
+from .configuration_mmer import MMERConfig
+from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder
+from .encoders import audio_states, build_audio_encoder, build_text_encoder, is_whisper, text_states
+from .losses import contrastive_loss, draw_mask, gather_rows, reconstruction_errors, supervised_loss, total_loss
+from .passes import COMBINATIONS, MODALITIES, Contextual, Pass, fullest, has_all, split_sequence, spread_rows
+from .transformer import Dropout, SharedTransformer
+
+
+@dataclass
+class MMERModelOutput(ModelOutput):
+    """Output of [`MMERModel`].
+
+    last_hidden_state (B, S, d): z over CLS | audio | SEP | text; a span that no row of the batch has is left out.
+    sequence_mask (B, S) bool: the positions that are real.
+    hidden_states: L+1 tensors (B, S, d), with `output_hidden_states=True`.
+    attentions: per layer (B, heads, S, S), with `output_attentions=True` and eager attention.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    sequence_mask: torch.BoolTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class MMEROutput(ModelOutput):
+    """Output of [`MMERForEmotionRecognition`]. Predictions are those of the fullest combination each row has.
+
+    loss: Eq. 7, with labels.
+    losses: named terms `supervised`, `mae`, `contrastive` (those with λ > 0), and each task's part of the first.
+    logits (B, emotions), sentiment_logits (B, sentiments).
+    valence, arousal, dominance (B,): on the corpus's scale, `config.label_scale`.
+    audio_embeds, text_embeds (B, d): after g, from the unimodal passes; NaN where the row lacks the modality.
+    combinations: `audio`, `text`, `audio_text` → task → predictions, NaN where the row lacks a modality of it.
+    last_hidden_state, hidden_states, attentions: as in [`MMERModelOutput`], of the single pass of inference.
+    """
+
+    loss: torch.FloatTensor | None = None
+    losses: dict[str, torch.FloatTensor] | None = None
+    logits: torch.FloatTensor | None = None
+    sentiment_logits: torch.FloatTensor | None = None
+    valence: torch.FloatTensor | None = None
+    arousal: torch.FloatTensor | None = None
+    dominance: torch.FloatTensor | None = None
+    audio_embeds: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+    combinations: dict[str, dict[str, torch.FloatTensor]] | None = None
+    last_hidden_state: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class MMERModel(MMERPreTrainedModel):
+    """Frozen encoders, their embedding, and the shared transformer over what each row has."""
+
+    def __init__(self, config: MMERConfig):
+        super().__init__(config)
+        self.audio_encoder = self.text_encoder = None
+        if config.audio_encoder_name_or_path is None:
+            self.audio_encoder = build_audio_encoder(config.audio_config)
+            self.text_encoder = build_text_encoder(config.text_config)
+        self.embedders = nn.ModuleDict(
+            {
+                modality: ModalityEmbedder(
+                    num_states=encoder.num_hidden_layers + 1,
+                    encoder_width=encoder.hidden_size,
+                    hidden_size=config.hidden_size,
+                    stride=stride,
+                    standardize=config.state_normalization == "standardize",
+                )
+                for modality, encoder, stride in (
+                    ("audio", config.audio_config, config.audio_stride),
+                    ("text", config.text_config, 1),
+                )
+            }
+        )
+        self.cls_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.sep_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.mask_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.transformer = SharedTransformer(config)
+        self.post_init()
+        self.freeze_encoders()
+
+    def freeze_encoders(self):
+        for encoder in self.encoders():
+            encoder.requires_grad_(False).eval()
+
+    def encoders(self) -> list[PreTrainedModel]:
+        return [encoder for encoder in (self.audio_encoder, self.text_encoder) if encoder is not None]
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for encoder in self.encoders():
+            encoder.eval()
+        return self
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_features: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        input_values_mask: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        audio_hidden_states: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        text_hidden_states: torch.Tensor | None = None,
+        text_mask: torch.Tensor | None = None,
+        **kwargs,
+    ) -> MMERModelOutput:
+        """One pass over what each row has. Inputs as in [`MMERModel.embed`]."""
+        tokens = self.embed(
+            input_features=input_features,
+            input_features_mask=input_features_mask,
+            input_values=input_values,
+            input_values_mask=input_values_mask,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            audio_hidden_states=audio_hidden_states,
+            audio_mask=audio_mask,
+            text_hidden_states=text_hidden_states,
+            text_mask=text_mask,
+        )
+        sequence, mask = self.assemble(self.clean_pass(tokens, MODALITIES))
+        return MMERModelOutput(last_hidden_state=self.transformer(sequence, mask, **kwargs), sequence_mask=mask)
+
+    # ── raw inputs → states → tokens ────────────────────────────────────────────────────────────────────────────────
+
+    def embed(self, **inputs: torch.Tensor | None) -> dict[str, ModalityTokens]:
+        """Tokens of each modality that the batch has (Eq. 1, 2).
+
+        Args:
+            input_features (B, mels, frames), input_features_mask (B, frames): for Whisper-shaped encoders; or
+            input_values (B, samples), input_values_mask (B, samples): for raw-waveform ones.
+            input_ids, attention_mask (B, T_t).
+            audio_hidden_states (B, L+1, T_a, D_a), audio_mask (B, T_a) and text_hidden_states (B, L+1, T_t, D_t),
+            text_mask (B, T_t): encoder states in place of raw inputs.
+            A row without a modality has an all-zero mask there; a missing mask means that everything is real.
+
+        Raises:
+            ValueError: an example has neither modality, or raw inputs meet a model without encoders.
+        """
+        states = self.encode(**inputs)
+        tokens = {
+            modality: embedder(*states[modality])
+            for modality, embedder in self.embedders.items()
+            if modality in states and states[modality][1].any()
+        }
+        present = sum(states[modality][1].any(-1).long() for modality in states)  # (B,)
+        if not states or not present.all():
+            lacking = "every example" if not states else f"example {(present == 0).nonzero().flatten().tolist()}"
+            raise ValueError(f"Neither audio nor text for {lacking} of the batch: each needs at least one of them.")
+        return tokens
+
+    def encode(
+        self,
+        input_features=None,
+        input_features_mask=None,
+        input_values=None,
+        input_values_mask=None,
+        input_ids=None,
+        attention_mask=None,
+        audio_hidden_states=None,
+        audio_mask=None,
+        text_hidden_states=None,
+        text_mask=None,
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """States (B, L+1, T, D) and mask (B, T) bool of each modality given: the encoders' one run per step."""
+        audio, frames_mask = (
+            (input_features, input_features_mask)
+            if is_whisper(self.config.audio_config)
+            else (input_values, input_values_mask)
+        )
+        states = {}
+        if audio_hidden_states is not None:
+            states["audio"] = audio_hidden_states, mask_or_ones(audio_mask, audio_hidden_states[:, 0, :, 0])
+        elif audio is not None:
+            states["audio"] = self._encode_rows(
+                lambda rows, mask: audio_states(self.audio_encoder, rows, mask, self.config.audio_context),
+                self.audio_encoder,
+                audio,
+                mask_or_ones(frames_mask, audio[:, 0] if audio.dim() == 3 else audio),
+            )
+        if text_hidden_states is not None:
+            states["text"] = text_hidden_states, mask_or_ones(text_mask, text_hidden_states[:, 0, :, 0])
+        elif input_ids is not None:
+            states["text"] = self._encode_rows(
+                lambda rows, mask: text_states(self.text_encoder, rows, mask.long()),
+                self.text_encoder,
+                input_ids,
+                mask_or_ones(attention_mask, input_ids),
+            )
+        return states
+
+    def _encode_rows(self, encode, encoder, inputs, mask):
+        """Run an encoder over the rows that have the modality; the others get zeros and an all-false mask."""
+        if encoder is None:
+            raise ValueError(
+                "This model has no encoders loaded: give it encoder states (audio_hidden_states, text_hidden_states), "
+                "or load it with from_pretrained, from_audio_text_pretrained or load_encoders()."
+            )
+        present = mask.any(-1)
+        if not present.any():
+            return inputs.new_zeros((len(inputs), 1, 1, 1)), mask[:, :1]
+        if present.all():
+            return encode(inputs, mask)
+        some, some_mask = encode(inputs[present], mask[present])
+        states = some.new_zeros((len(inputs), *some.shape[1:]))
+        states[present] = some
+        states_mask = some_mask.new_zeros((len(inputs), some_mask.shape[1]))
+        states_mask[present] = some_mask
+        return states, states_mask
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[dict[str, torch.Tensor]]):
+        """Set the statistics of `state_normalization="standardize"` from the real frames of training batches.
+
+        Under several processes each gives its own share of the batches, and all end up with the same statistics.
+        """
+        sums = {m: 0.0 for m in MODALITIES}  # per modality (3, L+1, D): count, sum, sum of squares
+        for batch in batches:
+            for modality, (states, mask) in self.encode(**batch).items():
+                if mask.any():
+                    real = states.transpose(1, 2)[mask].double()  # (real frames of the batch, L+1, D)
+                    moments = torch.stack([torch.ones_like(real).sum(0), real.sum(0), real.square().sum(0)])
+                    sums[modality] = sums[modality] + moments
+        for modality, embedder in self.embedders.items():
+            total = sums[modality]
+            standardizer = embedder.standardizer
+            if not torch.is_tensor(total):
+                total = standardizer.mean.new_zeros((3, *standardizer.mean.shape), dtype=torch.float64)
+            if dist.is_available() and dist.is_initialized():
+                dist.all_reduce(total)
+            count = total[0].clamp(min=1)
+            mean = total[1] / count
+            variance = (total[2] / count - mean.square()).clamp(min=0)
+            standardizer.mean.copy_(mean)
+            standardizer.std.copy_(torch.where(variance > 1e-10, variance.sqrt(), 1.0))  # a constant stays as it is
+            standardizer.calibrated.fill_(True)
+
+    # ── tokens → passes → z ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def clean_pass(self, tokens: dict[str, ModalityTokens], modalities: tuple[str, ...], whole: bool = False) -> Pass:
+        """The pass that shows `modalities`, everything else hidden; `whole` drops rows that lack any of them."""
+        shown = {m: t.mask if m in modalities else torch.zeros_like(t.mask) for m, t in tokens.items()}
+        if whole:
+            complete = has_all(tokens, modalities)
+            shown = {m: mask & complete[:, None] for m, mask in shown.items()}
+        return Pass({m: t.hidden + self.embedders[m].type_embedding for m, t in tokens.items()}, shown)
+
+    def masked_pass(self, tokens: dict[str, ModalityTokens]) -> tuple[Pass, dict[str, torch.Tensor]]:
+        """The pass of the autoencoder, over all that each row has, and which tokens (B, N_m) MASK replaces.
+
+        MASK takes the place of h before v^m is added: a masked token still shows its modality.
+        """
+        masked = {m: draw_mask(t.mask, self.config.mask_ratio) for m, t in tokens.items()}
+        with_mask = {
+            m: replace(t, hidden=torch.where(masked[m].unsqueeze(-1), self.mask_token, t.hidden))
+            for m, t in tokens.items()
+        }
+        return self.clean_pass(with_mask, MODALITIES), masked
+
+    def assemble(self, of_pass: Pass) -> tuple[torch.Tensor, torch.Tensor]:
+        """Eq. 3: CLS | audio + v^audio | SEP | text + v^text as (B, S, d), and the mask (B, S) of what is shown."""
+        some = next(iter(of_pass.shown.values()))
+        special = some.new_ones((len(some), 1))
+        sequence, mask = [], []
+        for token, modality in zip((self.cls_token, self.sep_token), MODALITIES, strict=True):
+            sequence.append(token.expand(len(some), 1, -1))
+            mask.append(special)
+            if modality in of_pass.shown:
+                sequence.append(of_pass.embeddings[modality])
+                mask.append(of_pass.shown[modality])
+        return torch.cat(sequence, dim=1), torch.cat(mask, dim=1)
+
+    def contextualize(self, passes: dict[str, Pass], one_call: bool | None = None) -> dict[str, Contextual]:
+        """Run passes through the shared transformer, in one padded call or in one call each, with equal results.
+
+        One call keeps a GPU busy; on a CPU leaving out what a pass hides is faster (`benchmarks/train_step.py`).
+        """
+        some = next(iter(passes.values())).embeddings
+        if one_call is None:
+            one_call = next(iter(some.values())).device.type != "cpu"
+        if not one_call:
+            return {name: self._contextualize_alone(of_pass) for name, of_pass in passes.items()}
+        sequences, masks = zip(*(self.assemble(of_pass) for of_pass in passes.values()), strict=True)
+        contextual = self.transformer(torch.cat(sequences), torch.cat(masks)).chunk(len(passes))
+        return {
+            name: split_sequence(z, of_pass) for (name, of_pass), z in zip(passes.items(), contextual, strict=True)
+        }
+
+    def _contextualize_alone(self, of_pass: Pass) -> Contextual:
+        rows = of_pass.rows
+        if not rows.any():  # nothing to run; the zeros carry a graph, so that all processes share one backward
+            return Contextual(cls=(self.cls_token * 0.0).expand(len(rows), -1), tokens={})
+        every_row = bool(rows.all())
+        visible = {m for m, shown in of_pass.shown.items() if shown.any()}
+        compact = Pass(
+            {m: e if every_row else e[rows] for m, e in of_pass.embeddings.items() if m in visible},
+            {m: s if every_row else s[rows] for m, s in of_pass.shown.items() if m in visible},
+        )
+        contextual = split_sequence(self.transformer(*self.assemble(compact)), compact)
+        if every_row:
+            return contextual
+        return Contextual(
+            cls=spread_rows(contextual.cls, rows),
+            tokens={m: spread_rows(z, rows) for m, z in contextual.tokens.items()},
+        )
+
+
+class MMERForEmotionRecognition(MMERPreTrainedModel):
+    """MMER with its task heads, and with the parts that only training needs: MAE decoders (Eq. 4) and g (Eq. 6)."""
+
+    def __init__(self, config: MMERConfig):
+        super().__init__(config)
+        self.model = MMERModel(config)
+        sizes = {"emotion": len(config.emotion_labels), "sentiment": len(config.sentiment_labels)}
+        sizes |= {dimension: 1 for dimension in config.dimensions}
+        self.heads = nn.ModuleDict({task: TaskHead(config, size) for task, size in sizes.items()})
+        original = config.mae_target == "original"
+        self.decoders = nn.ModuleDict(
+            {
+                modality: StateDecoder(
+                    config.hidden_size,
+                    encoder.hidden_size if original else config.hidden_size,
+                    config.audio_stride if original and modality == "audio" else 1,
+                )
+                for modality, encoder in (("audio", config.audio_config), ("text", config.text_config))
+            }
+        )
+        self.contrastive_head = (
+            nn.Sequential(nn.Linear(config.hidden_size, config.hidden_size), nn.ReLU())
+            if config.contrastive_projection
+            else nn.Identity()
+        )
+        self.post_init()
+        self.model.freeze_encoders()
+
+    def forward(
+        self,
+        input_features: torch.Tensor | None = None,
+        input_features_mask: torch.Tensor | None = None,
+        input_values: torch.Tensor | None = None,
+        input_values_mask: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        audio_hidden_states: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        text_hidden_states: torch.Tensor | None = None,
+        text_mask: torch.Tensor | None = None,
+        labels: dict[str, torch.Tensor] | None = None,
+        return_combinations: bool = False,
+        **kwargs,
+    ) -> MMEROutput:
+        """Recognise emotion from what each row has. Inputs as in [`MMERModel.embed`].
+
+        Args:
+            labels: `emotion`, `sentiment` (B,) long, −100 = not labelled; `valence`, `arousal`, `dominance` (B,) on the
+                corpus's scale, NaN = not labelled. With them the loss is computed, over every combination a row has.
+            return_combinations: also without labels, judge every combination each row has instead of the fullest alone.
+        """
+        inputs = {
+            "input_features": input_features,
+            "input_features_mask": input_features_mask,
+            "input_values": input_values,
+            "input_values_mask": input_values_mask,
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "audio_hidden_states": audio_hidden_states,
+            "audio_mask": audio_mask,
+            "text_hidden_states": text_hidden_states,
+            "text_mask": text_mask,
+        }
+        if labels is None and not return_combinations:
+            return self._infer(inputs, **kwargs)
+        return self._judge_combinations(self.model.embed(**inputs), labels)
+
+    def _infer(self, inputs, **kwargs) -> MMEROutput:
+        outputs = self.model(**inputs, **kwargs)
+        predictions = self.predict(outputs.last_hidden_state[:, 0])
+        return MMEROutput(
+            **name_predictions(predictions),
+            last_hidden_state=outputs.last_hidden_state,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _judge_combinations(self, tokens, labels) -> MMEROutput:
+        passes = {name: self.model.clean_pass(tokens, m, whole=True) for name, m in COMBINATIONS.items()}
+        with_mae = labels is not None and self._wants("decoders", self.config.lambda_mae)
+        with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
+        if with_mae:
+            passes["masked"], masked = self.model.masked_pass(tokens)
+        contextual = self.model.contextualize(passes)
+        present = {name: passes[name].rows for name in COMBINATIONS}
+        predictions = {name: self.predict(contextual[name].cls) for name in COMBINATIONS}
+        embeds = {}
+        if with_contrast or (not self.training and self.contrastive_head is not None):
+            embeds = {m: self.pool(contextual[m], tokens, m) for m in MODALITIES}
+
+        losses = None
+        if labels is not None:
+            losses = self._supervised(predictions, labels, present)
+            if with_mae:
+                losses["mae"] = self._mae(contextual["masked"], tokens, masked)
+            if with_contrast:
+                losses["contrastive"] = self._contrastive(embeds, present["audio_text"])
+        combinations = {name: void_rows(predictions[name], ~present[name]) for name in COMBINATIONS}
+        return MMEROutput(
+            loss=None
+            if losses is None
+            else total_loss(losses, self.config.lambda_mae, self.config.lambda_contrastive),
+            losses=losses,
+            **name_predictions(fullest(predictions, present)),
+            **{f"{m}_embeds": z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()},
+            combinations=combinations,
+        )
+
+    def predict(self, cls: torch.Tensor) -> dict[str, torch.Tensor]:
+        """f(z^CLS) of every task for cls (B, d): logits (B, K); dimensions (B,) on the corpus's scale.
+
+        A dimension's head works on [0, 1], from the middle of the scale (1 − CCC does not change under the mapping).
+        """
+        predictions = {task: head(cls) for task, head in self.heads.items()}
+        low, high = self.config.label_scale
+        for dimension in self.config.dimensions:
+            predictions[dimension] = low + (high - low) * (0.5 + predictions[dimension].squeeze(-1))
+        return predictions
+
+    def pool(self, contextual: Contextual, tokens: dict[str, ModalityTokens], modality: str) -> torch.Tensor:
+        """z^m = g(mean_j z_j^m) over the modality's real tokens, not CLS, not SEP: (B, d)."""
+        if modality not in contextual.tokens:
+            return self.contrastive_head(contextual.cls)
+        mask = tokens[modality].mask.unsqueeze(-1)
+        mean = (contextual.tokens[modality] * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return self.contrastive_head(mean)
+
+    # ── the terms of Eq. 7, over the global batch ───────────────────────────────────────────────────────────────────
+
+    def _supervised(self, predictions, labels, present) -> dict[str, torch.Tensor]:
+        gather = gather_rows if self.training else unchanged
+        predictions = {name: {t: gather(p) for t, p in tasks.items()} for name, tasks in predictions.items()}
+        present = {name: gather(rows) for name, rows in present.items()}
+        labels = {task: gather(of_task) for task, of_task in labels.items()}
+        weights = {
+            task: None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
+            for task, weights in (
+                ("emotion", self.config.emotion_class_weights),
+                ("sentiment", self.config.sentiment_class_weights),
+            )
+        }
+        total, of_tasks = supervised_loss(predictions, labels, present, weights)
+        return {"supervised": total, **of_tasks}
+
+    def _mae(self, contextual: Contextual, tokens, masked) -> torch.Tensor:
+        """Eq. 5: the errors of both modalities added, averaged over the N examples of the batch."""
+        gather = gather_rows if self.training else unchanged
+        total = contextual.cls.sum(-1).float() * 0.0  # (B,)
+        for modality, z in contextual.tokens.items():
+            of_modality, where = tokens[modality], masked[modality]
+            if self.config.mae_target == "original":
+                target, counted = of_modality.states, of_modality.states_mask
+                if self.config.mae_detach_target:
+                    target = target.detach()
+                if self.config.mae_loss_on == "masked":
+                    stride = self.model.embedders[modality].stride
+                    counted = counted & where.repeat_interleave(stride, dim=1)[:, : counted.shape[1]]
+            else:
+                target, counted = of_modality.hidden, of_modality.mask
+                if self.config.mae_loss_on == "masked":
+                    counted = where
+            reconstructed = self.decoders[modality](z, length=target.shape[1])
+            total = total + reconstruction_errors(reconstructed, target, counted)
+        return gather(total).mean()
+
+    def _contrastive(self, embeds, paired) -> torch.Tensor:
+        gather = gather_rows if self.training else unchanged
+        return contrastive_loss(
+            gather(embeds["audio"]), gather(embeds["text"]), gather(paired), self.config.contrastive_form
+        )
+
+    def _wants(self, part: str, weight: float) -> bool:
+        """Whether a term is to be computed; its λ may ask for a part that the checkpoint left out."""
+        if weight > 0 and getattr(self, part) is None and self.training:
+            name = {"decoders": "lambda_mae", "contrastive_head": "lambda_contrastive"}[part]
+            raise ValueError(
+                f"This checkpoint was saved without its {part}, so {name}={weight} cannot be trained: set {name}=0, or "
+                "start from a whole checkpoint."
+            )
+        return weight > 0 and getattr(self, part) is not None
+
+
+class TaskHead(nn.Sequential):
+    """f: a two-layer feed-forward network on z^CLS."""
+
+    def __init__(self, config: MMERConfig, size: int):
+        super().__init__(
+            nn.Linear(config.hidden_size, config.hidden_size),
+            nn.GELU(),
+            Dropout(config.dropout),
+            nn.Linear(config.hidden_size, size),
+        )
+
+
+def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(like, dtype=torch.bool) if mask is None else mask.bool()
+
+
+def void_rows(predictions: dict[str, torch.Tensor], void: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Predictions with NaN in the rows that a combination does not have: what was not measured is no figure."""
+    return {
+        task: values.detach().masked_fill(void.view((-1,) + (1,) * (values.dim() - 1)), torch.nan)
+        for task, values in predictions.items()
+    }
+
+
+def name_predictions(predictions: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tasks → the fields of [`MMEROutput`]."""
+    fields = {"emotion": "logits", "sentiment": "sentiment_logits"}
+    return {fields.get(task, task): values for task, values in predictions.items()}
+
+
+def unchanged(rows: torch.Tensor) -> torch.Tensor:
+    return rows
+
+
+MMERModel.register_for_auto_class("AutoModel")
+MMERForEmotionRecognition.register_for_auto_class("AutoModelForAudioClassification")
+
+__all__ = ["MMERModel", "MMERForEmotionRecognition", "MMERModelOutput", "MMEROutput", "MMERPreTrainedModel"]

@@ -1,0 +1,178 @@
+"""Markdown from `results.json`, in the form of the paper's Table 1.
+
+Every function reads one split of `results.json`, a dict of one entry per combination of modalities beside `retrieval`
+and `collapse`, and nothing else: what a report says was measured. UA, recall and retrieval are printed in percent, CCC
+as it is, and what is absent as a dash.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..files import write_text
+from ..metrics import NOT_COMBINATIONS
+
+ABSENT = "–"
+COMBINATIONS = ("audio", "text", "audio_text")
+DIMENSIONS = ("valence", "arousal", "dominance")
+
+
+def results_table(results_for_split: Mapping[str, Any]) -> str:
+    """Rows audio, text, audio + text; columns n, UA (%) and the CCC of each dimension.
+
+    The three combinations and the three dimensions always have their place, with a dash where nothing was measured;
+    others follow in the order in which the results hold them.
+    """
+    combinations = _combinations(results_for_split)
+    dimensions = list(DIMENSIONS)
+    for figures in combinations.values():
+        named = (name.removesuffix("_ccc") for name in figures if name.endswith("_ccc"))
+        dimensions += [dimension for dimension in named if dimension not in dimensions]
+    header = ["Input", "n", "UA (%)", *(f"{dimension.capitalize()} CCC" for dimension in dimensions)]
+    rows = [
+        [
+            _combination_name(combination),
+            _count(figures.get("n")),
+            _percent(figures.get("ua")),
+            *(_decimal(figures.get(f"{dimension}_ccc")) for dimension in dimensions),
+        ]
+        for combination, figures in combinations.items()
+    ]
+    return markdown_table(header, rows)
+
+
+def retrieval_line(results_for_split: Mapping[str, Any]) -> str:
+    """One sentence on retrieval (Table 3) with its chance level; empty where it was not measured."""
+    retrieval = results_for_split.get("retrieval")
+    if not retrieval:
+        return ""
+    line = (
+        f"audio → text {_percent(retrieval.get('audio_to_text'), ' %')}, "
+        f"text → audio {_percent(retrieval.get('text_to_audio'), ' %')}"
+    )
+    if retrieval.get("n"):
+        return f"Retrieval among {retrieval['n']}: {line} (chance {_percent(1 / retrieval['n'], ' %')})."
+    return f"Retrieval: {line}."
+
+
+def recall_table(results_for_split: Mapping[str, Any]) -> str:
+    """Per-class recall in percent: a row per combination, a column per class; empty where it was not measured."""
+    recalls = {
+        combination: figures["per_class_recall"]
+        for combination, figures in _combinations(results_for_split).items()
+        if figures.get("per_class_recall")
+    }
+    if not recalls:
+        return ""
+    labels = list(dict.fromkeys(label for recall in recalls.values() for label in recall))
+    rows = [
+        [_combination_name(combination), *(_percent(recall.get(label)) for label in labels)]
+        for combination, recall in recalls.items()
+    ]
+    return markdown_table(["Recall (%)", *labels], rows)
+
+
+def confusion_table(confusion: Mapping[str, Any]) -> str:
+    """A confusion matrix: rows are references, columns predictions.
+
+    Args:
+        confusion: `{"labels": [K names], "rows": [K lists of K counts]}`.
+
+    Raises:
+        ValueError: the matrix is not K by K.
+    """
+    labels, counts = confusion["labels"], confusion["rows"]
+    if len(counts) != len(labels) or any(len(row) != len(labels) for row in counts):
+        raise ValueError(
+            f"A confusion matrix of {len(labels)} labels needs {len(labels)} rows of {len(labels)} counts, "
+            f"got rows of {[len(row) for row in counts]}."
+        )
+    rows = [[label, *(str(count) for count in row)] for label, row in zip(labels, counts, strict=True)]
+    return markdown_table(["reference \\ predicted", *labels], rows)
+
+
+def collapse_table(results_for_split: Mapping[str, Any]) -> str:
+    """Spread of embeddings (Table 2) at the shared transformer's input and output; empty where it was not measured."""
+    collapse = results_for_split.get("collapse")
+    if not collapse:
+        return ""
+    rows = [
+        [_combination_name(modality), _decimal(places.get("input")), _decimal(places.get("output"))]
+        for modality, places in collapse.items()
+    ]
+    return markdown_table(["Largest distance", "input h", "output z"], rows)
+
+
+def write_report(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
+    """Write `results` (the dict of `results.json`) as a Markdown report to the file `path`, in one step.
+
+    What `results` lacks the report leaves out.
+
+    Raises:
+        ValueError: a confusion matrix is not square.
+    """
+    sections = [_heading(results)]
+    for split, split_results in results.get("splits", {}).items():
+        sections.append(_split_section(split, split_results))
+    write_text(path, "\n\n".join(sections) + "\n")
+
+
+def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table with the first column to the left and the others to the right; `|` in a cell is escaped."""
+    alignment = ["---", *["---:"] * (len(header) - 1)]
+    lines = [[_cell(cell) for cell in header], alignment, *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# ---------------------------------------------------------------------------------------------------------- sections
+def _heading(results: Mapping[str, Any]) -> str:
+    facts = []
+    if results.get("model") is not None:
+        facts.append(f"- Model: `{results['model']}`")
+    if results.get("corpus") is not None:
+        corpus = results["corpus"]
+        facts.append(f"- Corpus: {corpus if isinstance(corpus, str) else ', '.join(map(str, corpus))}")
+    if results.get("seed") is not None:
+        facts.append(f"- Seed: {results['seed']}")
+    if results.get("trainable_parameters") is not None:
+        facts.append(f"- Trainable parameters: {_count(results['trainable_parameters'])}")
+    return "\n\n".join(["# Emotion recognition: measured results", *(["\n".join(facts)] if facts else [])])
+
+
+def _split_section(split: str, results: Mapping[str, Any]) -> str:
+    parts = [f"## {split.capitalize()}", results_table(results), retrieval_line(results), recall_table(results)]
+    for combination, figures in _combinations(results).items():
+        if figures.get("confusion_matrix"):
+            parts.append(f"Confusion matrix, {_combination_name(combination)}:")
+            parts.append(confusion_table(figures["confusion_matrix"]))
+    collapse = collapse_table(results)
+    if collapse:
+        parts += ["Largest pair-wise Euclidean distance among one utterance's embeddings:", collapse]
+    return "\n\n".join(part for part in parts if part)
+
+
+# ------------------------------------------------------------------------------------------------------------- cells
+def _combinations(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The paper's three in its order, empty where not measured, then any others."""
+    present = {name: figures for name, figures in results.items() if name not in NOT_COMBINATIONS}
+    return {name: present.get(name, {}) for name in (*COMBINATIONS, *present)}
+
+
+def _combination_name(combination: str) -> str:
+    return " + ".join(combination.split("_"))
+
+
+def _count(value: int | None) -> str:
+    return ABSENT if value is None else f"{value:,}"
+
+
+def _percent(value: float | None, unit: str = "") -> str:
+    return ABSENT if value is None else f"{100 * value:.1f}{unit}"
+
+
+def _decimal(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")

@@ -1,0 +1,134 @@
+"""`MMERTrainer`: transformers' Trainer with Eq. 7 as its loss, its terms in the log, and every combination judged at once.
+
+A batch statistic (CCC, Eq. 6) is that of the global batch over processes; under gradient accumulation it is that of the
+micro-batch, for the rows of the other micro-batches are gone by then.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, SequentialSampler
+from tqdm.auto import tqdm
+from transformers import EvalPrediction, Trainer
+from transformers.trainer_pt_utils import nested_detach
+from transformers.utils import logging
+
+from .evaluation import judge
+from .losses import total_loss
+from .metrics import flatten, score
+
+logger = logging.get_logger(__name__)
+
+
+class MMERTrainer(Trainer):
+    """Trains the trainable parts of a [`MMERForEmotionRecognition`]; takes the arguments of `transformers.Trainer`.
+
+    Logs, beside the Trainer's own figures, the mean of every loss term since the last log (`loss_supervised`, `loss_mae`,
+    `loss_contrastive`, `loss_emotion`, …; `eval_loss_…` in an evaluation) and, per combination of modalities,
+    `eval_audio_ua`, `eval_audio_text_valence_ccc`, …, `eval_retrieval_audio_to_text` and `eval_score`, the mean of every
+    UA and CCC.
+    """
+
+    def __init__(self, model, args, **kwargs):
+        kwargs.setdefault("compute_metrics", self._figures)
+        super().__init__(model, args, **kwargs)
+        self._terms: dict[str, list[torch.Tensor]] = defaultdict(list)
+        freeze_unused_parts(model)
+
+    def trainable_parameters(self) -> int:
+        """How many parameters the objective trains; those of a term with λ = 0 are not among them."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def train(self, *args, **kwargs):
+        self._calibrate()
+        return super().train(*args, **kwargs)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C, with the λs of the model's config."""
+        outputs = model(**inputs)
+        config = self.model.config
+        loss = total_loss(outputs.losses, config.lambda_mae, config.lambda_contrastive)
+        for name, term in outputs.losses.items():
+            self._terms[name].append(term.detach())
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """One forward judges every combination, so each encoder runs once."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        predictions: dict[str, Any] = dict(outputs.combinations)
+        if outputs.audio_embeds is not None:
+            predictions["embeds"] = {"audio": outputs.audio_embeds, "text": outputs.text_embeds}
+        if prediction_loss_only:
+            return loss, None, None
+        return loss, nested_detach(predictions), nested_detach(inputs["labels"])
+
+    def _get_eval_sampler(self, eval_dataset):
+        """The corpus's own order: predictions stay joined to their rows, and retrieval groups are always the same."""
+        return SequentialSampler(eval_dataset)
+
+    def _get_dataloader(self, *args, is_training=False, **kwargs):
+        """`dataloader_drop_last` is for training: an evaluation counts every row."""
+        asked = self.args.dataloader_drop_last
+        try:
+            self.args.dataloader_drop_last = asked and is_training
+            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = asked
+
+    def evaluation_loop(self, *args, **kwargs):
+        training_terms, self._terms = self._terms, defaultdict(list)
+        output = super().evaluation_loop(*args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        output.metrics.update({f"{prefix}_loss_{name}": mean for name, mean in self._mean_terms().items()})
+        self._terms = training_terms
+        return output
+
+    def log(self, logs, start_time=None):
+        if "loss" in logs:  # a step of training; an evaluation has added its own terms
+            logs |= {f"loss_{name}": mean for name, mean in self._mean_terms().items()}
+            self._terms.clear()
+        super().log(logs, start_time)
+
+    def _mean_terms(self) -> dict[str, float]:
+        return {name: torch.stack(terms).float().mean().item() for name, terms in self._terms.items()}
+
+    def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
+        results = judge(prediction.predictions, prediction.label_ids, self.model.config.dimensions)
+        figures = flatten(results)
+        overall = score(results)
+        return figures if overall is None else figures | {"score": overall}
+
+    def _calibrate(self):
+        """Set the statistics of `state_normalization="standardize"` from the training set, once."""
+        core = self.model.base_model
+        standardizers = [e.standardizer for e in core.embedders.values() if e.standardizer is not None]
+        if all(standardizer.calibrated for standardizer in standardizers):
+            return
+        logger.info("Calibrating the state normalization on the training utterances")
+        lengths = self.train_dataset["length"] if "length" in getattr(self.train_dataset, "column_names", ()) else None
+        order = range(len(self.train_dataset)) if lengths is None else torch.tensor(lengths).argsort(stable=True)
+        rank, world = self.args.process_index, self.args.world_size
+        loader = DataLoader(
+            self.train_dataset,
+            batch_size=self.args.per_device_train_batch_size,
+            sampler=[int(i) for i in order][rank::world],
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+        )
+        core.to(self.args.device).calibrate(
+            {k: v for k, v in self._prepare_inputs(batch).items() if k != "labels"}
+            for batch in tqdm(loader, desc="Calibrating", disable=self.args.disable_tqdm or rank != 0)
+        )
+
+
+def freeze_unused_parts(model):
+    """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained."""
+    if model.config.lambda_mae == 0:
+        model.base_model.mask_token.requires_grad_(False)
+        if model.decoders is not None:
+            model.decoders.requires_grad_(False)
+    if model.config.lambda_contrastive == 0 and model.contrastive_head is not None:
+        model.contrastive_head.requires_grad_(False)

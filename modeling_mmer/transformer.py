@@ -1,0 +1,133 @@
+"""The shared transformer ST of Section 3.1: pre-norm layers over whatever tokens are there, with compact positions.
+
+Settled where the paper is silent: pre-norm, GELU, a final norm; dropout inside the feed-forward and on both residual
+branches, none on the attention probabilities (so that fused attention kernels serve on every device).
+
+Shapes: B examples, S positions of the sequence, h heads, d shared width.
+"""
+
+import math
+
+import torch
+from torch import nn
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import (
+    LlamaRotaryEmbedding,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask costs a quarter of a 64-bit draw per value on a CPU; elsewhere it is `nn.functional.dropout`.
+
+    The stock generator draws for every value, which alone took over a quarter of a training step on a CPU
+    (`benchmarks/train_step.py`). The keep probability is exact to 2⁻¹⁶.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu" or self.p == 1:
+            return nn.functional.dropout(x, self.p)
+        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        dropped = round(self.p * 2**16)
+        keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
+        return x * keep * (2**16 / (2**16 - dropped))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class MMERAttention(nn.Module):
+    """Multi-head attention over the real positions, through transformers' attention interface."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.head_dim
+        self.scaling = config.head_dim**-0.5
+        self.is_causal = False
+        self.num_key_value_groups = 1
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states, attention_mask, rotation, **kwargs):
+        batch_and_positions = hidden_states.shape[:-1]
+        query, key, value = (
+            project(hidden_states).view(*batch_and_positions, -1, self.head_dim).transpose(1, 2)  # (B, h, S, d/h)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        if rotation is not None:
+            query, key = apply_rotary_pos_emb(query, key, *rotation)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        attended, weights = attend(
+            self, query, key, value, attention_mask, dropout=0.0, scaling=self.scaling, **kwargs
+        )  # (B, S, h, d/h)
+        return self.o_proj(attended.reshape(*batch_and_positions, -1)), weights
+
+
+class MMERLayer(GradientCheckpointingLayer):
+    """One pre-norm layer: x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = MMERAttention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(config.hidden_size, config.intermediate_size),
+            nn.GELU(),
+            Dropout(config.dropout),
+            nn.Linear(config.intermediate_size, config.hidden_size),
+        )
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, hidden_states, attention_mask, rotation, **kwargs):
+        attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, rotation, **kwargs)
+        hidden_states = hidden_states + self.dropout(attended)
+        return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
+
+
+class SharedTransformer(nn.Module):
+    """ST of Eq. 3: contextual embeddings z of a sequence h in which hidden positions leave no trace.
+
+    Positions are counted over what is really there, so a span hidden behind the mask equals one left out.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(MMERLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.rotary = LlamaRotaryEmbedding(config) if config.position_type == "rope" else None
+
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor, **kwargs) -> torch.Tensor:
+        """hidden_states (B, S, d), mask (B, S) bool, true where a position is real → z (B, S, d)."""
+        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        if self.config.position_type == "sinusoidal":
+            hidden_states = hidden_states + sinusoids(positions, self.config.hidden_size).to(hidden_states.dtype)
+        rotation = self.rotary(hidden_states, positions) if self.rotary is not None else None
+        attention_mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden_states, attention_mask=mask
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, rotation, **kwargs)
+        return self.norm(hidden_states)
+
+
+def sinusoids(positions: torch.Tensor, width: int) -> torch.Tensor:
+    """Absolute sinusoidal embeddings (Vaswani et al., 2017) of positions (B, S) → (B, S, width), float32."""
+    frequencies = torch.exp(
+        -math.log(10_000) * torch.arange(0, width, 2, device=positions.device, dtype=torch.float32) / width
+    )
+    angles = positions.unsqueeze(-1) * frequencies
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)

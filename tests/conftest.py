@@ -1,0 +1,156 @@
+"""What the tests share: tiny encoders of each kind, made offline, and the way to real encoders and corpora.
+
+Real ones are found through `MMER_TEST_DATA` (default: a folder `shared` beside the checkout); a test that needs them skips
+where they are absent.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    HubertConfig,
+    RobertaConfig,
+    Wav2Vec2Config,
+    WavLMConfig,
+    WhisperConfig,
+)
+
+from modeling_mmer import MMERConfig, MMERForEmotionRecognition
+from modeling_mmer.commands.allocator import keep_freed_memory
+
+keep_freed_memory()
+
+TEST_DATA = Path(os.environ.get("MMER_TEST_DATA", Path(__file__).parents[2] / "shared"))
+
+WAVEFORM_ENCODER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": (8, 8),
+    "conv_kernel": (10, 8),
+    "conv_stride": (5, 4),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
+def audio_encoder_config(kind: str):
+    """A tiny audio encoder: `whisper`, or a raw-waveform one with `-group` or `-layer` normalisation."""
+    if kind == "whisper":
+        return WhisperConfig(
+            d_model=16,
+            encoder_layers=2,
+            encoder_attention_heads=2,
+            encoder_ffn_dim=32,
+            num_mel_bins=8,
+            max_source_positions=50,
+            decoder_layers=1,
+            decoder_attention_heads=2,
+            decoder_ffn_dim=32,
+            vocab_size=16,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=1,
+        )
+    name, norm = kind.split("-")
+    config_class = {"hubert": HubertConfig, "wavlm": WavLMConfig, "wav2vec2": Wav2Vec2Config}[name]
+    stable = norm == "layer"
+    return config_class(
+        **WAVEFORM_ENCODER, feat_extract_norm=norm, do_stable_layer_norm=stable, conv_bias=stable
+    )
+
+
+def text_encoder_config(kind: str = "roberta"):
+    config_class = {"roberta": RobertaConfig, "bert": BertConfig}[kind]
+    return config_class(
+        vocab_size=50,
+        hidden_size=12,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=40,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+
+
+def tiny_config(audio: str = "whisper", text: str = "roberta", **overrides) -> MMERConfig:
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "dropout": 0.0}
+    return MMERConfig(
+        audio_config=audio_encoder_config(audio), text_config=text_encoder_config(text), **(sizes | overrides)
+    )
+
+
+def tiny_model(seed: int = 0, **kwargs) -> MMERForEmotionRecognition:
+    """A model with tiny random encoders inside it (a self-contained one), in evaluation mode.
+
+    Biases and norms are random too: with their initial zeros and ones, much that depends on padding would not show.
+    """
+    torch.manual_seed(seed)
+    model = MMERForEmotionRecognition(tiny_config(**kwargs))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1 and "layer_logits" not in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+            elif "layer_logits" in name:
+                parameter.copy_(torch.randn_like(parameter))
+    return model.eval()
+
+
+def raw_batch(
+    audio_lengths=(40, 23, 0, 61), text_lengths=(5, 0, 9, 2), kind: str = "whisper", seed: int = 1
+) -> dict[str, torch.Tensor]:
+    """Raw inputs with rows of given lengths (frames or samples, and tokens); 0 = the row lacks the modality.
+
+    What lies behind a row's own length is noise: nothing may depend on it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows, batch = len(audio_lengths), {}
+    if any(audio_lengths):
+        longest = max(audio_lengths)
+        mask = (torch.arange(longest) < torch.tensor(audio_lengths)[:, None]).long()
+        if kind == "whisper":
+            features = torch.randn(rows, 8, longest, generator=generator)
+            batch |= {"input_features": features, "input_features_mask": mask}
+        else:
+            batch |= {"input_values": torch.randn(rows, longest, generator=generator), "input_values_mask": mask}
+    if any(text_lengths):
+        longest = max(text_lengths)
+        mask = (torch.arange(longest) < torch.tensor(text_lengths)[:, None]).long()
+        batch["input_ids"] = torch.randint(3, 50, (rows, longest), generator=generator) * mask + (1 - mask)
+        batch["attention_mask"] = mask
+    return batch
+
+
+def labels(rows: int = 4, seed: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    of_dimensions = {
+        name: 1 + 6 * torch.rand(rows, generator=generator) for name in ("valence", "arousal", "dominance")
+    }
+    return {
+        "emotion": torch.randint(0, 4, (rows,), generator=generator),
+        "sentiment": torch.randint(0, 3, (rows,), generator=generator),
+        **of_dimensions,
+    }
+
+
+def real_path(*parts: str) -> Path:
+    """A path under the test data, or a skip that says what is absent."""
+    path = TEST_DATA.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"needs {'/'.join(parts)} under MMER_TEST_DATA ({TEST_DATA})")
+    return path
+
+
+@pytest.fixture
+def sine() -> np.ndarray:
+    """One second of 220 Hz at 16 kHz."""
+    return np.sin(2 * np.pi * 220 * np.arange(16_000) / 16_000).astype(np.float32)
