@@ -8,7 +8,6 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import logging
-from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder
@@ -70,7 +69,6 @@ class MMERPreTrainedModel(PreTrainedModel):
         if model.config.audio_encoder_name_or_path is not None:
             model.load_encoders()
         model.base_model.freeze_encoders()  # loading forgets requires_grad=False
-        maybe_install_capturing_hooks(model)  # once, from the top: else encoders record their states twice
         return (model, info) if output_loading_info else model
 
     @classmethod
@@ -93,7 +91,6 @@ class MMERPreTrainedModel(PreTrainedModel):
         core.freeze_encoders()
         for module in {self, core}:
             module._keys_to_ignore_on_save = {name for name in module.state_dict() if "_encoder." in name}
-        maybe_install_capturing_hooks(self)
         return self
 
     def make_self_contained(self):

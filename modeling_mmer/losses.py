@@ -164,8 +164,20 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return rows
-    from torch.distributed import _functional_collectives as collectives
+    return _GatherRows.apply(rows)
 
-    if rows.dtype == torch.bool:
-        return gather_rows(rows.long()).bool()
-    return collectives.all_gather_tensor_autograd(rows.contiguous(), gather_dim=0, group=dist.group.WORLD)
+
+class _GatherRows(torch.autograd.Function):
+    """All-gather whose backward gives each process the gradients that all of them have for its rows."""
+
+    @staticmethod
+    def forward(ctx, rows):
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.output_capturing import capture_outputs, maybe_install_capturing_hooks
 
 from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
@@ -103,6 +103,7 @@ class MMERModel(MMERPreTrainedModel):
         self.transformer = SharedTransformer(config)
         self.post_init()
         self.freeze_encoders()
+        maybe_install_capturing_hooks(self)  # now, or a later request would make the encoders record their states twice
 
     def freeze_encoders(self):
         for encoder in self.encoders():

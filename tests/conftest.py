@@ -92,15 +92,20 @@ def tiny_config(audio: str = "whisper", text: str = "roberta", **overrides) -> M
 def tiny_model(seed: int = 0, **kwargs) -> MMERForEmotionRecognition:
     """A model with tiny random encoders inside it (a self-contained one), in evaluation mode.
 
-    Biases and norms are random too: with their initial zeros and ones, much that depends on padding would not show.
+    All weights are random and of a size that matters, biases and norms too: with small weights, zeros and ones, much that
+    should change an output, or should not, would not show.
     """
     torch.manual_seed(seed)
     model = MMERForEmotionRecognition(tiny_config(**kwargs))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.dim() == 1 and "layer_logits" not in name:
+            if "layer_logits" in name:
+                parameter.copy_(torch.randn_like(parameter))
+            elif parameter.dim() == 1:
                 parameter.add_(0.3 * torch.randn_like(parameter))
-            elif "layer_logits" in name:
+            elif "embed" not in name:
+                parameter.copy_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+            elif "embed_positions" not in name:
                 parameter.copy_(torch.randn_like(parameter))
     return model.eval()
 

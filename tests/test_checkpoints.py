@@ -1,0 +1,211 @@
+"""Both forms of a checkpoint give back what was saved, and nothing is ever filled in at random."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import audio_encoder_config, labels, raw_batch, text_encoder_config, tiny_config, tiny_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, WhisperModel
+
+from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERModel
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def encoders(tmp_path):
+    """Two pretrained encoders in folders, as a hub name would give them."""
+    torch.manual_seed(3)
+    WhisperModel(audio_encoder_config("whisper")).save_pretrained(tmp_path / "whisper")
+    AutoModel.from_config(text_encoder_config()).save_pretrained(tmp_path / "roberta")
+    return str(tmp_path / "whisper"), str(tmp_path / "roberta")
+
+
+def light_model(encoders, **overrides):
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    return MMERForEmotionRecognition.from_audio_text_pretrained(*encoders, **sizes, **overrides).eval()
+
+
+def all_outputs(model):
+    with torch.no_grad():
+        output = model.eval()(**raw_batch(), return_combinations=True)
+    return [output.logits, output.arousal, output.audio_embeds, output.text_embeds]
+
+
+def assert_equal_outputs(model, other):
+    for values, others in zip(all_outputs(model), all_outputs(other), strict=True):
+        assert torch.equal(values.nan_to_num(7.0), others.nan_to_num(7.0))
+
+
+def edit_weights(folder, edit):
+    weights = load_file(folder / "model.safetensors")
+    edit(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+# ── save → load ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_light_checkpoint_is_bit_equal_and_holds_no_encoder(encoders, tmp_path):
+    model = light_model(encoders)
+    model.save_pretrained(tmp_path / "light")
+    assert not [name for name in load_file(tmp_path / "light" / "model.safetensors") if "_encoder." in name]
+    assert_equal_outputs(MMERForEmotionRecognition.from_pretrained(tmp_path / "light"), model)
+
+
+def test_a_self_contained_checkpoint_is_bit_equal_without_its_encoders_folders(encoders, tmp_path):
+    model = light_model(encoders)
+    expected = all_outputs(model)
+    model.make_self_contained().save_pretrained(tmp_path / "whole")
+    for folder in encoders:
+        Path(folder).rename(folder + ".gone")
+    loaded = MMERForEmotionRecognition.from_pretrained(tmp_path / "whole")
+    for values, others in zip(all_outputs(loaded), expected, strict=True):
+        assert torch.equal(values.nan_to_num(7.0), others.nan_to_num(7.0))
+
+
+@pytest.mark.parametrize("kind", ["whisper", "hubert-group", "wavlm-layer"])
+def test_every_kind_of_encoder_survives_in_a_self_contained_checkpoint(kind, tmp_path):
+    model = tiny_model(audio=kind)
+    model.save_pretrained(tmp_path)
+    loaded = MMERForEmotionRecognition.from_pretrained(tmp_path).eval()
+    batch = raw_batch() if kind == "whisper" else raw_batch((400, 231, 0, 613), kind=kind)
+    with torch.no_grad():
+        assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+
+
+def test_loaded_encoders_are_frozen_and_in_eval_mode(encoders, tmp_path):
+    light_model(encoders).save_pretrained(tmp_path / "light")
+    tiny_model().save_pretrained(tmp_path / "whole")
+    for form in ("light", "whole"):
+        model = MMERForEmotionRecognition.from_pretrained(tmp_path / form).train()
+        for encoder in model.model.encoders():
+            assert not any(parameter.requires_grad for parameter in encoder.parameters())
+            assert not any(module.training for module in encoder.modules())
+        assert all(p.requires_grad for name, p in model.named_parameters() if "_encoder." not in name)
+
+
+def test_statistics_of_standardised_states_travel_with_the_weights(tmp_path):
+    model = tiny_model(state_normalization="standardize")
+    model.model.calibrate([raw_batch()])
+    model.save_pretrained(tmp_path)
+    assert_equal_outputs(MMERForEmotionRecognition.from_pretrained(tmp_path), model)
+
+
+def test_the_core_loads_from_a_whole_checkpoint(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    core = MMERModel.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        expected = model.model(**raw_batch()).last_hidden_state
+        assert torch.equal(core(**raw_batch()).last_hidden_state, expected)
+
+
+def test_the_config_survives_json(tmp_path):
+    config = tiny_config(label_scale=(1, 5), emotion_labels=("calm", "angry"), audio_context="trimmed", lambda_mae=2.5)
+    config.save_pretrained(tmp_path)
+    loaded = MMERConfig.from_pretrained(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    assert json.loads((tmp_path / "config.json").read_text())["label_scale"] == [1, 5]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"position_type": "relative"},
+        {"hidden_size": 33},
+        {"contrastive_form": "ratio", "contrastive_projection": False},
+        {"label_scale": [7, 1]},
+        {"emotion_labels": ["angry"]},
+        {"dimensions": ["valence", "tension"]},
+        {"audio_encoder_name_or_path": "only/one"},
+        {"lambda_mae": -1},
+        {"dropout": 1.5},
+        {"emotion_class_weights": [1.0, 2.0]},
+    ],
+)
+def test_contradictory_configs_are_refused(wrong):
+    with pytest.raises(Exception, match=next(iter(wrong))):
+        tiny_config(**wrong)
+
+
+# ── broken and partial checkpoints ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("lost", ["heads.emotion.0.weight", "model.cls_token", "model.audio_encoder.conv1.weight"])
+def test_a_missing_weight_is_refused_by_name(lost, tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    edit_weights(tmp_path, lambda weights: weights.pop(lost))
+    with pytest.raises(ValueError, match=lost):
+        MMERForEmotionRecognition.from_pretrained(tmp_path)
+
+
+def test_an_unexpected_weight_is_refused_by_name(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    edit_weights(tmp_path, lambda weights: weights.update({"heads.disgust.0.weight": torch.zeros(2)}))
+    with pytest.raises(ValueError, match="heads.disgust.0.weight"):
+        MMERForEmotionRecognition.from_pretrained(tmp_path)
+
+
+def test_half_of_a_training_part_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    edit_weights(tmp_path, lambda weights: weights.pop("decoders.text.projection.bias"))
+    with pytest.raises(ValueError, match="decoders.text.projection.bias"):
+        MMERForEmotionRecognition.from_pretrained(tmp_path)
+
+
+def test_a_checkpoint_without_its_training_parts_infers_and_says_what_it_cannot_train(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+
+    def drop(weights):
+        for name in [n for n in weights if n.startswith(("decoders.", "contrastive_head."))]:
+            weights.pop(name)
+
+    edit_weights(tmp_path, drop)
+    loaded = MMERForEmotionRecognition.from_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(**raw_batch()).logits, model(**raw_batch()).logits)
+    with pytest.raises(ValueError, match="lambda_mae=0"):
+        loaded.train()(**raw_batch(), labels=labels())
+
+
+# ── as remote code ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_loads_as_remote_code_where_the_package_is_not_installed(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "model")
+    batch = raw_batch()
+    torch.save({"batch": batch, "logits": model(**batch).logits.detach()}, tmp_path / "expected.pt")
+    script = """
+import sys, torch
+from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification
+saved = torch.load("expected.pt")
+assert AutoConfig.from_pretrained("model", trust_remote_code=True).model_type == "mmer"
+model = AutoModelForAudioClassification.from_pretrained("model", trust_remote_code=True).eval()
+with torch.no_grad():
+    logits = model(**saved["batch"]).logits
+assert torch.equal(logits, saved["logits"]), (logits - saved["logits"]).abs().max()
+assert type(AutoModel.from_pretrained("model", trust_remote_code=True)).__name__ == "MMERModel"
+assert "modeling_mmer" not in sys.modules
+"""
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "hidden"), "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    # The package may be installed in this environment: a finder that refuses it stands in for one where it is not.
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'modeling_mmer': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr

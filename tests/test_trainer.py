@@ -1,0 +1,247 @@
+"""Properties of training: what is logged and selected, that it repeats, resumes, and means the same on two processes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import debug_launcher
+from accelerate.utils import set_seed
+from conftest import labels, raw_batch, tiny_model
+from datasets import Dataset
+
+from modeling_mmer import MMERTrainer
+from modeling_mmer.commands.arguments import RunArguments
+from modeling_mmer.evaluation import judge
+from modeling_mmer.losses import gather_rows
+
+TASKS = ("emotion", "sentiment", "valence", "arousal", "dominance")
+
+
+def toy_rows(count: int, seed: int = 0) -> Dataset:
+    """Rows of random features whose loudness is their arousal; every fourth lacks text, every fifth of the others audio."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for index in range(count):
+        level = float(generator.uniform(1, 7))
+        audio = (level - 4 + 0.3 * generator.standard_normal((8, 12))).tolist()
+        text = generator.integers(3, 50, 5).tolist()
+        rows.append(
+            {
+                "audio": None if index % 5 == 4 and index % 4 != 3 else audio,
+                "text": None if index % 4 == 3 else text,
+                "emotion": int(level > 4) if index % 3 else -100,
+                "sentiment": int(index % 3),
+                "valence": float(generator.uniform(1, 7)),
+                "arousal": level,
+                "dominance": float("nan"),
+            }
+        )
+    return Dataset.from_list(rows)
+
+
+def collate(rows: list[dict]) -> dict:
+    """Rows of equal lengths → a batch; a missing modality is zeros under an all-zero mask."""
+    has_audio = torch.tensor([row["audio"] is not None for row in rows])
+    has_text = torch.tensor([row["text"] is not None for row in rows])
+    return {
+        "input_features": torch.tensor([row["audio"] or [[0.0] * 12] * 8 for row in rows]),
+        "input_features_mask": has_audio[:, None].long().expand(-1, 12),
+        "input_ids": torch.tensor([row["text"] or [1] * 5 for row in rows]),
+        "attention_mask": has_text[:, None].long().expand(-1, 5),
+        "labels": {task: torch.tensor([row[task] for row in rows]) for task in TASKS},
+    }
+
+
+def toy_trainer(folder: Path, model=None, rows: int = 36, **overrides) -> MMERTrainer:
+    defaults = {
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 8,
+        "logging_steps": 1,
+        "train_sampling_strategy": "random",
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    set_seed(0)
+    model = model or tiny_model(audio_context="trimmed", dropout=0.3)
+    return MMERTrainer(
+        model,
+        RunArguments(output_dir=str(folder), **(defaults | overrides)),
+        train_dataset=toy_rows(rows),
+        eval_dataset=toy_rows(13, seed=1),
+        data_collator=collate,
+    )
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_equal_weights(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert torch.equal(found[name], expected[name]), name
+
+
+def test_same_seed_same_weights(tmp_path):
+    results = []
+    for run in ("a", "b"):
+        trainer = toy_trainer(tmp_path / run)
+        trainer.train()
+        results.append(weights(trainer.model))
+    assert_equal_weights(*results)
+
+
+def test_training_changes_what_is_trainable_and_nothing_else(tmp_path):
+    trainer = toy_trainer(tmp_path, tiny_model(audio_context="trimmed", lambda_mae=0, lambda_contrastive=0))
+    before = weights(trainer.model)
+    trainer.train()
+    frozen = ("_encoder.", "decoders.", "contrastive_head.", "mask_token", "inv_freq")
+    frozen += ("heads.dominance",)  # nobody rated it
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == any(part in name for part in frozen), name
+
+
+def test_trainable_parameters_are_counted_without_encoders_and_unused_parts(tmp_path):
+    model = tiny_model(lambda_mae=0)
+    trained = {name: p.numel() for name, p in model.named_parameters() if "_encoder." not in name}
+    of_mae = sum(size for name, size in trained.items() if "decoders." in name or "mask_token" in name)
+    assert toy_trainer(tmp_path, model).trainable_parameters() == sum(trained.values()) - of_mae
+
+
+def test_resuming_equals_the_uninterrupted_run(tmp_path):
+    whole = toy_trainer(tmp_path / "whole", num_train_epochs=3)
+    whole.train()
+    first = toy_trainer(tmp_path / "parts", num_train_epochs=3)
+    first.train_dataset = toy_rows(36)
+
+    class StopAfterOneEpoch(type(first.callback_handler.callbacks[0]).__mro__[1]):
+        def on_epoch_end(self, args, state, control, **kwargs):
+            control.should_training_stop = True
+            control.should_save = True
+
+    first.add_callback(StopAfterOneEpoch())
+    first.train()
+    second = toy_trainer(tmp_path / "parts", num_train_epochs=3)
+    second.train(resume_from_checkpoint=True)
+    assert second.state.global_step == whole.state.global_step
+    assert_equal_weights(weights(second.model), weights(whole.model))
+
+
+def test_the_best_checkpoint_by_validation_score_is_the_one_kept(tmp_path):
+    trainer = toy_trainer(tmp_path, num_train_epochs=4, learning_rate=0.02)
+    trainer.train()
+    scores = [entry["eval_score"] for entry in trainer.state.log_history if "eval_score" in entry]
+    assert len(set(scores)) > 1
+    assert trainer.state.best_metric == max(scores)
+    assert trainer.evaluate()["eval_score"] == pytest.approx(max(scores))
+
+
+def test_every_term_and_task_is_logged_by_name(tmp_path):
+    trainer = toy_trainer(tmp_path)
+    trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for entry in steps:
+        expected = entry["loss_supervised"] + 10 * entry["loss_mae"] + entry["loss_contrastive"]
+        assert entry["loss"] == pytest.approx(expected, rel=1e-4)
+    assert {"loss_emotion", "loss_sentiment", "loss_valence", "loss_arousal"} <= steps[-1].keys()
+    assert "loss_dominance" not in steps[-1]  # nobody rated it
+    last = [entry for entry in trainer.state.log_history if "eval_loss" in entry][-1]
+    assert {"eval_loss_supervised", "eval_audio_ua", "eval_text_ua", "eval_audio_text_valence_ccc"} <= last.keys()
+    assert "eval_audio_dominance_ccc" not in last and "eval_retrieval_audio_to_text" not in last
+
+
+@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
+def test_an_evaluation_counts_every_row_once_in_its_own_order(tmp_path, strategy):
+    trainer = toy_trainer(tmp_path, dataloader_drop_last=True, train_sampling_strategy=strategy)
+    rows = toy_rows(13, seed=1).add_column("length", list(range(13, 0, -1)))
+    output = trainer.predict(rows)
+    np.testing.assert_allclose(output.label_ids["arousal"], rows["arousal"], rtol=1e-6)
+    results = judge(output.predictions, output.label_ids, ["valence", "arousal", "dominance"])
+    assert results["audio"]["n"] == sum(audio is not None for audio in rows["audio"])
+    assert results["text"]["n"] == sum(text is not None for text in rows["text"])
+
+
+def test_an_evaluation_repeats(tmp_path):
+    trainer = toy_trainer(tmp_path)
+    first, second = trainer.evaluate(), trainer.evaluate()
+    for name, value in first.items():
+        if name.endswith(("_ua", "_ccc", "_score")):
+            assert second[name] == value
+
+
+def test_gradient_accumulation_averages_the_micro_batches(tmp_path):
+    trainer = toy_trainer(
+        tmp_path,
+        tiny_model(audio_context="trimmed", lambda_mae=0),
+        rows=16,
+        gradient_accumulation_steps=2,
+        num_train_epochs=1,
+        logging_steps=1,
+    )
+    trainer.train()
+    entry = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    assert entry["loss"] == pytest.approx(entry["loss_supervised"] + entry["loss_contrastive"], rel=1e-4)
+
+
+def test_standardised_training_calibrates_on_the_training_rows(tmp_path):
+    trainer = toy_trainer(tmp_path, tiny_model(state_normalization="standardize", audio_context="trimmed"))
+    trainer.train()
+    standardizer = trainer.model.model.embedders["audio"].standardizer
+    batch = collate(list(toy_rows(36)))
+    states, mask = trainer.model.model.encode(**{k: v for k, v in batch.items() if k != "labels"})["audio"]
+    frames = np.stack([states[b, :, t].numpy() for b in range(36) for t in range(states.shape[2]) if mask[b, t]])
+    np.testing.assert_allclose(standardizer.mean, frames.astype(np.float64).mean(0), atol=1e-4)
+
+
+# ── two processes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def loss_and_gradients(model, batch, of_labels):
+    model.train()
+    core = getattr(model, "module", model)
+    output = model(**batch, labels=of_labels)
+    output.loss.backward()
+    gradients = {name: p.grad.clone() for name, p in core.named_parameters() if p.grad is not None}
+    return {name: term.item() for name, term in output.losses.items()}, gradients
+
+
+def halves_in_two_processes(folder):
+    """Each of two processes runs half of a batch; the second half has no audio at all."""
+    rank = torch.distributed.get_rank()
+    half = slice(4 * rank, 4 * rank + 4)
+    batch, of_labels = two_process_batch()
+    batch = {name: tensor[half] for name, tensor in batch.items()}
+    if rank == 1:
+        batch = {name: tensor for name, tensor in batch.items() if not name.startswith("input_features")}
+    model = torch.nn.parallel.DistributedDataParallel(two_process_model(), find_unused_parameters=True)
+    losses, gradients = loss_and_gradients(model, batch, {task: t[half] for task, t in of_labels.items()})
+    assert len(gather_rows(torch.zeros(4, 1))) == 8
+    torch.save({"losses": losses, "gradients": gradients}, Path(folder) / f"{rank}.pt")
+
+
+def two_process_model():
+    return tiny_model(audio_context="trimmed", mask_ratio=0)
+
+
+def two_process_batch():
+    batch = raw_batch((40, 23, 0, 61, 0, 0, 0, 0), (5, 0, 9, 2, 4, 6, 3, 7))
+    of_labels = labels(8)
+    of_labels["emotion"][[1, 4]] = -100
+    of_labels["valence"][[0, 3, 6]] = torch.nan
+    return batch, of_labels
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
+    debug_launcher(halves_in_two_processes, args=(str(tmp_path),), num_processes=2)
+    losses, gradients = loss_and_gradients(two_process_model(), *two_process_batch())
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert found["losses"] == pytest.approx(losses, rel=1e-5)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(found["gradients"][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+    assert json.dumps(sorted(losses))  # terms have names that a log can hold
