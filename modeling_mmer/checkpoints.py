@@ -1,7 +1,7 @@
 """What every MMER model does alike: initialisation, and loading and saving both forms of a checkpoint.
 
-A light checkpoint names its encoders, which are fetched; a self-contained one holds their weights. Nothing is ever filled
-in at random: a weight that is missing or unexpected is an error.
+A light checkpoint names its encoders, which are fetched; a self-contained one holds their weights. Nothing is ever
+filled in at random: a weight that is missing or unexpected is an error.
 """
 
 import torch
@@ -13,6 +13,8 @@ from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder
 from .encoders import load_audio_encoder, load_text_encoder
 from .transformer import MMERAttention, MMERLayer
+
+logger = logging.get_logger(__name__)
 
 
 class MMERPreTrainedModel(PreTrainedModel):
@@ -73,7 +75,8 @@ class MMERPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_audio_text_pretrained(cls, audio: str, text: str, **overrides):
-        """A new model over two pretrained encoders, each a hub name or a folder; `overrides` are [`MMERConfig`] fields."""
+        """A new model over two pretrained encoders, each a hub name or a folder; `overrides` are [`MMERConfig`]
+        fields."""
         config = MMERConfig(
             audio_config=AutoConfig.from_pretrained(audio),
             text_config=AutoConfig.from_pretrained(text),
@@ -86,8 +89,12 @@ class MMERPreTrainedModel(PreTrainedModel):
     def load_encoders(self):
         """Fetch and freeze the encoders that the config names; they are not saved with this model's own weights."""
         core = self.base_model
-        core.audio_encoder = load_audio_encoder(self.config.audio_encoder_name_or_path, self.dtype).to(self.device)
-        core.text_encoder = load_text_encoder(self.config.text_encoder_name_or_path, self.dtype).to(self.device)
+        attention = self.config._attn_implementation
+        how = {"dtype": self.dtype}
+        if attention != "sdpa":  # asked for; by default each encoder takes the best that it has
+            how["attn_implementation"] = attention
+        core.audio_encoder = load_audio_encoder(self.config.audio_encoder_name_or_path, **how).to(self.device)
+        core.text_encoder = load_text_encoder(self.config.text_encoder_name_or_path, **how).to(self.device)
         core.freeze_encoders()
         for module in {self, core}:
             module._keys_to_ignore_on_save = {name for name in module.state_dict() if "_encoder." in name}
@@ -109,8 +116,12 @@ class MMERPreTrainedModel(PreTrainedModel):
                 info["missing_keys"] = type(info["missing_keys"])(set(info["missing_keys"]) - names)
 
     def _refuse_broken(self, source, info):
-        heads_left_out = self.base_model is self  # MMERModel reads the core of any checkpoint
-        unexpected = [name for name in info["unexpected_keys"] if not heads_left_out]
+        unexpected = set(info["unexpected_keys"])
+        if self.base_model is self:  # MMERModel reads the core of any checkpoint
+            unexpected = {name for name in unexpected if not name.startswith(("heads.", *self._training_parts))}
+        if info["mismatched_keys"]:  # only with ignore_mismatched_sizes=True; else loading has failed
+            names = ", ".join(sorted(str(key[0]) for key in info["mismatched_keys"]))
+            logger.warning(f"Newly initialised, because the checkpoint has them in another shape: {names}. Train them.")
         if info["missing_keys"] or unexpected:
             raise ValueError(
                 f"{source} does not fit {type(self).__name__}: missing weights {sorted(info['missing_keys'])}, unexpected "

@@ -113,9 +113,7 @@ class MMERConfig(PreTrainedConfig):
         for task in ("emotion", "sentiment"):
             weights, labels = getattr(self, f"{task}_class_weights"), getattr(self, f"{task}_labels")
             if weights is not None and len(weights) != len(labels):
-                raise ValueError(
-                    f"{task}_class_weights has {len(weights)} values for the {len(labels)} {task}_labels."
-                )
+                raise ValueError(f"{task}_class_weights has {len(weights)} values for the {len(labels)} {task}_labels.")
 
     def validate_objective(self):
         for name in ("dropout", "mask_ratio"):

@@ -47,16 +47,22 @@ class ModalityEmbedder(nn.Module):
         self.standardizer = StateStandardizer(num_states, encoder_width) if standardize else None
 
     @property
+    def states_shape(self) -> tuple[int, int]:
+        """L+1 and D of the states it takes."""
+        return len(self.layer_logits), self.projection.weight.shape[1]
+
+    @property
     def layer_weights(self) -> torch.Tensor:
         """w^m of Eq. 1, (L+1,): non-negative, summing to one."""
         return self.layer_logits.softmax(0)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> ModalityTokens:
-        """states (B, L+1, T, D) and mask (B, T), true where real → tokens. Padded positions are never read."""
+        """states (B, L+1, T, D) and mask (B, T), true where real → tokens. What lies at padded positions leaves no
+        trace."""
         states = states.to(self.layer_logits.dtype)
         if self.standardizer is not None:
             states = self.standardizer(states)
-        mixed = mix_layers(self.layer_weights, states) * mask.unsqueeze(-1)
+        mixed = mix_layers(self.layer_weights, states).masked_fill(~mask.unsqueeze(-1), 0.0)
         hidden, token_mask = self.project(mixed, mask)
         return ModalityTokens(hidden=hidden, mask=token_mask, states=mixed, states_mask=mask)
 

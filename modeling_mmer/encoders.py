@@ -66,21 +66,31 @@ def audio_states(encoder, audio: torch.Tensor, mask: torch.Tensor, context: str)
     Returns:
         states (B, L+1, T_a, D) and mask (B, T_a) bool.
     """
-    longest = int(mask.sum(-1).max())
+    longest = real_length(mask)
     audio, mask = audio[..., :longest].to(encoder.dtype), mask[:, :longest].bool()
     if not is_whisper(encoder.config):
         return waveform_states(encoder, audio, mask)
+    window = 2 * encoder.config.max_source_positions
+    if longest > window:
+        raise ValueError(f"{longest} frames of audio do not fit the encoder's window of {window}: cut the audio first.")
     if context == "trimmed":
         return all_states(encoder, audio, attention_mask=mask), mask[:, ::2]
-    states = all_states(encoder, fill_window(audio, mask, 2 * encoder.config.max_source_positions))
+    states = all_states(encoder, fill_window(audio, mask, window))
     return states[:, :, : mask[:, ::2].shape[1]], mask[:, ::2]
 
 
 def text_states(encoder, input_ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """All states (B, L+1, T_t, D) and mask (B, T_t) of input_ids (B, T_t) in which every row has text."""
-    longest = int(mask.sum(-1).max())
+    longest = real_length(mask)
     input_ids, mask = input_ids[:, :longest], mask[:, :longest]
     return all_states(encoder, input_ids, attention_mask=mask), mask.bool()
+
+
+def real_length(mask: torch.Tensor) -> int:
+    """The longest row of a mask (B, T), in which what is real must come first."""
+    if (mask[:, 1:].bool() & ~mask[:, :-1].bool()).any():
+        raise ValueError("Padding must come last: a mask has real positions behind padded ones (pad on the right).")
+    return int(mask.bool().sum(-1).max())
 
 
 def fill_window(features: torch.Tensor, mask: torch.Tensor, frames: int) -> torch.Tensor:
@@ -88,10 +98,6 @@ def fill_window(features: torch.Tensor, mask: torch.Tensor, frames: int) -> torc
 
     That extractor floors a log-mel at 1e-10 and at 8 decades below the clip's loudest bin, then maps x to (x + 4) / 4.
     """
-    if features.shape[-1] > frames:
-        raise ValueError(
-            f"{features.shape[-1]} frames of audio do not fit the encoder's window of {frames}: cut the audio first."
-        )
     loudest = features.masked_fill(~mask[:, None], -torch.inf).amax((1, 2), keepdim=True)
     silence = (loudest - 2.0).clamp(min=-1.5)
     features = torch.where(mask[:, None], features, silence)
@@ -140,33 +146,35 @@ def build_text_encoder(config) -> PreTrainedModel:
     return without_pooler(AutoModel.from_config(config))
 
 
-def load_audio_encoder(name_or_path: str, dtype: torch.dtype) -> PreTrainedModel:
+def load_audio_encoder(name_or_path: str, **how) -> PreTrainedModel:
     """Load a pretrained audio encoder from a hub name or folder; of a Whisper checkpoint only the encoder is read.
+
+    `how` are options of `from_pretrained`; without a `dtype` among them, weights are float32.
 
     Raises:
         ValueError: the checkpoint lacks a weight of the encoder.
     """
     config = AutoConfig.from_pretrained(name_or_path)
     if not is_whisper(config):
-        return load_encoder(AutoModel, name_or_path, dtype)
+        return load_encoder(AutoModel, name_or_path, **how)
     # Whole checkpoints have keys `model.encoder.*`, encoder-only ones `encoder.*`, saved encoders none of these.
-    return load_encoder(MMERWhisperEncoder, name_or_path, dtype, key_mapping={r"^(model\.)?encoder\.": ""})
+    return load_encoder(MMERWhisperEncoder, name_or_path, key_mapping={r"^(model\.)?encoder\.": ""}, **how)
 
 
-def load_text_encoder(name_or_path: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a pretrained text encoder from a hub name or folder, without its pooler.
+def load_text_encoder(name_or_path: str, **how) -> PreTrainedModel:
+    """Load a pretrained text encoder from a hub name or folder, without its pooler; `how` as for audio.
 
     Raises:
         ValueError: the checkpoint lacks a weight of the encoder.
     """
-    return without_pooler(load_encoder(AutoModel, name_or_path, dtype))
+    return without_pooler(load_encoder(AutoModel, name_or_path, **how))
 
 
-def load_encoder(model_class, name_or_path: str, dtype: torch.dtype, **kwargs) -> PreTrainedModel:
+def load_encoder(model_class, name_or_path: str, dtype: torch.dtype = torch.float32, **how) -> PreTrainedModel:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # decoders and language-model heads are unexpected here, and meant to be
     try:
-        encoder, report = model_class.from_pretrained(name_or_path, dtype=dtype, output_loading_info=True, **kwargs)
+        encoder, report = model_class.from_pretrained(name_or_path, dtype=dtype, output_loading_info=True, **how)
     finally:
         logging.set_verbosity(verbosity)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(("pooler.", "masked_spec_embed")))

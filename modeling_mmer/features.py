@@ -1,9 +1,9 @@
 """Frozen-encoder states on disk: each utterance is encoded once, not once per epoch, seed and run.
 
 A file holds the states (L+1, T, D) of one recording or text, float16, real frames only. Its name is the digest of all
-that the states depend on (the content, the encoder's weights, how it is run), so that a renamed recording is found again
-and a changed one, or another encoder, is not. Files are written beside and renamed: an interrupted extraction goes on
-where it stopped, and two runs may share a folder.
+that the states depend on (the content, the encoder's weights, how it is run), so that a renamed recording is found
+again and a changed one, or another encoder, is not. Files are written beside and renamed: an interrupted extraction
+goes on where it stopped, and two runs may share a folder.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from .modeling_mmer import MMERModel
 from .passes import MODALITIES
-from .processing_mmer import MMERProcessor
+from .processing_mmer import ExampleError, MMERProcessor
 
 
 class FeatureCache:
@@ -69,7 +69,7 @@ class FeatureCache:
             progress.close()
 
     def load(self, row: dict[str, Any], modality: str) -> torch.Tensor | None:
-        """The states (L+1, T, D) of one row, float16, or None where it lacks the modality.
+        """The states (L+1, T, D) of one row, or None where it lacks the modality.
 
         Raises:
             ValueError: the states are not in the cache, or their file is damaged.
@@ -82,8 +82,8 @@ class FeatureCache:
                 return file.get_tensor("states")
         except (OSError, SafetensorError) as error:
             raise ValueError(
-                f"Utterance {row['utterance_id']}: no whole {modality} states at {path} ({error}). Delete that file if it "
-                "is there, and start again: it will be made anew."
+                f"Utterance {row['utterance_id']}: no whole {modality} states at {path} ({error}). Delete that file if "
+                "it is there, and start again: it will be made anew."
             ) from error
 
     def path(self, row: dict[str, Any], modality: str) -> Path:
@@ -97,12 +97,18 @@ class FeatureCache:
 
     def _encode(self, modality: str, paths: tuple[Path, ...], rows: tuple[dict[str, Any], ...]) -> None:
         encode = self.processor.encode_audio if modality == "audio" else self.processor.encode_text
-        inputs = {name: tensor.to(self.model.device) for name, tensor in encode([r[modality] for r in rows]).items()}
+        try:
+            inputs = encode([row[modality] for row in rows])
+        except ExampleError as error:
+            raise ValueError(f"Utterance {rows[error.index]['utterance_id']}: {error}") from error
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         states, mask = self.model.encode(**inputs)[modality]
+        if states.abs().max() < torch.finfo(torch.float16).max:  # else kept as they are
+            states = states.half()
         for path, of_row, length in zip(paths, states, mask.sum(-1).tolist(), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            save_file({"states": of_row[:, :length].half().cpu().contiguous()}, beside)
+            save_file({"states": of_row[:, :length].cpu().contiguous()}, beside)
             os.replace(beside, path)
 
 

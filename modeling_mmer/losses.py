@@ -36,11 +36,10 @@ def ccc_loss(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor |
     return 1 - concordance_correlation(predictions, targets)
 
 
-def class_loss(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
-) -> torch.Tensor | None:
+def class_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor | None:
     """Cross-entropy over the labelled rows of logits (B, K) and targets (B,), optionally weighted; None without any."""
-    if (targets == IGNORED).all():
+    labelled = targets[targets != IGNORED]
+    if len(labelled) == 0 or (weights is not None and not weights[labelled].any()):
         return None
     return nn.functional.cross_entropy(logits.float(), targets, weight=weights, ignore_index=IGNORED)
 
@@ -51,7 +50,8 @@ def supervised_loss(
     present: Mapping[str, torch.Tensor],
     class_weights: Mapping[str, torch.Tensor | None],
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """L_S: the mean over tasks and modality combinations of 1 − CCC or cross-entropy, where there is something to judge.
+    """L_S: the mean over tasks and modality combinations of 1 − CCC or cross-entropy, where there is something to
+    judge.
 
     Args:
         predictions: combination → task → logits (B, K) or values (B,).
@@ -134,7 +134,8 @@ def contrastive_loss(
     audio_embeds, text_embeds = audio_embeds[paired].float(), text_embeds[paired].float()
     if len(audio_embeds) < 2:
         return (audio_embeds.sum() + text_embeds.sum()) * 0.0
-    similarity = audio_embeds @ text_embeds.T  # (pairs, pairs)
+    with torch.autocast(audio_embeds.device.type, enabled=False):  # unscaled products overflow a half float
+        similarity = audio_embeds @ text_embeds.T  # (pairs, pairs)
     if form == "softmax":
         own = torch.arange(len(similarity), device=similarity.device)
         return (nn.functional.cross_entropy(similarity, own) + nn.functional.cross_entropy(similarity.T, own)) / 2

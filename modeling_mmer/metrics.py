@@ -386,9 +386,7 @@ def mean_of_present(values: Iterable[float | None]) -> float | None:
 # ----------------------------------------------------------------------------------------------------------- checks
 def _require_equal_length(predictions: NDArray, references: NDArray) -> None:
     if len(predictions) != len(references):
-        raise ValueError(
-            f"There are {len(predictions)} predictions and {len(references)} references; they must match."
-        )
+        raise ValueError(f"There are {len(predictions)} predictions and {len(references)} references; they must match.")
 
 
 def _require_finite(name: str, values: NDArray) -> None:

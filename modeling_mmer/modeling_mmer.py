@@ -1,9 +1,9 @@
 """MMER: one transformer over whatever modalities an utterance has (Chochlakis et al., Eq. 1–7).
 
-`MMERModel` is the frozen encoders, the embedding of their states and the shared transformer. `MMERForEmotionRecognition`
-adds the task heads and, for training, the masked autoencoder and the contrastive head. Where the parts live:
-`encoders` (raw inputs → states), `embedding` (states → tokens, and back), `passes` and `transformer` (tokens → z),
-`losses`, `checkpoints`.
+`MMERModel` is the frozen encoders, the embedding of their states and the shared transformer.
+`MMERForEmotionRecognition` adds the task heads and, for training, the masked autoencoder and the contrastive head.
+Where the parts live: `encoders` (raw inputs → states), `embedding` (states → tokens, and back), `passes` and
+`transformer` (tokens → z), `losses`, `checkpoints`.
 
 Shapes: B examples, L+1 encoder states, T_a frames, T_t text tokens, D encoder width, N_m tokens of modality m after
 projection (N_a = ceil(T_a / k), N_t = T_t), S positions of a sequence CLS | audio | SEP | text, d shared width.
@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs, maybe_install_capturing_hooks
 
 from .checkpoints import MMERPreTrainedModel
@@ -167,6 +167,13 @@ class MMERModel(MMERPreTrainedModel):
             ValueError: an example has neither modality, or raw inputs meet a model without encoders.
         """
         states = self.encode(**inputs)
+        for modality, (of_modality, mask) in states.items():
+            expected = self.embedders[modality].states_shape
+            if mask.any() and (of_modality.shape[1], of_modality.shape[3]) != expected:
+                raise ValueError(
+                    f"{modality} states of shape {tuple(of_modality.shape)} do not fit: they must be (B, L+1, T, D) "
+                    f"with L+1, D = {expected}."
+                )
         tokens = {
             modality: embedder(*states[modality])
             for modality, embedder in self.embedders.items()
@@ -192,11 +199,14 @@ class MMERModel(MMERPreTrainedModel):
         text_mask=None,
     ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """States (B, L+1, T, D) and mask (B, T) bool of each modality given: the encoders' one run per step."""
-        audio, frames_mask = (
-            (input_features, input_features_mask)
-            if is_whisper(self.config.audio_config)
-            else (input_values, input_values_mask)
-        )
+        audio, frames_mask, other = input_features, input_features_mask, input_values
+        if not is_whisper(self.config.audio_config):
+            audio, frames_mask, other = input_values, input_values_mask, input_features
+        if other is not None:
+            kind = self.config.audio_config.model_type
+            raise ValueError(
+                f"A {kind} encoder reads the other kind of audio: use the processor saved with this model."
+            )
         states = {}
         if audio_hidden_states is not None:
             states["audio"] = audio_hidden_states, mask_or_ones(audio_mask, audio_hidden_states[:, 0, :, 0])
@@ -311,9 +321,7 @@ class MMERModel(MMERPreTrainedModel):
             return {name: self._contextualize_alone(of_pass) for name, of_pass in passes.items()}
         sequences, masks = zip(*(self.assemble(of_pass) for of_pass in passes.values()), strict=True)
         contextual = self.transformer(torch.cat(sequences), torch.cat(masks)).chunk(len(passes))
-        return {
-            name: split_sequence(z, of_pass) for (name, of_pass), z in zip(passes.items(), contextual, strict=True)
-        }
+        return {name: split_sequence(z, of_pass) for (name, of_pass), z in zip(passes.items(), contextual, strict=True)}
 
     def _contextualize_alone(self, of_pass: Pass) -> Contextual:
         rows = of_pass.rows
@@ -362,6 +370,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         self.post_init()
         self.model.freeze_encoders()
 
+    @can_return_tuple
     def forward(
         self,
         input_features: torch.Tensor | None = None,
@@ -397,12 +406,14 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             "text_hidden_states": text_hidden_states,
             "text_mask": text_mask,
         }
+        if unknown := set(labels or ()) - set(self.heads):
+            raise ValueError(f"Labels of unknown tasks: {', '.join(sorted(unknown))}. Known: {', '.join(self.heads)}.")
         if labels is None and not return_combinations:
             return self._infer(inputs, **kwargs)
         return self._judge_combinations(self.model.embed(**inputs), labels)
 
     def _infer(self, inputs, **kwargs) -> MMEROutput:
-        outputs = self.model(**inputs, **kwargs)
+        outputs = self.model(**inputs, **kwargs, return_dict=True)
         predictions = self.predict(outputs.last_hidden_state[:, 0])
         return MMEROutput(
             **name_predictions(predictions),
@@ -433,9 +444,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
                 losses["contrastive"] = self._contrastive(embeds, present["audio_text"])
         combinations = {name: void_rows(predictions[name], ~present[name]) for name in COMBINATIONS}
         return MMEROutput(
-            loss=None
-            if losses is None
-            else total_loss(losses, self.config.lambda_mae, self.config.lambda_contrastive),
+            loss=None if losses is None else total_loss(losses, self.config.lambda_mae, self.config.lambda_contrastive),
             losses=losses,
             **name_predictions(fullest(predictions, present)),
             **{f"{m}_embeds": z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()},
@@ -450,7 +459,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         predictions = {task: head(cls) for task, head in self.heads.items()}
         low, high = self.config.label_scale
         for dimension in self.config.dimensions:
-            predictions[dimension] = low + (high - low) * (0.5 + predictions[dimension].squeeze(-1))
+            predictions[dimension] = low + (high - low) * (0.5 + predictions[dimension].squeeze(-1).float())
         return predictions
 
     def pool(self, contextual: Contextual, tokens: dict[str, ModalityTokens], modality: str) -> torch.Tensor:

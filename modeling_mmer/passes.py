@@ -15,7 +15,8 @@ COMBINATIONS = {"audio": ("audio",), "text": ("text",), "audio_text": ("audio", 
 
 @dataclass
 class Pass:
-    """One pass through the shared transformer: the embeddings (B, N_m, d) of each modality and which are shown (B, N_m).
+    """One pass through the shared transformer: the embeddings (B, N_m, d) of each modality and which are shown (B,
+    N_m).
 
     A row that shows nothing takes no part in the pass.
     """

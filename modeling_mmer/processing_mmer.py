@@ -260,9 +260,7 @@ def _is_missing_text(index: int, text: str | None) -> bool:
     if text is None:
         return True
     if not isinstance(text, str):
-        raise ExampleError(
-            index, f"text[{index}] is a {type(text).__name__}; give a string, or None if it is missing."
-        )
+        raise ExampleError(index, f"text[{index}] is a {type(text).__name__}; give a string, or None if it is missing.")
     return not text.strip()
 
 

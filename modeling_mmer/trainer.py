@@ -1,4 +1,5 @@
-"""`MMERTrainer`: transformers' Trainer with Eq. 7 as its loss, its terms in the log, and every combination judged at once.
+"""`MMERTrainer`: transformers' Trainer with Eq. 7 as its loss, its terms in the log, and every combination judged at
+once.
 
 A batch statistic (CCC, Eq. 6) is that of the global batch over processes; under gradient accumulation it is that of the
 micro-batch, for the rows of the other micro-batches are gone by then.
@@ -8,10 +9,11 @@ from collections import defaultdict
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, SequentialSampler
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, Trainer
-from transformers.trainer_pt_utils import nested_detach
+from transformers.trainer_pt_utils import LengthGroupedSampler, nested_detach
 from transformers.utils import logging
 
 from .evaluation import judge
@@ -24,25 +26,28 @@ logger = logging.get_logger(__name__)
 class MMERTrainer(Trainer):
     """Trains the trainable parts of a [`MMERForEmotionRecognition`]; takes the arguments of `transformers.Trainer`.
 
-    Logs, beside the Trainer's own figures, the mean of every loss term since the last log (`loss_supervised`, `loss_mae`,
-    `loss_contrastive`, `loss_emotion`, …; `eval_loss_…` in an evaluation) and, per combination of modalities,
-    `eval_audio_ua`, `eval_audio_text_valence_ccc`, …, `eval_retrieval_audio_to_text` and `eval_score`, the mean of every
-    UA and CCC.
+    Logs, beside the Trainer's own figures, the mean of every loss term since the last log (`loss_supervised`,
+    `loss_mae`, `loss_contrastive`, `loss_emotion`, …; `eval_loss_…` in an evaluation) and, per combination of
+    modalities, `eval_audio_ua`, `eval_audio_text_valence_ccc`, …, `eval_retrieval_audio_to_text` and `eval_score`, the
+    mean of every UA and CCC.
     """
 
     def __init__(self, model, args, **kwargs):
         kwargs.setdefault("compute_metrics", self._figures)
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = True  # a batch without text, say, leaves its embedder unused
         super().__init__(model, args, **kwargs)
-        self._terms: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # sum and count since the last log
         freeze_unused_parts(model)
 
     def trainable_parameters(self) -> int:
         """How many parameters the objective trains; those of a term with λ = 0 are not among them."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
-    def train(self, *args, **kwargs):
-        self._calibrate()
-        return super().train(*args, **kwargs)
+    def train(self, resume_from_checkpoint=None, **kwargs):
+        if not resume_from_checkpoint:  # a checkpoint brings its statistics
+            self._calibrate()
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C, with the λs of the model's config."""
@@ -50,7 +55,8 @@ class MMERTrainer(Trainer):
         config = self.model.config
         loss = total_loss(outputs.losses, config.lambda_mae, config.lambda_contrastive)
         for name, term in outputs.losses.items():
-            self._terms[name].append(term.detach())
+            total, count = self._terms.get(name, (0.0, 0))
+            self._terms[name] = (total + term.detach().float(), count + 1)
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -58,12 +64,21 @@ class MMERTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        if not outputs.logits.isfinite().all():  # every row has some modality, so this is no absence
+            raise ValueError("The model predicts NaN or infinity: it has diverged. Try a lower learning rate.")
         predictions: dict[str, Any] = dict(outputs.combinations)
         if outputs.audio_embeds is not None:
             predictions["embeds"] = {"audio": outputs.audio_embeds, "text": outputs.text_embeds}
         if prediction_loss_only:
             return loss, None, None
         return loss, nested_detach(predictions), nested_detach(inputs["labels"])
+
+    def _get_train_sampler(self, train_dataset=None):
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochLengthSampler(sampler.batch_size, lengths=sampler.lengths, seed=seed)
 
     def _get_eval_sampler(self, eval_dataset):
         """The corpus's own order: predictions stay joined to their rows, and retrieval groups are always the same."""
@@ -79,7 +94,7 @@ class MMERTrainer(Trainer):
             self.args.dataloader_drop_last = asked
 
     def evaluation_loop(self, *args, **kwargs):
-        training_terms, self._terms = self._terms, defaultdict(list)
+        training_terms, self._terms = self._terms, {}
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         output.metrics.update({f"{prefix}_loss_{name}": mean for name, mean in self._mean_terms().items()})
@@ -93,7 +108,13 @@ class MMERTrainer(Trainer):
         super().log(logs, start_time)
 
     def _mean_terms(self) -> dict[str, float]:
-        return {name: torch.stack(terms).float().mean().item() for name, terms in self._terms.items()}
+        """The mean of each term since the last log, over all processes."""
+        own = {name: (float(total), count) for name, (total, count) in self._terms.items()}
+        sums = defaultdict(lambda: (0.0, 0))
+        for of_process in gather_object([own]):
+            for name, (total, count) in of_process.items():
+                sums[name] = (sums[name][0] + total, sums[name][1] + count)
+        return {name: total / count for name, (total, count) in sums.items()}
 
     def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
         results = judge(prediction.predictions, prediction.label_ids, self.model.config.dimensions)
@@ -122,6 +143,26 @@ class MMERTrainer(Trainer):
             {k: v for k, v in self._prepare_inputs(batch).items() if k != "labels"}
             for batch in tqdm(loader, desc="Calibrating", disable=self.args.disable_tqdm or rank != 0)
         )
+
+
+class EpochLengthSampler(LengthGroupedSampler):
+    """Batches of like lengths, shuffled by seed and epoch.
+
+    The stock sampler draws from the global generator, which dropout draws from too: processes would shuffle
+    differently, and a resumed run would not see the order of the uninterrupted one.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int):
+        super().__init__(batch_size, lengths=lengths)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self):
+        self.generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return super().__iter__()
 
 
 def freeze_unused_parts(model):

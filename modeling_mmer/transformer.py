@@ -34,10 +34,10 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu" or self.p == 1:
+        dropped = round(self.p * 2**16)
+        if x.device.type != "cpu" or dropped == 2**16:
             return nn.functional.dropout(x, self.p)
         draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        dropped = round(self.p * 2**16)
         keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
         return x * keep * (2**16 / (2**16 - dropped))
 
@@ -116,9 +116,7 @@ class SharedTransformer(nn.Module):
         if self.config.position_type == "sinusoidal":
             hidden_states = hidden_states + sinusoids(positions, self.config.hidden_size).to(hidden_states.dtype)
         rotation = self.rotary(hidden_states, positions) if self.rotary is not None else None
-        attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=mask
-        )
+        attention_mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_states, attention_mask=mask)
         for layer in self.layers:
             hidden_states = layer(hidden_states, attention_mask, rotation, **kwargs)
         return self.norm(hidden_states)

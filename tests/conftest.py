@@ -1,7 +1,7 @@
 """What the tests share: tiny encoders of each kind, made offline, and the way to real encoders and corpora.
 
-Real ones are found through `MMER_TEST_DATA` (default: a folder `shared` beside the checkout); a test that needs them skips
-where they are absent.
+Real ones are found through `MMER_TEST_DATA` (default: a folder `shared` beside the checkout); a test that needs them
+skips where they are absent.
 """
 
 import os
@@ -62,9 +62,7 @@ def audio_encoder_config(kind: str):
     name, norm = kind.split("-")
     config_class = {"hubert": HubertConfig, "wavlm": WavLMConfig, "wav2vec2": Wav2Vec2Config}[name]
     stable = norm == "layer"
-    return config_class(
-        **WAVEFORM_ENCODER, feat_extract_norm=norm, do_stable_layer_norm=stable, conv_bias=stable
-    )
+    return config_class(**WAVEFORM_ENCODER, feat_extract_norm=norm, do_stable_layer_norm=stable, conv_bias=stable)
 
 
 def text_encoder_config(kind: str = "roberta"):
@@ -92,8 +90,8 @@ def tiny_config(audio: str = "whisper", text: str = "roberta", **overrides) -> M
 def tiny_model(seed: int = 0, **kwargs) -> MMERForEmotionRecognition:
     """A model with tiny random encoders inside it (a self-contained one), in evaluation mode.
 
-    All weights are random and of a size that matters, biases and norms too: with small weights, zeros and ones, much that
-    should change an output, or should not, would not show.
+    All weights are random and of a size that matters, biases and norms too: with small weights, zeros and ones, much
+    that should change an output, or should not, would not show.
     """
     torch.manual_seed(seed)
     model = MMERForEmotionRecognition(tiny_config(**kwargs))

@@ -195,7 +195,11 @@ assert torch.equal(logits, saved["logits"]), (logits - saved["logits"]).abs().ma
 assert type(AutoModel.from_pretrained("model", trust_remote_code=True)).__name__ == "MMERModel"
 assert "modeling_mmer" not in sys.modules
 """
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "hidden"), "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(tmp_path / "hidden"),
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "1",
+    }
     # The package may be installed in this environment: a finder that refuses it stands in for one where it is not.
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "sitecustomize.py").write_text(

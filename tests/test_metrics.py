@@ -312,9 +312,7 @@ class TestEvaluatePredictions:
     def test_a_task_without_references_or_predictions_is_absent(self):
         predictions = {"audio": {"valence": np.array([1.0, 2.0, 3.0])}}
         references = {"valence": np.array([1.0, 2.0, 4.0]), "emotion": np.array([0, 1, 0])}
-        assert evaluate_predictions(predictions, references) == {
-            "audio": {"n": 3, "valence_ccc": pytest.approx(6 / 7)}
-        }
+        assert evaluate_predictions(predictions, references) == {"audio": {"n": 3, "valence_ccc": pytest.approx(6 / 7)}}
         assert evaluate_predictions(predictions, {}) == {"audio": {"n": 3}}
 
     def test_bad_input_is_refused(self):

@@ -82,7 +82,11 @@ def test_every_combination_equals_a_batch_of_that_combination_alone():
 def test_a_row_is_judged_only_in_the_combinations_it_has():
     with torch.no_grad():
         output = tiny_model()(**raw_batch(), return_combinations=True)  # row 1 lacks text, row 2 audio
-    has = {"audio": [True, True, False, True], "text": [True, False, True, True], "audio_text": [True, False, False, True]}
+    has = {
+        "audio": [True, True, False, True],
+        "text": [True, False, True, True],
+        "audio_text": [True, False, False, True],
+    }
     for name in COMBINATIONS:
         assert (~output.combinations[name]["valence"].isnan()).tolist() == has[name]
     assert (~output.audio_embeds.isnan().any(-1)).tolist() == has["audio"]
@@ -219,7 +223,8 @@ def test_total_is_the_weighted_sum_of_its_terms():
 
 
 @pytest.mark.parametrize(
-    ("weight", "term", "part"), [("lambda_mae", "mae", "decoders"), ("lambda_contrastive", "contrastive", "contrastive_head")]
+    ("weight", "term", "part"),
+    [("lambda_mae", "mae", "decoders"), ("lambda_contrastive", "contrastive", "contrastive_head")],
 )
 def test_a_term_without_weight_is_not_computed_and_leaves_its_parameters_alone(weight, term, part):
     model = tiny_model(**{weight: 0}).train()
@@ -390,4 +395,6 @@ def test_calibration_is_the_mean_and_deviation_over_real_frames():
         standardizer = model.model.embedders[modality].standardizer
         np.testing.assert_allclose(standardizer.mean, frames.mean(0), atol=1e-5)
         np.testing.assert_allclose(standardizer.std, frames.std(0), rtol=1e-4)
-    torch.testing.assert_close(predict(model, batches[0])["logits"][1], predict(model, row_of(batches[0], 1))["logits"][0])
+    torch.testing.assert_close(
+        predict(model, batches[0])["logits"][1], predict(model, row_of(batches[0], 1))["logits"][0]
+    )

@@ -1,4 +1,5 @@
-"""Properties of training: what is logged and selected, that it repeats, resumes, and means the same on two processes."""
+"""Properties of training: what is logged and selected, that it repeats, resumes, and means the same on two
+processes."""
 
 import json
 from pathlib import Path
@@ -20,7 +21,8 @@ TASKS = ("emotion", "sentiment", "valence", "arousal", "dominance")
 
 
 def toy_rows(count: int, seed: int = 0) -> Dataset:
-    """Rows of random features whose loudness is their arousal; every fourth lacks text, every fifth of the others audio."""
+    """Rows of random features whose loudness is their arousal; every fourth lacks text, every fifth of the others
+    audio."""
     generator = np.random.default_rng(seed)
     rows = []
     for index in range(count):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser, TrainingArguments
@@ -36,6 +37,9 @@ class CorpusArguments:
         default=None,
         metadata={"help": "Lowest and highest value of the corpus's dimensions; a folder's default is 1 7."},
     )
+    feature_cache: str | None = field(
+        default=None, metadata={"help": "A folder that keeps encoder states: each utterance is then encoded once."}
+    )
 
 
 @dataclass
@@ -45,9 +49,6 @@ class EncoderArguments:
     )
     text_encoder: str = field(
         default="FacebookAI/roberta-large", metadata={"help": "Frozen text encoder: a hub name or a folder."}
-    )
-    feature_cache: str | None = field(
-        default=None, metadata={"help": "A folder that keeps encoder states: each utterance is then encoded once."}
     )
     self_contained: bool = field(
         default=False, metadata={"help": "Save the encoders' weights in the checkpoint instead of their names."}
@@ -75,6 +76,9 @@ class RunArguments(TrainingArguments):
     )
     greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of it is better."})
     logging_steps: float = field(default=20, metadata={"help": "Steps between two lines of the log."})
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Page-locked batches, for a GPU."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay false: the collator reads rows."})
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better one."}
@@ -116,7 +120,15 @@ def parse(argument_classes: tuple[type, ...], argv: list[str], prog: str) -> tup
     parser = HfArgumentParser(
         argument_classes, prog=prog, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    return parser.parse_args_into_dataclasses(argv)
+    try:
+        *arguments, unknown = parser.parse_args_into_dataclasses(
+            argv, return_remaining_strings=True, look_for_args_file=False
+        )
+    except (ValueError, ImportError) as error:  # TrainingArguments checks its values, and what they need
+        parser.error(str(error))
+    if unknown:
+        parser.error(f"unknown options: {' '.join(unknown)} (--help lists all)")
+    return tuple(arguments)
 
 
 def recipe_options(recipe: Path, prog: str) -> list[str]:

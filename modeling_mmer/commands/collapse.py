@@ -5,6 +5,7 @@ from collections import defaultdict
 import numpy as np
 import torch
 from datasets import Dataset
+from torch.utils.data import DataLoader
 
 from ..metrics import collapse_distance, mean_of_present
 from ..passes import MODALITIES
@@ -22,7 +23,10 @@ def collapse_distances(trainer: MMERTrainer, rows: Dataset, seed: int) -> dict[s
     chosen = np.random.default_rng(seed).permutation(len(rows))[:UTTERANCES]
     core = trainer.model.base_model.eval()
     distances = {modality: defaultdict(list) for modality in MODALITIES}
-    for batch in trainer.get_eval_dataloader(rows.select(np.sort(chosen))):
+    loader = DataLoader(  # not the Trainer's, which deals rows out to processes
+        rows.select(np.sort(chosen)), trainer.args.per_device_eval_batch_size, collate_fn=trainer.data_collator
+    )
+    for batch in loader:
         inputs = trainer._prepare_inputs(batch)
         tokens = core.embed(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
         contextual = core.contextualize({"clean": core.clean_pass(tokens, MODALITIES)})["clean"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets import Dataset
 from transformers import AutoProcessor, set_seed
 
 from ..collator import MMERCollator
@@ -11,9 +12,10 @@ from ..files import write_json
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..report import write_report
 from ..trainer import MMERTrainer
+from .allocator import keep_freed_memory
 from .arguments import CorpusArguments, RunArguments, bad_input_ends, load, parse
 from .collapse import collapse_distances
-from .judging import judge_split, show
+from .judging import fill_features, judge_split, results_of, show
 from .predictions import write_predictions
 
 PROG = "mmer eval"
@@ -31,48 +33,45 @@ class EvaluationArguments(RunArguments):
 
 
 def main(argv: list[str]) -> None:
-    if not argv or argv[0].startswith("-"):
-        argv = argv if argv and argv[0] in ("-h", "--help") else refuse_without_model()
-        parse((CorpusArguments, EvaluationArguments), argv, PROG)
-    name, *argv = argv
-    corpus_arguments, run = parse((CorpusArguments, EvaluationArguments), argv, PROG)
+    keep_freed_memory()
+    name, options = model_and_options(argv)
+    corpus_arguments, run = parse((CorpusArguments, EvaluationArguments), options, PROG)
     set_seed(run.seed)
     with bad_input_ends(PROG):
         model = MMERForEmotionRecognition.from_pretrained(name)
         processor = AutoProcessor.from_pretrained(name)
-        corpus = on_scale(load(corpus_arguments, model.config.emotion_labels), tuple(model.config.label_scale))
-        require_split(corpus, run.split)
-    config = model.config
-    collator = MMERCollator(processor, config.emotion_labels, config.sentiment_labels, config.dimensions)
-    evaluate(MMERTrainer(model, run, data_collator=collator), corpus, run.split, name)
+        config = model.config
+        corpus = on_scale(load(corpus_arguments, config.emotion_labels), tuple(config.label_scale))
+        rows = rows_of(corpus, run.split)
+        features = fill_features(corpus_arguments.feature_cache, model, processor, [rows], run)
+    labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
+    trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, *labels, features))
+    evaluate(trainer, corpus, run.split, name)
 
 
-def refuse_without_model() -> list[str]:
-    raise SystemExit(
-        f"usage: {PROG} MODEL --corpus NAME [--option value …]\n{PROG}: name a model: a folder or a hub name."
-    )
+def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
+    """`MODEL --option …` → the two; `--help` needs no model."""
+    if argv and argv[0] in ("-h", "--help"):
+        return "", argv
+    if not argv or argv[0].startswith("-"):
+        raise SystemExit(f"usage: {PROG} MODEL --corpus NAME [--option value …]; MODEL is a folder or a hub name.")
+    return argv[0], argv[1:]
 
 
-def require_split(corpus: Corpus, split: str) -> None:
+def rows_of(corpus: Corpus, split: str) -> Dataset:
     if split not in corpus.splits:
         raise ValueError(f"{corpus.name} has no split {split!r}: it has {', '.join(corpus.splits)}.")
+    return corpus.splits[split]
 
 
 def evaluate(trainer: MMERTrainer, corpus: Corpus, split: str, model: str) -> None:
     """Judge one split and write `results.json`, `predictions.parquet` and the report."""
     folder, rows = Path(trainer.args.output_dir), corpus.splits[split]
-    figures, predictions, _ = judge_split(trainer, rows)
+    figures, predictions = judge_split(trainer, rows)
     figures["collapse"] = collapse_distances(trainer, rows, trainer.args.seed)
     if not trainer.is_world_process_zero():
         return
-    results = {
-        "model": model,
-        "corpus": corpus.name,
-        "seed": trainer.args.seed,
-        "trainable_parameters": trainer.trainable_parameters(),
-        "splits": {split: figures},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
+    results = results_of(trainer, corpus, model, {split: figures})
     write_json(folder / "results.json", results)
     write_predictions(folder / "predictions.parquet", rows, predictions, trainer.model.config)
     write_report(folder / "report.md", results)

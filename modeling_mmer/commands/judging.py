@@ -1,32 +1,56 @@
-"""What `mmer train` and `mmer eval` share: predictions of a split → the figures of `results.json`, and the table."""
+"""What `mmer train` and `mmer eval` share: encoder states from a cache, and a split's rows → its figures and the
+table."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from transformers import TrainingArguments
 
 from ..corpora import Corpus
 from ..evaluation import judge
+from ..features import FeatureCache
 from ..metrics import confusion_matrix, per_class_recall
+from ..modeling_mmer import MMERForEmotionRecognition
 from ..passes import COMBINATIONS
+from ..processing_mmer import MMERProcessor
 from ..report import results_table, retrieval_line
 from ..trainer import MMERTrainer
 
 
-def judge_splits(trainer: MMERTrainer, corpus: Corpus, splits: list[str], model: str) -> dict[str, Any]:
-    """`results.json` of a model on splits of a corpus."""
+def fill_features(
+    folder: str | None,
+    model: MMERForEmotionRecognition,
+    processor: MMERProcessor,
+    splits: Iterable[Dataset],
+    run: TrainingArguments,
+) -> FeatureCache | None:
+    """The cache of encoder states with all rows of the splits in it, or None without `--feature_cache`."""
+    if folder is None:
+        return None
+    model.to(run.device)
+    features = FeatureCache(folder, model.base_model, processor)
+    with run.main_process_first(desc="encoding the corpus"):
+        for rows in splits:
+            features.fill(rows, run.per_device_eval_batch_size, show_progress=not run.disable_tqdm)
+    return features
+
+
+def results_of(trainer: MMERTrainer, corpus: Corpus, model: str, splits: dict[str, Any]) -> dict[str, Any]:
+    """`results.json`: what was judged, and each split's figures."""
     return {
         "model": model,
         "corpus": corpus.name,
         "seed": trainer.args.seed,
         "trainable_parameters": trainer.trainable_parameters(),
-        "splits": {split: judge_split(trainer, corpus.splits[split])[0] for split in splits},
+        "splits": splits,
     }
 
 
-def judge_split(trainer: MMERTrainer, rows: Dataset) -> tuple[dict[str, Any], dict, dict]:
-    """One split's figures, with recall and confusion per class; and the predictions and labels they were made of."""
+def judge_split(trainer: MMERTrainer, rows: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One split's figures, with recall and confusion per class; and the predictions they were made of."""
     output = trainer.predict(rows)
     config = trainer.model.config
     results = judge(output.predictions, output.label_ids, config.dimensions)
@@ -41,7 +65,7 @@ def judge_split(trainer: MMERTrainer, rows: Dataset) -> tuple[dict[str, Any], di
                 "labels": list(config.emotion_labels),
                 "rows": confusion_matrix(predicted, references, len(config.emotion_labels)).tolist(),
             }
-    return results, output.predictions, output.label_ids
+    return results, output.predictions
 
 
 def show(results: dict[str, Any], folder: Path) -> None:

@@ -15,7 +15,8 @@ def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], co
     """Write what was predicted for each row in every combination it has, joined to it by `utterance_id`.
 
     Columns: utterance_id, combination; emotion and sentiment (the likeliest label) with `emotion_<label>` and
-    `sentiment_<label>` probabilities; the dimensions on the corpus's scale; `reference_<task>` (null where not labelled).
+    `sentiment_<label>` probabilities; the dimensions on the corpus's scale; `reference_<task>` (null where not
+    labelled).
     """
     columns: dict[str, list] = {}
     for combination in COMBINATIONS:
@@ -35,6 +36,7 @@ def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], co
             part[f"reference_{task}"] = [references[i] for i in present]
         for name, values in part.items():
             columns.setdefault(name, []).extend(values)
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     Dataset.from_dict(columns).to_parquet(beside)
     os.replace(beside, path)

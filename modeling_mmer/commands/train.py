@@ -8,6 +8,7 @@ from transformers import (
     AutoFeatureExtractor,
     AutoTokenizer,
     EarlyStoppingCallback,
+    PreTrainedConfig,
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
@@ -30,7 +31,7 @@ from .arguments import (
     load,
     parse,
 )
-from .judging import judge_splits, show
+from .judging import fill_features, judge_split, results_of, show
 
 PROG = "mmer train"
 
@@ -44,12 +45,13 @@ def main(argv: list[str]) -> None:
     with bad_input_ends(PROG):
         corpus = load(corpus_arguments, model_arguments.emotion_labels)
         require_splits(corpus)
-        processor = build_processor(encoders)
+        checkpoint = resumed_checkpoint(run)
         model = build_model(encoders, model_arguments, corpus, run.class_weights)
-        features = fill_features(encoders.feature_cache, model, processor, corpus, run)
-    trainer = build_trainer(model, processor, features, corpus, run)
+        processor = build_processor(encoders, model.config.text_config)
+        features = fill_features(corpus_arguments.feature_cache, model, processor, corpus.splits.values(), run)
+        trainer = build_trainer(model, processor, features, corpus, run)
     introduce(trainer, corpus)
-    trainer.train(resume_from_checkpoint=resumed_checkpoint(run))
+    trainer.train(resume_from_checkpoint=checkpoint)
     finish(trainer, corpus)
 
 
@@ -57,16 +59,17 @@ def require_splits(corpus: Corpus) -> None:
     """Raise a ValueError unless there is a split to train on and one to select on."""
     if missing := [split for split in ("train", "validation") if split not in corpus.splits]:
         raise ValueError(
-            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}): give its rows a "
-            "column `split` with train, validation and test."
+            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}): give its rows "
+            "a column `split` with train, validation and test."
         )
 
 
-def build_processor(encoders: EncoderArguments) -> MMERProcessor:
-    return MMERProcessor(
-        AutoFeatureExtractor.from_pretrained(encoders.audio_encoder),
-        AutoTokenizer.from_pretrained(encoders.text_encoder),
-    )
+def build_processor(encoders: EncoderArguments, text_config: PreTrainedConfig) -> MMERProcessor:
+    """The encoders' own feature extractor and tokenizer; texts are cut to what the text encoder has positions for."""
+    tokenizer = AutoTokenizer.from_pretrained(encoders.text_encoder)
+    positions = text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    return MMERProcessor(AutoFeatureExtractor.from_pretrained(encoders.audio_encoder), tokenizer)
 
 
 def build_model(
@@ -88,20 +91,6 @@ def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float
     counts = Counter(label for label in labels if label in set(classes))
     total = sum(counts.values())
     return [total / (len(classes) * counts[c]) if counts[c] else 0.0 for c in classes]
-
-
-def fill_features(
-    folder: str | None, model: MMERForEmotionRecognition, processor: MMERProcessor, corpus: Corpus, run: RunArguments
-) -> FeatureCache | None:
-    """The cache of encoder states with all of the corpus in it, or None without `--feature_cache`."""
-    if folder is None:
-        return None
-    model.to(run.device)
-    features = FeatureCache(folder, model.base_model, processor)
-    with run.main_process_first(desc="encoding the corpus"):
-        for rows in corpus.splits.values():
-            features.fill(rows, run.per_device_eval_batch_size, show_progress=not run.disable_tqdm)
-    return features
 
 
 def build_trainer(
@@ -153,10 +142,12 @@ def resumed_checkpoint(run: RunArguments) -> str | None:
     if asked is None or asked.lower() == "false":
         return None
     if asked.lower() != "true":
+        if not Path(asked, "trainer_state.json").is_file():
+            raise ValueError(f"{asked} is no checkpoint to resume from: it has no trainer_state.json.")
         return asked
     last = get_last_checkpoint(run.output_dir) if Path(run.output_dir).is_dir() else None
     if last is None:
-        raise SystemExit(f"{PROG}: there is no checkpoint under {run.output_dir} to resume from.")
+        raise ValueError(f"There is no checkpoint under {run.output_dir} to resume from.")
     return last
 
 
@@ -165,7 +156,9 @@ def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
     folder = Path(trainer.args.output_dir)
     trainer.save_model()
     trainer.save_state()
-    results = judge_splits(trainer, corpus, [s for s in ("validation", "test") if s in corpus.splits], str(folder))
+    judged = [split for split in ("validation", "test") if split in corpus.splits]
+    figures = {split: judge_split(trainer, corpus.splits[split])[0] for split in judged}
+    results = results_of(trainer, corpus, str(folder), figures)
     if trainer.is_world_process_zero():
         write_json(folder / "results.json", results)
         write_report(folder / "report.md", results)

@@ -106,7 +106,8 @@ def _join(corpora: list[Corpus]) -> Corpus:
 
 
 def on_scale(corpus: Corpus, scale: tuple[float, float]) -> Corpus:
-    """The same corpus with its dimensions carried linearly onto another scale, such as the one a model was trained on."""
+    """The same corpus with its dimensions carried linearly onto another scale, such as the one a model was trained
+    on."""
     if tuple(scale) == tuple(corpus.label_scale):
         return corpus
     splits = {}

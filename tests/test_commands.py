@@ -1,0 +1,200 @@
+"""`train.py` and `eval.py` as a user runs them: what they write, and how they answer bad input."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from modeling_mmer import MMERForEmotionRecognition
+from modeling_mmer.commands import main
+from modeling_mmer.commands.arguments import (
+    CorpusArguments,
+    EncoderArguments,
+    ModelArguments,
+    RunArguments,
+    parse,
+    recipe_options,
+)
+from modeling_mmer.commands.train import balanced_weights
+
+REPOSITORY = Path(__file__).parents[1]
+RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+TRAIN_ARGUMENTS = (CorpusArguments, EncoderArguments, ModelArguments, RunArguments)
+
+
+def run(*command: str, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True, timeout=600, **kwargs
+    )
+
+
+@pytest.fixture(scope="module")
+def demo_encoders(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("encoders")
+    made = run("scripts/make_demo_encoders.py", str(folder))
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(demo_encoders, tmp_path_factory) -> tuple[Path, str]:
+    """The demo recipe for two epochs: its output folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("run")
+    done = run("train.py", "recipes/demo.yaml", *demo_options(demo_encoders, folder), "--num_train_epochs", "2")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def demo_options(encoders: Path, output: Path) -> list[str]:
+    return [
+        *("--audio_encoder", str(encoders / "whisper")),
+        *("--text_encoder", str(encoders / "roberta")),
+        *("--feature_cache", str(encoders / "features")),
+        *("--output_dir", str(output)),
+    ]
+
+
+# ── what a run leaves ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_training_writes_a_model_that_loads_results_and_a_report(trained):
+    folder, printed = trained
+    results = json.loads((folder / "results.json").read_text())
+    assert results["corpus"] == "demo" and results["seed"] == 42
+    assert set(results["splits"]) == {"validation", "test"}
+    test = results["splits"]["test"]
+    for combination, n in (("audio", 66), ("text", 66), ("audio_text", 60)):
+        assert test[combination]["n"] == n
+        assert {"ua", "macro_f1", "sentiment_ua", "valence_ccc", "arousal_ccc", "dominance_ccc"} <= set(
+            test[combination]
+        )
+    model = MMERForEmotionRecognition.from_pretrained(folder)
+    trainable = sum(p.numel() for name, p in model.named_parameters() if "_encoder." not in name)
+    assert results["trainable_parameters"] == trainable
+    assert f"{trainable:,}" in printed
+    assert (folder / "report.md").read_text().count(f"{100 * test['audio']['ua']:.1f}") >= 1
+    assert f"{100 * test['audio_text']['ua']:.1f}" in printed
+
+
+def test_evaluating_a_checkpoint_gives_the_figures_of_its_training(trained, tmp_path):
+    folder, _ = trained
+    done = run("eval.py", str(folder), "--corpus", "demo", "--output_dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    after_training = json.loads((folder / "results.json").read_text())["splits"]["test"]
+    found = json.loads((tmp_path / "results.json").read_text())["splits"]["test"]
+    for combination in ("audio", "text", "audio_text"):
+        for name in ("n", "ua", "macro_f1", "sentiment_ua"):
+            assert found[combination][name] == pytest.approx(after_training[combination][name], abs=0.02), name
+        for name in ("valence_ccc", "arousal_ccc", "dominance_ccc"):
+            # the training read float16 states from its cache
+            assert found[combination][name] == pytest.approx(after_training[combination][name], abs=5e-3), name
+    assert set(found["collapse"]) == {"audio", "text"}
+    assert all(found["collapse"][m][place] > 0 for m in ("audio", "text") for place in ("input", "output"))
+
+
+def test_predictions_belong_to_their_utterances_and_explain_the_figures(trained, tmp_path):
+    folder, _ = trained
+    done = run("eval.py", str(folder), "--corpus", "demo", "--split", "validation", "--output_dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    figures = json.loads((tmp_path / "results.json").read_text())["splits"]["validation"]
+    metadata = pd.read_csv(REPOSITORY / "modeling_mmer/corpora/demo_data/metadata.csv").set_index("utterance_id")
+    assert table.groupby("combination").size().to_dict() == {
+        c: figures[c]["n"] for c in ("audio", "text", "audio_text")
+    }
+    references = table.reference_emotion.fillna("unlabelled")
+    assert references.tolist() == metadata.emotion.fillna("unlabelled")[table.utterance_id].tolist()
+    for row in table.to_dict("records"):
+        probabilities = {name: row[f"emotion_{name}"] for name in ("neutral", "happiness", "sadness", "anger")}
+        assert sum(probabilities.values()) == pytest.approx(1)
+        assert max(probabilities, key=probabilities.get) == row["emotion"]
+    rated = table[(table.combination == "audio") & table.reference_emotion.notna()]
+    recalls = [(group.emotion == emotion).mean() for emotion, group in rated.groupby("reference_emotion")]
+    assert figures["audio"]["ua"] == pytest.approx(sum(recalls) / len(recalls))
+    confusion = figures["audio"]["confusion_matrix"]
+    assert sum(map(sum, confusion["rows"])) == len(rated)
+
+
+# ── options ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_parses_and_says_something(recipe):
+    *_, run_arguments = parse(TRAIN_ARGUMENTS, [str(recipe)], "mmer train")
+    assert run_arguments.output_dir == f"runs/{recipe.stem}"
+
+
+def test_options_win_over_the_recipe_and_the_recipe_over_the_paper(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"corpus": "demo", "dropout": 0.3, "num_hidden_layers": 4}))
+    corpus, _, model, _ = parse(TRAIN_ARGUMENTS, [str(recipe), "--dropout", "0.1"], "mmer train")
+    assert corpus.corpus == ["demo"]
+    assert (model.dropout, model.num_hidden_layers, model.lambda_mae) == (0.1, 4, 10)
+
+
+def test_recipes_find_the_test_data_through_the_environment(monkeypatch):
+    monkeypatch.setenv("MMER_TEST_DATA", "/some/where")
+    assert "/some/where/data/spoken" in recipe_options(REPOSITORY / "recipes" / "spoken.yaml", "mmer train")
+    monkeypatch.delenv("MMER_TEST_DATA")
+    beside = REPOSITORY.parent / "shared" / "data" / "spoken"
+    assert str(beside) in recipe_options(REPOSITORY / "recipes" / "spoken.yaml", "mmer train")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--corpus", "demo", "--no_such_option", "1"], "no_such_option"),
+        (["--corpus", "demo", "--position_type", "relative"], "position_type"),
+        ([], "--corpus"),
+        (["--corpus", "nowhere"], "nowhere"),
+        (["--corpus", "folder", "--corpus_dir", "no/such/folder"], "no/such/folder"),
+        (["--corpus", "demo", "--label_map", "calm"], "--label_map"),
+        (["--corpus", "demo", "--audio_encoder", "no/such/encoder"], "no/such/encoder"),
+        (["--corpus", "demo", "--contrastive_form", "ratio", "--contrastive_projection", "false"], "ratio"),
+        (["missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_bad_input_ends_with_a_message_and_no_traceback(options, says, demo_encoders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if "--corpus" in options and "--audio_encoder" not in options:
+        options = [*demo_options(demo_encoders, tmp_path), *options]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *options])
+    message = capsys.readouterr().err + str(ended.value.code)
+    assert ended.value.code not in (0, None)
+    assert says in message and "Traceback" not in message
+
+
+def test_an_unknown_recipe_key_is_an_error_that_names_it(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("corpus: demo\nlearning_rat: 0.1\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", str(recipe)])
+    assert ended.value.code != 0
+    assert "learning_rat" in capsys.readouterr().err
+
+
+def test_eval_needs_a_model_that_exists():
+    for options in ((), ("--corpus", "demo"), ("no/such/model", "--corpus", "demo")):
+        done = run("eval.py", *options)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr and done.stderr.strip()
+
+
+def test_usage_names_the_commands(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert re.search(r"train.*eval", capsys.readouterr().out, re.DOTALL)
+
+
+def test_balanced_weights_make_every_class_weigh_the_same():
+    labels = ["neutral"] * 6 + ["anger"] * 3 + ["sadness"] + [None] * 5 + ["disgust"]
+    weights = balanced_weights(labels, ["neutral", "happiness", "sadness", "anger"])
+    assert [6 * weights[0], 1 * weights[2], 3 * weights[3]] == pytest.approx([2.5, 2.5, 2.5])
+    assert weights[1] == 0

@@ -1,0 +1,490 @@
+"""The frozen encoders: states against stock transformers code, no trace of padding, and every form of checkpoint.
+
+Throughout, what lies behind a row's own length is noise.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import audio_encoder_config, real_path, text_encoder_config, tiny_config, tiny_model
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import (
+    AutoModel,
+    BertForMaskedLM,
+    RobertaForMaskedLM,
+    WhisperFeatureExtractor,
+    WhisperForAudioClassification,
+    WhisperForConditionalGeneration,
+    WhisperModel,
+)
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from modeling_mmer import MMERForEmotionRecognition
+from modeling_mmer.encoders import (
+    MMERWhisperEncoder,
+    audio_states,
+    load_audio_encoder,
+    load_text_encoder,
+    text_states,
+)
+
+WAVEFORM_KINDS = [f"{name}-{norm}" for name in ("hubert", "wavlm", "wav2vec2") for norm in ("group", "layer")]
+WINDOW = 100  # frames of the tiny Whisper: twice its 50 source positions
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def prefix_mask(lengths):
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+
+
+def randomize(module, seed=0):
+    """Weights of a size that matters: with the small ones of initialisation, padding that leaks would hardly show."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            size = 0.3 if parameter.dim() == 1 else parameter[0].numel() ** -0.5
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
+    return module.eval()
+
+
+def stock_states(encoder, inputs, **kwargs):
+    """The states (B, L+1, T, D) as a user of transformers gets them."""
+    with torch.no_grad():
+        return torch.stack(encoder(inputs, output_hidden_states=True, **kwargs).hidden_states, dim=1)
+
+
+def assert_close(actual, expected, atol=1e-5):
+    torch.testing.assert_close(actual, expected, atol=atol, rtol=1e-5)
+
+
+# ── Whisper ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def stock_whisper():
+    return randomize(WhisperEncoder(audio_encoder_config("whisper")))
+
+
+@pytest.fixture(scope="module")
+def whisper(stock_whisper):
+    encoder = MMERWhisperEncoder(audio_encoder_config("whisper"))
+    encoder.load_state_dict(stock_whisper.state_dict())
+    return encoder.eval()
+
+
+def short_whisper_states(encoder, features):
+    """Stock Whisper's layers run by hand over features (1, mels, any length) without a mask: what a clip gets alone."""
+    with torch.no_grad():
+        hidden = nn.functional.gelu(encoder.conv1(features))
+        hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
+        states = [hidden + encoder.embed_positions.weight[: hidden.shape[1]]]
+        for layer in encoder.layers:
+            states.append(layer(states[-1], None))
+        states[-1] = encoder.layer_norm(states[-1])
+    return torch.stack(states, dim=1)
+
+
+def filled_window(features):
+    """Features (mels, T) continued by hand to the tiny window: Whisper's floor, 8 decades below the loudest bin."""
+    features = features.numpy()
+    floor = max(features.max() - 8 / 4, (-10 + 4) / 4)
+    window = np.full((features.shape[0], WINDOW), floor, dtype=np.float32)
+    window[:, : features.shape[1]] = features
+    return torch.from_numpy(window)[None]
+
+
+def test_whisper_at_the_full_window_is_stock_whisper_bit_for_bit(whisper, stock_whisper):
+    features = noise(3, 8, WINDOW)
+    with torch.no_grad():
+        ours = whisper(features, output_hidden_states=True)
+        stock = stock_whisper(features, output_hidden_states=True)
+    assert torch.equal(ours.last_hidden_state, stock.last_hidden_state)
+    assert len(ours.hidden_states) == len(stock.hidden_states) == 3
+    assert all(torch.equal(a, b) for a, b in zip(ours.hidden_states, stock.hidden_states, strict=True))
+
+
+def test_whisper_with_a_mask_of_ones_at_the_full_window_is_stock_whisper(whisper, stock_whisper):
+    features = noise(2, 8, WINDOW)
+    masked = stock_states(whisper, features, attention_mask=torch.ones(2, WINDOW))
+    assert_close(masked, stock_states(stock_whisper, features), atol=1e-6)
+
+
+LENGTHS = [40, 23, 100, 1, 61, 2, 99]  # odd and even, the whole window, a single frame
+
+
+def test_trimmed_whisper_gives_each_row_what_the_clip_gets_alone(whisper, stock_whisper):
+    features, mask = noise(len(LENGTHS), 8, WINDOW), prefix_mask(LENGTHS)
+    states, states_mask = audio_states(whisper, features, mask, "trimmed")
+    assert states_mask.dtype == torch.bool
+    assert states_mask.sum(-1).tolist() == [-(-length // 2) for length in LENGTHS]
+    for row, length in enumerate(LENGTHS):
+        alone = short_whisper_states(stock_whisper, features[row : row + 1, :, :length])[0]
+        assert alone.shape[1] == states_mask[row].sum()
+        assert_close(states[row, :, states_mask[row]], alone)  # the last frame included
+
+
+@pytest.mark.parametrize("context", ["full", "trimmed"])
+@pytest.mark.parametrize("length", [37, 38])
+def test_what_lies_behind_the_mask_does_nothing_to_whisper(whisper, context, length):
+    mask = prefix_mask([length, 60])
+    features = noise(2, 8, 60)
+    expected, expected_mask = audio_states(whisper, features, mask, context)
+    for loudness in (0.0, 1e-3, 1e3):
+        other = torch.where(mask[:, None], features, loudness * noise(2, 8, 60, seed=1))
+        states, states_mask = audio_states(whisper, other, mask, context)
+        assert torch.equal(states_mask, expected_mask)
+        assert torch.equal(states.transpose(1, 2)[states_mask], expected.transpose(1, 2)[states_mask])
+
+
+def test_whisper_in_full_context_gives_each_row_what_its_own_window_gives(whisper, stock_whisper):
+    features, mask = noise(len(LENGTHS), 8, WINDOW, seed=2), prefix_mask(LENGTHS)
+    features = features - torch.arange(len(LENGTHS))[:, None, None]  # each row has its own floor
+    states, states_mask = audio_states(whisper, features, mask, "full")
+    assert states_mask.sum(-1).tolist() == [-(-length // 2) for length in LENGTHS]
+    for row, length in enumerate(LENGTHS):
+        window = filled_window(features[row, :, :length])
+        alone = stock_states(stock_whisper, window)[0, :, : -(-length // 2)]
+        assert_close(states[row, :, states_mask[row]], alone)
+
+
+@pytest.mark.parametrize("clip", ["noise", "silence", "quiet"])
+def test_full_context_fills_the_window_as_stock_features_do(whisper, stock_whisper, clip):
+    """Where a clip ends in silence itself, nothing of it reaches behind its end, and the states are the stock ones."""
+    extractor = WhisperFeatureExtractor(feature_size=8, chunk_length=1)  # windows of 100 frames, as the tiny encoder
+    samples = {"noise": 0.3, "silence": 0.0, "quiet": 1e-6}[clip] * noise(5_000).numpy()
+    samples[-250:] = 0.0
+    features = torch.from_numpy(np.asarray(extractor(samples, sampling_rate=16_000)["input_features"]))
+    assert features.shape[-1] == WINDOW
+    frames = -(-len(samples) // 160)
+    states, _ = audio_states(whisper, features[..., :frames], torch.ones(1, frames), "full")
+    assert_close(states, stock_states(stock_whisper, features)[:, :, : -(-frames // 2)])
+
+
+@pytest.mark.parametrize("context", ["full", "trimmed"])
+def test_audio_beyond_the_window_is_refused(whisper, context):
+    with pytest.raises(ValueError, match="window"):
+        audio_states(whisper, noise(1, 8, WINDOW + 20), torch.ones(1, WINDOW + 20), context)
+
+
+def test_whisper_reads_in_the_precision_of_its_weights(whisper):
+    features = noise(1, 8, 30).double()
+    for context in ("full", "trimmed"):
+        assert audio_states(whisper, features, torch.ones(1, 30), context)[0].dtype == torch.float32
+
+
+def test_real_whisper_gives_a_batch_what_stock_whisper_gives_each_clip():
+    """Each row's states in `full` context are stock Whisper's states of the clip's own frames in its 30 s window.
+
+    Equal to rounding for a clip that ends in silence, the first one here. The second ends loud: an STFT window is 2.5
+    hops wide, so a clip's last sound shows in the two frames after it, which a batch of the clips' own frames does not
+    hold, and which are filled with silence. Before the first layer that reaches the last step alone. Behind the layers
+    it moves the states of this clip by 2 to 5 % (norm of the difference over norm of the states, each layer), the most
+    of eight clips chosen for their loud ends; a clip cut in mid-word reaches 11 %.
+    """
+    soundfile = pytest.importorskip("soundfile")
+    path = real_path("models", "whisper-tiny-en-encoder")
+    clips = [real_path("data", "spoken", "audio", name) for name in ("test_03300.ogg", "test_03440.ogg")]
+    extractor = WhisperFeatureExtractor.from_pretrained(path)
+    encoder = load_audio_encoder(str(path), torch.float32)
+    stock = WhisperForAudioClassification.from_pretrained(path, dtype=torch.float32).encoder.eval()
+    samples = [soundfile.read(clip, dtype="float32")[0] for clip in clips]
+    windows = [extractor(clip, sampling_rate=16_000, return_tensors="pt")["input_features"][0] for clip in samples]
+    lengths = [-(-len(clip) // 160) for clip in samples]
+    batch = noise(2, 80, max(lengths), seed=3)
+    for row, length in enumerate(lengths):
+        batch[row, :, :length] = windows[row][:, :length]
+    states, mask = audio_states(encoder, batch, prefix_mask(lengths), "full")
+    assert mask.sum(-1).tolist() == [-(-length // 2) for length in lengths]
+
+    after = [(window[:, length:] - window.min()).max() for window, length in zip(windows, lengths, strict=True)]
+    assert after[0] == 0 and after[1] > 0.5  # the clips are what the docstring says
+    expected = stock_states(stock, torch.stack(windows))
+    assert_close(states[0, :, mask[0]], expected[0, :, : mask[0].sum()], atol=1e-4)
+
+    ours, theirs = states[1, :, mask[1]], expected[1, :, : mask[1].sum()]
+    untouched = (lengths[1] - 1) // 2  # steps whose convolutions end before the first frame after the clip
+    assert_close(ours[0, :untouched], theirs[0, :untouched], atol=1e-4)
+    assert ((ours - theirs).norm(dim=(1, 2)) / theirs.norm(dim=(1, 2))).max() < 0.06
+
+
+# ── raw-waveform encoders ───────────────────────────────────────────────────────────────────────────────────────────
+
+SAMPLES = [400, 231, 613, 45, 231, 612]  # 45: a single frame; two rows are of one length
+
+
+def waveform_frames(samples):
+    """Frames of the tiny convolutions: kernel 10, stride 5, then kernel 8, stride 4."""
+    return ((samples - 10) // 5 + 1 - 8) // 4 + 1
+
+
+@pytest.fixture(scope="module", params=WAVEFORM_KINDS)
+def waveform_encoder(request):
+    return randomize(AutoModel.from_config(audio_encoder_config(request.param)))
+
+
+def test_waveform_encoders_give_each_row_what_stock_code_gives_the_clip_alone(waveform_encoder):
+    batch, mask = noise(len(SAMPLES), max(SAMPLES), seed=4), prefix_mask(SAMPLES)
+    states, states_mask = audio_states(waveform_encoder, batch, mask, "full")
+    assert states_mask.dtype == torch.bool
+    assert states_mask.sum(-1).tolist() == [waveform_frames(length) for length in SAMPLES]
+    for row, length in enumerate(SAMPLES):
+        alone = stock_states(waveform_encoder, batch[row : row + 1, :length])[0]
+        assert_close(states[row, :, states_mask[row]], alone)  # the last frame included
+
+
+def test_waveform_encoders_do_not_see_the_order_of_a_batch(waveform_encoder):
+    batch, mask = noise(len(SAMPLES), max(SAMPLES), seed=5), prefix_mask(SAMPLES)
+    order = torch.tensor([4, 0, 5, 2, 1, 3])
+    states, states_mask = audio_states(waveform_encoder, batch, mask, "full")
+    shuffled, shuffled_mask = audio_states(waveform_encoder, batch[order], mask[order], "full")
+    assert torch.equal(shuffled_mask, states_mask[order])
+    assert_close(shuffled.transpose(1, 2)[shuffled_mask], states[order].transpose(1, 2)[shuffled_mask])
+
+
+def test_what_lies_behind_the_mask_does_nothing_to_waveform_encoders(waveform_encoder):
+    batch, mask = noise(len(SAMPLES), max(SAMPLES), seed=6), prefix_mask(SAMPLES)
+    states, states_mask = audio_states(waveform_encoder, batch, mask, "full")
+    wider = torch.cat([torch.where(mask, batch, 100.0), torch.full((len(SAMPLES), 50), 7.0)], dim=1)
+    wider_mask = torch.cat([mask, torch.zeros(len(SAMPLES), 50, dtype=torch.bool)], dim=1)
+    others, others_mask = audio_states(waveform_encoder, wider, wider_mask.long(), "full")
+    assert torch.equal(others_mask, states_mask)
+    assert_close(others.transpose(1, 2)[others_mask], states.transpose(1, 2)[states_mask])
+
+
+def test_a_clip_shorter_than_a_frame_is_refused(waveform_encoder):
+    with pytest.raises(ValueError, match="44 samples"):
+        audio_states(waveform_encoder, noise(2, 400), prefix_mask([400, 44]), "full")
+
+
+# ── text ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_text_encoders_give_each_row_what_stock_code_gives_the_text_alone(kind):
+    encoder = randomize(AutoModel.from_config(text_encoder_config(kind)))
+    lengths = [5, 1, 9, 2]
+    ids, mask = torch.randint(3, 50, (4, 12), generator=torch.Generator().manual_seed(7)), prefix_mask(lengths)
+    mask = torch.cat([mask, torch.zeros(4, 3, dtype=torch.bool)], dim=1).long()  # wider than its longest row
+    states, states_mask = text_states(encoder, ids, mask)
+    assert states_mask.dtype == torch.bool and states_mask.sum(-1).tolist() == lengths
+    for row, length in enumerate(lengths):
+        alone = stock_states(encoder, ids[row : row + 1, :length])[0]
+        assert_close(states[row, :, states_mask[row]], alone)
+
+
+# ── which states ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", ["whisper full", "whisper trimmed", *WAVEFORM_KINDS, "bert", "roberta"])
+def test_states_are_the_embedding_output_and_every_layer(kind):
+    kind, _, context = kind.partition(" ")
+    if kind in ("bert", "roberta"):
+        encoder = randomize(AutoModel.from_config(text_encoder_config(kind)))
+        layers = encoder.encoder.layer
+    elif kind == "whisper":
+        encoder = randomize(MMERWhisperEncoder(audio_encoder_config(kind)))
+        layers = encoder.layers
+    else:
+        encoder = randomize(AutoModel.from_config(audio_encoder_config(kind)))
+        layers = encoder.encoder.layers
+    seen = []  # what enters each layer, and what leaves the last
+    first = lambda value: value[0] if isinstance(value, tuple) else value  # noqa: E731
+    hooks = [layer.register_forward_pre_hook(lambda _, inputs: seen.append(first(inputs))) for layer in layers]
+    hooks.append(layers[-1].register_forward_hook(lambda _, inputs, output: seen.append(first(output))))
+    if kind in ("bert", "roberta"):
+        states, _ = text_states(encoder, torch.randint(3, 50, (1, 7)), torch.ones(1, 7, dtype=torch.long))
+    elif kind == "whisper":
+        states, _ = audio_states(encoder, noise(1, 8, WINDOW), torch.ones(1, WINDOW), context)
+    else:
+        states, _ = audio_states(encoder, noise(1, 400), torch.ones(1, 400), "full")
+    for hook in hooks:
+        hook.remove()
+
+    assert states.shape[1] == encoder.config.num_hidden_layers + 1 == len(seen)
+    for index, entering in enumerate(seen[:-1]):
+        assert torch.equal(states[:, index], entering)
+    with torch.no_grad():  # transformers gives Whisper's last state behind the final norm, those of waveforms before it
+        last = encoder.layer_norm(seen[-1]) if kind == "whisper" else seen[-1]
+    assert torch.equal(states[:, -1], last)
+    assert not states.requires_grad
+
+
+def test_first_states_are_what_embeds_the_input():
+    text = randomize(AutoModel.from_config(text_encoder_config("roberta")))
+    ids = torch.randint(3, 50, (1, 7), generator=torch.Generator().manual_seed(8))
+    states, _ = text_states(text, ids, torch.ones_like(ids))
+    table = text.embeddings
+    with torch.no_grad():
+        summed = (
+            table.word_embeddings.weight[ids[0]]
+            + table.position_embeddings.weight[torch.arange(7) + 2]  # RoBERTa counts from its pad id + 1
+            + table.token_type_embeddings.weight[0]
+        )
+        assert_close(states[0, 0], table.LayerNorm(summed))
+
+
+def test_asking_the_model_for_its_own_states_does_not_double_those_of_the_encoders():
+    model = tiny_model()
+    inputs = {
+        "input_features": noise(2, 8, 30),
+        "input_ids": torch.randint(3, 50, (2, 6), generator=torch.Generator().manual_seed(9)),
+    }
+    before = model.model.encode(**inputs)
+    with torch.no_grad():
+        outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
+    after = model.model.encode(**inputs)
+    assert len(outputs.hidden_states) == 3
+    assert [before[m][0].shape[1] for m in ("audio", "text")] == [3, 4]
+    for modality in ("audio", "text"):
+        assert torch.equal(before[modality][0], after[modality][0])
+
+
+# ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rewrite(folder, target, change):
+    """A copy of a checkpoint whose weights `change` has altered."""
+    shutil.copytree(folder, target)
+    weights = load_file(target / "model.safetensors")
+    change(weights)
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    return str(target)
+
+
+@pytest.fixture(scope="module")
+def whisper_checkpoints(tmp_path_factory, stock_whisper):
+    """One encoder in every form in which Whisper weights are kept, by name → folder."""
+    config, folder = audio_encoder_config("whisper"), tmp_path_factory.mktemp("whisper")
+    whole = WhisperForConditionalGeneration(config)
+    whole.model.encoder.load_state_dict(stock_whisper.state_dict())
+    without_head = WhisperModel(config)
+    without_head.encoder.load_state_dict(stock_whisper.state_dict())
+    classifier = WhisperForAudioClassification(config)
+    classifier.encoder.load_state_dict(stock_whisper.state_dict())
+    bare = MMERWhisperEncoder(config)
+    bare.load_state_dict(stock_whisper.state_dict())
+    models = {"whole": whole, "no head": without_head, "encoder only": classifier, "bare": bare}
+    for name, model in models.items():
+        model.save_pretrained(folder / name)
+    return {name: folder / name for name in models}
+
+
+WHISPER_FORMS = {"whole": "model.encoder.", "no head": "encoder.", "encoder only": "encoder.", "bare": ""}
+
+
+@pytest.mark.parametrize("form", WHISPER_FORMS)
+def test_whisper_loads_from_every_form_of_checkpoint(whisper_checkpoints, stock_whisper, form):
+    key = f"{WHISPER_FORMS[form]}conv1.weight"
+    assert key in load_file(whisper_checkpoints[form] / "model.safetensors")  # the form is what its name says
+    encoder = load_audio_encoder(str(whisper_checkpoints[form]), torch.float32)
+    assert type(encoder) is MMERWhisperEncoder and not encoder.training
+    assert set(encoder.state_dict()) == set(stock_whisper.state_dict())  # of a whole model, the encoder alone
+    features = noise(2, 8, WINDOW, seed=10)
+    states, _ = audio_states(encoder, features, torch.ones(2, WINDOW), "full")
+    assert torch.equal(states, stock_states(stock_whisper, features))
+
+
+@pytest.mark.parametrize("form", WHISPER_FORMS)
+@pytest.mark.parametrize("weight", ["conv2.bias", "layers.1.fc2.weight", "embed_positions.weight"])
+def test_a_whisper_checkpoint_that_lacks_a_weight_is_an_error_that_names_it(
+    whisper_checkpoints, tmp_path, form, weight
+):
+    name = f"{WHISPER_FORMS[form]}{weight}"
+    broken = rewrite(whisper_checkpoints[form], tmp_path / "broken", lambda weights: weights.pop(name))
+    with pytest.raises(ValueError, match=weight):
+        load_audio_encoder(broken, torch.float32)
+
+
+def test_a_whisper_checkpoint_of_a_decoder_alone_is_an_error(whisper_checkpoints, tmp_path):
+    def drop_encoder(weights):
+        for name in [name for name in weights if name.startswith("model.encoder.")]:
+            del weights[name]
+
+    broken = rewrite(whisper_checkpoints["whole"], tmp_path / "broken", drop_encoder)
+    with pytest.raises(ValueError, match="missing"):
+        load_audio_encoder(broken, torch.float32)
+
+
+@pytest.mark.parametrize("kind", WAVEFORM_KINDS)
+def test_waveform_encoders_load_and_miss_no_weight(tmp_path, kind):
+    encoder = randomize(AutoModel.from_config(audio_encoder_config(kind)))
+    encoder.save_pretrained(tmp_path / "whole")
+    loaded = load_audio_encoder(str(tmp_path / "whole"), torch.float32)
+    samples = noise(1, 400, seed=11)
+    states, _ = audio_states(loaded, samples, torch.ones(1, 400), "full")
+    assert torch.equal(states, stock_states(encoder, samples))
+
+    weight = "feature_projection.projection.bias"
+    broken = rewrite(tmp_path / "whole", tmp_path / "broken", lambda weights: weights.pop(weight))
+    with pytest.raises(ValueError, match=weight):
+        load_audio_encoder(broken, torch.float32)
+
+
+@pytest.mark.parametrize(("kind", "model_class"), [("bert", BertForMaskedLM), ("roberta", RobertaForMaskedLM)])
+def test_text_encoders_load_from_language_models_without_a_pooler(tmp_path, kind, model_class):
+    model = randomize(model_class(text_encoder_config(kind)))
+    model.save_pretrained(tmp_path / "whole")
+    assert not any("pooler" in name for name in load_file(tmp_path / "whole" / "model.safetensors"))
+    encoder = load_text_encoder(str(tmp_path / "whole"), torch.float32)
+    assert not any("pooler" in name for name in encoder.state_dict())
+    ids = torch.randint(3, 50, (2, 6), generator=torch.Generator().manual_seed(12))
+    states, _ = text_states(encoder, ids, torch.ones_like(ids))
+    assert torch.equal(states, stock_states(model, ids, attention_mask=torch.ones_like(ids)))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize(
+    "weight", ["encoder.layer.2.output.dense.bias", "embeddings.word_embeddings.weight", "embeddings.LayerNorm.weight"]
+)
+def test_a_text_checkpoint_that_lacks_a_weight_is_an_error_that_names_it(tmp_path, kind, weight):
+    AutoModel.from_config(text_encoder_config(kind)).save_pretrained(tmp_path / "whole")
+    broken = rewrite(tmp_path / "whole", tmp_path / "broken", lambda weights: weights.pop(weight))
+    with pytest.raises(ValueError, match=weight):
+        load_text_encoder(broken, torch.float32)
+
+
+@pytest.mark.parametrize("modality", ["audio", "text"])
+def test_a_weight_of_another_shape_is_an_error(whisper_checkpoints, tmp_path, modality):
+    if modality == "audio":
+        folder, weight, load = whisper_checkpoints["encoder only"], "encoder.conv1.bias", load_audio_encoder
+    else:
+        folder, weight, load = tmp_path / "whole", "embeddings.LayerNorm.bias", load_text_encoder
+        AutoModel.from_config(text_encoder_config()).save_pretrained(folder)
+    broken = rewrite(folder, tmp_path / "broken", lambda weights: weights.update({weight: torch.zeros(5)}))
+    with pytest.raises(ValueError, match="shape|size"):
+        load(broken, torch.float32)
+
+
+@pytest.mark.parametrize("modality", ["audio", "text"])
+def test_fp16_checkpoints_load_as_float32(whisper_checkpoints, tmp_path, modality):
+    if modality == "audio":
+        model = WhisperForConditionalGeneration.from_pretrained(whisper_checkpoints["whole"]).half()
+        load, prefix = load_audio_encoder, "model.encoder."
+    else:
+        model = randomize(AutoModel.from_config(text_encoder_config())).half()
+        load, prefix = load_text_encoder, ""
+    model.save_pretrained(tmp_path)
+    kept = load_file(tmp_path / "model.safetensors")
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
+    encoder = load(str(tmp_path), torch.float32)
+    assert encoder.dtype == torch.float32
+    for name, parameter in encoder.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, kept[prefix + name].float())
+
+
+def test_a_model_over_fp16_encoders_holds_them_frozen_and_in_float32(whisper_checkpoints, tmp_path):
+    randomize(AutoModel.from_config(text_encoder_config())).half().save_pretrained(tmp_path)
+    sizes = {name: getattr(tiny_config(), name) for name in ("hidden_size", "num_attention_heads")}
+    model = MMERForEmotionRecognition.from_audio_text_pretrained(
+        str(whisper_checkpoints["encoder only"]), str(tmp_path), **sizes
+    ).train()
+    for encoder in model.model.encoders():
+        assert not any(module.training for module in encoder.modules())
+        assert all(p.dtype == torch.float32 and not p.requires_grad for p in encoder.parameters())
