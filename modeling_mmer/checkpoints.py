@@ -124,7 +124,7 @@ class MMERPreTrainedModel(PreTrainedModel):
             logger.warning(f"Newly initialised, because the checkpoint has them in another shape: {names}. Train them.")
         if info["missing_keys"] or unexpected:
             raise ValueError(
-                f"{source} does not fit {type(self).__name__}: missing weights {sorted(info['missing_keys'])}, unexpected "
-                f"weights {sorted(unexpected)}. Nothing is filled in at random: check that the folder is a whole "
-                "checkpoint and that its config.json is the one it was saved with."
+                f"{source} does not fit {type(self).__name__}: missing weights {sorted(info['missing_keys'])}, "
+                f"unexpected weights {sorted(unexpected)}. Nothing is filled in at random: check that the folder is a "
+                "whole checkpoint and that its config.json is the one it was saved with."
             )

@@ -5,9 +5,10 @@ skips where they are absent.
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -24,7 +25,8 @@ from modeling_mmer.commands.allocator import keep_freed_memory
 
 keep_freed_memory()
 
-TEST_DATA = Path(os.environ.get("MMER_TEST_DATA", Path(__file__).parents[2] / "shared"))
+REPOSITORY = Path(__file__).parents[1]
+TEST_DATA = Path(os.environ.get("MMER_TEST_DATA", REPOSITORY.parent / "shared"))
 
 WAVEFORM_ENCODER = {
     "hidden_size": 16,
@@ -153,7 +155,33 @@ def real_path(*parts: str) -> Path:
     return path
 
 
-@pytest.fixture
-def sine() -> np.ndarray:
-    """One second of 220 Hz at 16 kHz."""
-    return np.sin(2 * np.pi * 220 * np.arange(16_000) / 16_000).astype(np.float32)
+def run(*command: str, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True, timeout=600, **kwargs
+    )
+
+
+@pytest.fixture(scope="session")
+def demo_encoders(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("encoders")
+    made = run("scripts/make_demo_encoders.py", str(folder))
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(demo_encoders, tmp_path_factory) -> tuple[Path, str]:
+    """The demo recipe for two epochs: its output folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("run")
+    done = run("train.py", "recipes/demo.yaml", *demo_options(demo_encoders, folder), "--num_train_epochs", "2")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def demo_options(encoders: Path, output: Path) -> list[str]:
+    return [
+        *("--audio_encoder", str(encoders / "whisper")),
+        *("--text_encoder", str(encoders / "roberta")),
+        *("--feature_cache", str(encoders / "features")),
+        *("--output_dir", str(output)),
+    ]

@@ -2,13 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from conftest import REPOSITORY, demo_options, run
 
 from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.commands import main
@@ -22,41 +20,8 @@ from modeling_mmer.commands.arguments import (
 )
 from modeling_mmer.commands.train import balanced_weights
 
-REPOSITORY = Path(__file__).parents[1]
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 TRAIN_ARGUMENTS = (CorpusArguments, EncoderArguments, ModelArguments, RunArguments)
-
-
-def run(*command: str, **kwargs) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True, timeout=600, **kwargs
-    )
-
-
-@pytest.fixture(scope="module")
-def demo_encoders(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("encoders")
-    made = run("scripts/make_demo_encoders.py", str(folder))
-    assert made.returncode == 0, made.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(demo_encoders, tmp_path_factory) -> tuple[Path, str]:
-    """The demo recipe for two epochs: its output folder, and what it printed."""
-    folder = tmp_path_factory.mktemp("run")
-    done = run("train.py", "recipes/demo.yaml", *demo_options(demo_encoders, folder), "--num_train_epochs", "2")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
-
-
-def demo_options(encoders: Path, output: Path) -> list[str]:
-    return [
-        *("--audio_encoder", str(encoders / "whisper")),
-        *("--text_encoder", str(encoders / "roberta")),
-        *("--feature_cache", str(encoders / "features")),
-        *("--output_dir", str(output)),
-    ]
 
 
 # ── what a run leaves ───────────────────────────────────────────────────────────────────────────────────────────────
