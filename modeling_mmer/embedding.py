@@ -9,6 +9,7 @@ Shapes: B examples, L+1 encoder states, T frames or tokens, N = ceil(T / k) toke
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 
@@ -98,6 +99,24 @@ class StateStandardizer(nn.Module):
                 "yet: train it with MMERTrainer, or call model.calibrate(batches)."
             )
         return (states - self.mean[:, None]) / self.std[:, None]
+
+    def moments(self, frames: torch.Tensor | None = None) -> torch.Tensor:
+        """Count, sum and sum of squares over real frames (n, L+1, D), float64 (3, L+1, D); zeros without frames."""
+        if frames is None:
+            return self.mean.new_zeros((3, *self.mean.shape), dtype=torch.float64)
+        frames = frames.double()
+        return torch.stack([torch.full_like(frames[0], len(frames)), frames.sum(0), frames.square().sum(0)])
+
+    def set_statistics(self, moments: torch.Tensor) -> None:
+        """Set mean and deviation from the `moments` of all training frames, those of other processes included."""
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(moments)
+        count, total, squares = moments
+        mean = total / count.clamp(min=1)
+        variance = squares / count.clamp(min=1) - mean.square()
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(variance > 1e-10, variance.clamp(min=0).sqrt(), 1.0))  # a constant stays as it is
+        self.calibrated.fill_(True)
 
 
 class StateDecoder(nn.Module):

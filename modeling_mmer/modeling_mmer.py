@@ -10,13 +10,11 @@ projection (N_a = ceil(T_a / k), N_t = T_t), S positions of a sequence CLS | aud
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs, maybe_install_capturing_hooks
 
@@ -25,52 +23,9 @@ from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder
 from .encoders import audio_states, build_audio_encoder, build_text_encoder, is_whisper, text_states
 from .losses import contrastive_loss, draw_mask, gather_rows, reconstruction_errors, supervised_loss, total_loss
+from .outputs import MMERModelOutput, MMEROutput, name_predictions, void_rows
 from .passes import COMBINATIONS, MODALITIES, Contextual, Pass, fullest, has_all, split_sequence, spread_rows
 from .transformer import Dropout, SharedTransformer
-
-
-@dataclass
-class MMERModelOutput(ModelOutput):
-    """Output of [`MMERModel`].
-
-    last_hidden_state (B, S, d): z over CLS | audio | SEP | text; a span that no row of the batch has is left out.
-    sequence_mask (B, S) bool: the positions that are real.
-    hidden_states: L+1 tensors (B, S, d), with `output_hidden_states=True`.
-    attentions: per layer (B, heads, S, S), with `output_attentions=True` and eager attention.
-    """
-
-    last_hidden_state: torch.FloatTensor | None = None
-    sequence_mask: torch.BoolTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-
-
-@dataclass
-class MMEROutput(ModelOutput):
-    """Output of [`MMERForEmotionRecognition`]. Predictions are those of the fullest combination each row has.
-
-    loss: Eq. 7, with labels.
-    losses: named terms `supervised`, `mae`, `contrastive` (those with λ > 0), and each task's part of the first.
-    logits (B, emotions), sentiment_logits (B, sentiments).
-    valence, arousal, dominance (B,): on the corpus's scale, `config.label_scale`.
-    audio_embeds, text_embeds (B, d): after g, from the unimodal passes; NaN where the row lacks the modality.
-    combinations: `audio`, `text`, `audio_text` → task → predictions, NaN where the row lacks a modality of it.
-    last_hidden_state, hidden_states, attentions: as in [`MMERModelOutput`], of the single pass of inference.
-    """
-
-    loss: torch.FloatTensor | None = None
-    losses: dict[str, torch.FloatTensor] | None = None
-    logits: torch.FloatTensor | None = None
-    sentiment_logits: torch.FloatTensor | None = None
-    valence: torch.FloatTensor | None = None
-    arousal: torch.FloatTensor | None = None
-    dominance: torch.FloatTensor | None = None
-    audio_embeds: torch.FloatTensor | None = None
-    text_embeds: torch.FloatTensor | None = None
-    combinations: dict[str, dict[str, torch.FloatTensor]] | None = None
-    last_hidden_state: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 class MMERModel(MMERPreTrainedModel):
@@ -253,26 +208,13 @@ class MMERModel(MMERPreTrainedModel):
 
         Under several processes each gives its own share of the batches, and all end up with the same statistics.
         """
-        sums = {m: 0.0 for m in MODALITIES}  # per modality (3, L+1, D): count, sum, sum of squares
+        sums = {m: torch.zeros_like(e.standardizer.moments()) for m, e in self.embedders.items()}
         for batch in batches:
             for modality, (states, mask) in self.encode(**batch).items():
                 if mask.any():
-                    real = states.transpose(1, 2)[mask].double()  # (real frames of the batch, L+1, D)
-                    moments = torch.stack([torch.ones_like(real).sum(0), real.sum(0), real.square().sum(0)])
-                    sums[modality] = sums[modality] + moments
+                    sums[modality] += self.embedders[modality].standardizer.moments(states.transpose(1, 2)[mask])
         for modality, embedder in self.embedders.items():
-            total = sums[modality]
-            standardizer = embedder.standardizer
-            if not torch.is_tensor(total):
-                total = standardizer.mean.new_zeros((3, *standardizer.mean.shape), dtype=torch.float64)
-            if dist.is_available() and dist.is_initialized():
-                dist.all_reduce(total)
-            count = total[0].clamp(min=1)
-            mean = total[1] / count
-            variance = (total[2] / count - mean.square()).clamp(min=0)
-            standardizer.mean.copy_(mean)
-            standardizer.std.copy_(torch.where(variance > 1e-10, variance.sqrt(), 1.0))  # a constant stays as it is
-            standardizer.calibrated.fill_(True)
+            embedder.standardizer.set_statistics(sums[modality])
 
     # ── tokens → passes → z ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -539,20 +481,6 @@ class TaskHead(nn.Sequential):
 
 def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(like, dtype=torch.bool) if mask is None else mask.bool()
-
-
-def void_rows(predictions: dict[str, torch.Tensor], void: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Predictions with NaN in the rows that a combination does not have: what was not measured is no figure."""
-    return {
-        task: values.detach().masked_fill(void.view((-1,) + (1,) * (values.dim() - 1)), torch.nan)
-        for task, values in predictions.items()
-    }
-
-
-def name_predictions(predictions: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tasks → the fields of [`MMEROutput`]."""
-    fields = {"emotion": "logits", "sentiment": "sentiment_logits"}
-    return {fields.get(task, task): values for task, values in predictions.items()}
 
 
 def unchanged(rows: torch.Tensor) -> torch.Tensor:

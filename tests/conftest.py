@@ -173,7 +173,8 @@ def demo_encoders(tmp_path_factory) -> Path:
 def trained(demo_encoders, tmp_path_factory) -> tuple[Path, str]:
     """The demo recipe for two epochs: its output folder, and what it printed."""
     folder = tmp_path_factory.mktemp("run")
-    done = run("train.py", "recipes/demo.yaml", *demo_options(demo_encoders, folder), "--num_train_epochs", "2")
+    launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "train.py")
+    done = run(*launch, "recipes/demo.yaml", *demo_options(demo_encoders, folder), "--num_train_epochs", "2")
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 

@@ -191,7 +191,7 @@ def test_real_whisper_gives_a_batch_what_stock_whisper_gives_each_clip():
     path = real_path("models", "whisper-tiny-en-encoder")
     clips = [real_path("data", "spoken", "audio", name) for name in ("test_03300.ogg", "test_03440.ogg")]
     extractor = WhisperFeatureExtractor.from_pretrained(path)
-    encoder = load_audio_encoder(str(path), torch.float32)
+    encoder = load_audio_encoder(str(path))
     stock = WhisperForAudioClassification.from_pretrained(path, dtype=torch.float32).encoder.eval()
     samples = [soundfile.read(clip, dtype="float32")[0] for clip in clips]
     windows = [extractor(clip, sampling_rate=16_000, return_tensors="pt")["input_features"][0] for clip in samples]
@@ -276,6 +276,24 @@ def test_text_encoders_give_each_row_what_stock_code_gives_the_text_alone(kind):
     for row, length in enumerate(lengths):
         alone = stock_states(encoder, ids[row : row + 1, :length])[0]
         assert_close(states[row, :, states_mask[row]], alone)
+
+
+# ── masks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", ["whisper", "hubert-layer", "roberta"])
+@pytest.mark.parametrize("mask", [[0, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1]])
+def test_a_mask_whose_padding_is_not_behind_is_refused(kind, mask):
+    """Left-padded input would otherwise be cut at the wrong end."""
+    mask = torch.tensor([[1, 1, 1, 1], mask]).repeat_interleave(10 if kind == "roberta" else 20, dim=1)  # (2, 40 or 80)
+    with pytest.raises(ValueError, match="[Pp]adding"):
+        if kind == "roberta":
+            encoder = AutoModel.from_config(text_encoder_config(kind))
+            text_states(encoder, torch.full(mask.shape, 5), mask)
+        elif kind == "whisper":
+            audio_states(MMERWhisperEncoder(audio_encoder_config(kind)), noise(2, 8, 80), mask, "trimmed")
+        else:
+            audio_states(AutoModel.from_config(audio_encoder_config(kind)), noise(2, 80), mask, "full")
 
 
 # ── which states ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -382,7 +400,7 @@ WHISPER_FORMS = {"whole": "model.encoder.", "no head": "encoder.", "encoder only
 def test_whisper_loads_from_every_form_of_checkpoint(whisper_checkpoints, stock_whisper, form):
     key = f"{WHISPER_FORMS[form]}conv1.weight"
     assert key in load_file(whisper_checkpoints[form] / "model.safetensors")  # the form is what its name says
-    encoder = load_audio_encoder(str(whisper_checkpoints[form]), torch.float32)
+    encoder = load_audio_encoder(str(whisper_checkpoints[form]))
     assert type(encoder) is MMERWhisperEncoder and not encoder.training
     assert set(encoder.state_dict()) == set(stock_whisper.state_dict())  # of a whole model, the encoder alone
     features = noise(2, 8, WINDOW, seed=10)
@@ -398,7 +416,7 @@ def test_a_whisper_checkpoint_that_lacks_a_weight_is_an_error_that_names_it(
     name = f"{WHISPER_FORMS[form]}{weight}"
     broken = rewrite(whisper_checkpoints[form], tmp_path / "broken", lambda weights: weights.pop(name))
     with pytest.raises(ValueError, match=weight):
-        load_audio_encoder(broken, torch.float32)
+        load_audio_encoder(broken)
 
 
 def test_a_whisper_checkpoint_of_a_decoder_alone_is_an_error(whisper_checkpoints, tmp_path):
@@ -408,14 +426,14 @@ def test_a_whisper_checkpoint_of_a_decoder_alone_is_an_error(whisper_checkpoints
 
     broken = rewrite(whisper_checkpoints["whole"], tmp_path / "broken", drop_encoder)
     with pytest.raises(ValueError, match="missing"):
-        load_audio_encoder(broken, torch.float32)
+        load_audio_encoder(broken)
 
 
 @pytest.mark.parametrize("kind", WAVEFORM_KINDS)
 def test_waveform_encoders_load_and_miss_no_weight(tmp_path, kind):
     encoder = randomize(AutoModel.from_config(audio_encoder_config(kind)))
     encoder.save_pretrained(tmp_path / "whole")
-    loaded = load_audio_encoder(str(tmp_path / "whole"), torch.float32)
+    loaded = load_audio_encoder(str(tmp_path / "whole"))
     samples = noise(1, 400, seed=11)
     states, _ = audio_states(loaded, samples, torch.ones(1, 400), "full")
     assert torch.equal(states, stock_states(encoder, samples))
@@ -423,7 +441,7 @@ def test_waveform_encoders_load_and_miss_no_weight(tmp_path, kind):
     weight = "feature_projection.projection.bias"
     broken = rewrite(tmp_path / "whole", tmp_path / "broken", lambda weights: weights.pop(weight))
     with pytest.raises(ValueError, match=weight):
-        load_audio_encoder(broken, torch.float32)
+        load_audio_encoder(broken)
 
 
 @pytest.mark.parametrize(("kind", "model_class"), [("bert", BertForMaskedLM), ("roberta", RobertaForMaskedLM)])
@@ -431,7 +449,7 @@ def test_text_encoders_load_from_language_models_without_a_pooler(tmp_path, kind
     model = randomize(model_class(text_encoder_config(kind)))
     model.save_pretrained(tmp_path / "whole")
     assert not any("pooler" in name for name in load_file(tmp_path / "whole" / "model.safetensors"))
-    encoder = load_text_encoder(str(tmp_path / "whole"), torch.float32)
+    encoder = load_text_encoder(str(tmp_path / "whole"))
     assert not any("pooler" in name for name in encoder.state_dict())
     ids = torch.randint(3, 50, (2, 6), generator=torch.Generator().manual_seed(12))
     states, _ = text_states(encoder, ids, torch.ones_like(ids))
@@ -446,7 +464,13 @@ def test_a_text_checkpoint_that_lacks_a_weight_is_an_error_that_names_it(tmp_pat
     AutoModel.from_config(text_encoder_config(kind)).save_pretrained(tmp_path / "whole")
     broken = rewrite(tmp_path / "whole", tmp_path / "broken", lambda weights: weights.pop(weight))
     with pytest.raises(ValueError, match=weight):
-        load_text_encoder(broken, torch.float32)
+        load_text_encoder(broken)
+
+
+def test_encoders_load_in_the_precision_asked_for(whisper_checkpoints):
+    folder = str(whisper_checkpoints["whole"])
+    assert {p.dtype for p in load_audio_encoder(folder).parameters()} == {torch.float32}
+    assert {p.dtype for p in load_audio_encoder(folder, dtype=torch.bfloat16).parameters()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("modality", ["audio", "text"])
@@ -458,7 +482,7 @@ def test_a_weight_of_another_shape_is_an_error(whisper_checkpoints, tmp_path, mo
         AutoModel.from_config(text_encoder_config()).save_pretrained(folder)
     broken = rewrite(folder, tmp_path / "broken", lambda weights: weights.update({weight: torch.zeros(5)}))
     with pytest.raises(ValueError, match="shape|size"):
-        load(broken, torch.float32)
+        load(broken)
 
 
 @pytest.mark.parametrize("modality", ["audio", "text"])
@@ -472,7 +496,7 @@ def test_fp16_checkpoints_load_as_float32(whisper_checkpoints, tmp_path, modalit
     model.save_pretrained(tmp_path)
     kept = load_file(tmp_path / "model.safetensors")
     assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
-    encoder = load(str(tmp_path), torch.float32)
+    encoder = load(str(tmp_path))
     assert encoder.dtype == torch.float32
     for name, parameter in encoder.named_parameters():
         assert parameter.dtype == torch.float32

@@ -123,8 +123,9 @@ def test_class_loss_is_none_without_labels(targets):
 def test_a_batch_of_weightless_classes_has_nothing_to_judge():
     """A class weight of 0 leaves that class out; a batch that holds no other must not give 0 / 0."""
     logits, weights = normal(3, 2), torch.tensor([0.0, 1.0])
-    loss = class_loss(logits, torch.zeros(3, dtype=torch.long), weights)
-    assert loss is None or loss.isfinite()
+    assert class_loss(logits, torch.tensor([0, 0, -100]), weights) is None
+    loss = class_loss(logits, torch.tensor([0, 1, -100]), weights)
+    assert loss.item() == pytest.approx(expected_class_loss(logits, [0, 1, -100], [0, 1]), abs=1e-6)
 
 
 def supervised_batch():
@@ -176,11 +177,14 @@ def expected_terms(predictions, labels, present, weights):
 def test_supervised_loss_is_the_flat_mean_of_the_terms_that_judge_something(emotion_weights):
     predictions, labels, present = supervised_batch()
     weights = {"emotion": None if emotion_weights is None else torch.tensor(emotion_weights)}
+    for of_combination in predictions.values():
+        for predicted in of_combination.values():
+            predicted.requires_grad_()
     total, of_tasks = supervised_loss(predictions, labels, present, weights)
     terms = expected_terms(predictions, labels, present, {"emotion": emotion_weights})
     assert len(terms) == 7
     assert total.item() == pytest.approx(sum(terms.values()) / 7, abs=1e-5)
-    assert set(of_tasks) == set(JUDGED)
+    assert total.requires_grad and set(of_tasks) == set(JUDGED)
     for task, combinations in JUDGED.items():
         mean = sum(terms[task, name] for name in combinations) / len(combinations)
         assert of_tasks[task].item() == pytest.approx(mean, abs=1e-5)
@@ -419,6 +423,14 @@ def test_contrastive_loss_of_bf16_is_computed_in_float32():
     loss = contrastive_loss(audio, text, torch.ones(8, dtype=torch.bool))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(expected_contrastive_loss(audio.float(), text.float(), "softmax"), rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["softmax", "ratio"])
+def test_contrastive_loss_is_computed_in_float32_under_autocast(form):
+    audio, text = 4 * normal(8, 32, seed=25).relu(), 4 * normal(8, 32, seed=26).relu()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = contrastive_loss(audio, text, torch.ones(8, dtype=torch.bool), form)
+    assert loss.item() == pytest.approx(expected_contrastive_loss(audio, text, form), rel=1e-5)
 
 
 # ── total: L ────────────────────────────────────────────────────────────────────────────────────────────────────────

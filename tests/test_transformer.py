@@ -80,6 +80,12 @@ def test_dropout_of_everything_is_zero_with_a_graph(p):
     assert (values.grad == 0).all()
 
 
+@pytest.mark.parametrize(("p", "expected"), [(1e-9, 1.0), (1 - 1e-9, 0.0)])
+def test_dropout_stays_finite_next_to_its_boundaries(p, expected):
+    torch.manual_seed(10)
+    assert (Dropout(p).train()(torch.ones(100)) == expected).all()
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_the_gradient_of_dropout_is_its_mask(p):
     torch.manual_seed(2)

@@ -1,0 +1,67 @@
+"""What the models return, and how predictions get their names there.
+
+Shapes: B examples, S positions of a sequence CLS | audio | SEP | text, d shared width, K classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class MMERModelOutput(ModelOutput):
+    """Output of [`MMERModel`].
+
+    last_hidden_state (B, S, d): z over CLS | audio | SEP | text; a span that no row of the batch has is left out.
+    sequence_mask (B, S) bool: the positions that are real.
+    hidden_states: L+1 tensors (B, S, d), with `output_hidden_states=True`.
+    attentions: per layer (B, heads, S, S), with `output_attentions=True` and eager attention.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    sequence_mask: torch.BoolTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class MMEROutput(ModelOutput):
+    """Output of [`MMERForEmotionRecognition`]. Predictions are those of the fullest combination each row has.
+
+    loss: Eq. 7, with labels.
+    losses: named terms `supervised`, `mae`, `contrastive` (those with λ > 0), and each task's part of the first.
+    logits (B, emotions), sentiment_logits (B, sentiments).
+    valence, arousal, dominance (B,): on the corpus's scale, `config.label_scale`.
+    audio_embeds, text_embeds (B, d): after g, from the unimodal passes; NaN where the row lacks the modality.
+    combinations: `audio`, `text`, `audio_text` → task → predictions, NaN where the row lacks a modality of it.
+    last_hidden_state, hidden_states, attentions: as in [`MMERModelOutput`], of the single pass of inference.
+    """
+
+    loss: torch.FloatTensor | None = None
+    losses: dict[str, torch.FloatTensor] | None = None
+    logits: torch.FloatTensor | None = None
+    sentiment_logits: torch.FloatTensor | None = None
+    valence: torch.FloatTensor | None = None
+    arousal: torch.FloatTensor | None = None
+    dominance: torch.FloatTensor | None = None
+    audio_embeds: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+    combinations: dict[str, dict[str, torch.FloatTensor]] | None = None
+    last_hidden_state: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+def void_rows(predictions: dict[str, torch.Tensor], void: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Predictions with NaN in the rows that a combination does not have: what was not measured is no figure."""
+    return {
+        task: values.detach().masked_fill(void.view((-1,) + (1,) * (values.dim() - 1)), torch.nan)
+        for task, values in predictions.items()
+    }
+
+
+def name_predictions(predictions: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tasks → the fields of [`MMEROutput`]."""
+    fields = {"emotion": "logits", "sentiment": "sentiment_logits"}
+    return {fields.get(task, task): values for task, values in predictions.items()}
