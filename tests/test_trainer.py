@@ -11,11 +11,13 @@ from accelerate import debug_launcher
 from accelerate.utils import set_seed
 from conftest import labels, raw_batch, tiny_model
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from modeling_mmer import MMERTrainer
 from modeling_mmer.commands.arguments import RunArguments
 from modeling_mmer.evaluation import judge
 from modeling_mmer.losses import gather_rows
+from modeling_mmer.trainer import LengthBucketSampler
 
 TASKS = ("emotion", "sentiment", "valence", "arousal", "dominance")
 
@@ -40,7 +42,7 @@ def toy_rows(count: int, seed: int = 0) -> Dataset:
                 "dominance": float("nan"),
             }
         )
-    return Dataset.from_list(rows)
+    return Dataset.from_list(rows).add_column("length", generator.integers(1, 9, count).tolist())
 
 
 def collate(rows: list[dict]) -> dict:
@@ -114,23 +116,50 @@ def test_trainable_parameters_are_counted_without_encoders_and_unused_parts(tmp_
     assert toy_trainer(tmp_path, model).trainable_parameters() == sum(trained.values()) - of_mae
 
 
-def test_resuming_equals_the_uninterrupted_run(tmp_path):
-    whole = toy_trainer(tmp_path / "whole", num_train_epochs=3)
+class StopAfter(TrainerCallback):
+    """Ends a run at a step, as a scheduler's time limit would, with a checkpoint."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            control.should_training_stop = control.should_save = True
+
+
+@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
+@pytest.mark.parametrize("step", [5, 7, 12])  # an epoch has five
+def test_resuming_equals_the_uninterrupted_run(tmp_path, strategy, step):
+    # Without evaluations: the one at the end of a run that was stopped would be one more to choose the best from.
+    options = {"num_train_epochs": 3, "train_sampling_strategy": strategy}
+    options |= {"eval_strategy": "no", "load_best_model_at_end": False}
+    whole = toy_trainer(tmp_path / "whole", **options)
     whole.train()
-    first = toy_trainer(tmp_path / "parts", num_train_epochs=3)
-    first.train_dataset = toy_rows(36)
-
-    class StopAfterOneEpoch(type(first.callback_handler.callbacks[0]).__mro__[1]):
-        def on_epoch_end(self, args, state, control, **kwargs):
-            control.should_training_stop = True
-            control.should_save = True
-
-    first.add_callback(StopAfterOneEpoch())
+    first = toy_trainer(tmp_path / "parts", **options)
+    first.add_callback(StopAfter(step))
     first.train()
-    second = toy_trainer(tmp_path / "parts", num_train_epochs=3)
-    second.train(resume_from_checkpoint=True)
+    assert first.state.global_step == step
+    second = toy_trainer(tmp_path / "parts", **options)
+    second.train(resume_from_checkpoint=str(tmp_path / "parts" / f"checkpoint-{step}"))
     assert second.state.global_step == whole.state.global_step
     assert_equal_weights(weights(second.model), weights(whole.model))
+
+
+def test_batches_are_of_like_lengths_and_differ_by_epoch_only():
+    lengths = np.random.default_rng(0).integers(1, 100, 210).tolist()
+    sampler = LengthBucketSampler(lengths, batch_size=8, seed=3)
+    first = list(sampler)
+    assert sorted(first) == list(range(210)) and list(sampler) == first
+    assert list(LengthBucketSampler(lengths, batch_size=8, seed=3)) == first
+    assert list(LengthBucketSampler(lengths, batch_size=8, seed=4)) != first
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+
+    def padded(order):
+        batches = [[lengths[i] for i in order[start : start + 8]] for start in range(0, 210, 8)]
+        return sum(max(batch) * len(batch) for batch in batches)
+
+    assert padded(first) < 0.75 * padded(np.random.default_rng(1).permutation(210).tolist())
 
 
 def test_the_best_checkpoint_by_validation_score_is_the_one_kept(tmp_path):
@@ -159,7 +188,7 @@ def test_every_term_and_task_is_logged_by_name(tmp_path):
 @pytest.mark.parametrize("strategy", ["random", "group_by_length"])
 def test_an_evaluation_counts_every_row_once_in_its_own_order(tmp_path, strategy):
     trainer = toy_trainer(tmp_path, dataloader_drop_last=True, train_sampling_strategy=strategy)
-    rows = toy_rows(13, seed=1).add_column("length", list(range(13, 0, -1)))
+    rows = toy_rows(13, seed=1)
     output = trainer.predict(rows)
     np.testing.assert_allclose(output.label_ids["arousal"], rows["arousal"], rtol=1e-6)
     results = judge(output.predictions, output.label_ids, ["valence", "arousal", "dominance"])

@@ -66,7 +66,6 @@ class RunArguments(TrainingArguments):
     num_train_epochs: float = field(default=8, metadata={"help": "Passes over the training split."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Rows of a batch on each device."})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "Rows of a batch on each device."})
-    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "Batches of like lengths."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When the validation split is judged."})
     save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is written."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept, beside the best."})
