@@ -52,22 +52,34 @@ class MMERPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.standardizer.calibrated)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info=False, **kwargs):
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *args,
+        output_loading_info=False,
+        ignore_mismatched_sizes=False,
+        **kwargs,
+    ):
         """Load a checkpoint of either form. Encoders named by a light one are fetched and frozen.
 
         Raises:
-            ValueError: a weight is missing or unexpected. Only parts that inference never runs may be left out.
+            ValueError: a weight is missing, unexpected or of another shape. Only parts that inference never runs may
+                be left out; `ignore_mismatched_sizes=True` allows other shapes, such as those of other labels.
         """
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()  # what its report warns of is an error below
         try:
             model, info = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+                pretrained_model_name_or_path,
+                *args,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # or loading ends before anything could be said
+                **kwargs,
             )
         finally:
             logging.set_verbosity(verbosity)
         model._settle_training_parts(info)
-        model._refuse_broken(pretrained_model_name_or_path, info)
+        model._refuse_broken(pretrained_model_name_or_path, info, ignore_mismatched_sizes)
         if model.config.audio_encoder_name_or_path is not None:
             model.load_encoders()
         model.base_model.freeze_encoders()  # loading forgets requires_grad=False
@@ -115,16 +127,17 @@ class MMERPreTrainedModel(PreTrainedModel):
                 setattr(self, part, None)
                 info["missing_keys"] = type(info["missing_keys"])(set(info["missing_keys"]) - names)
 
-    def _refuse_broken(self, source, info):
+    def _refuse_broken(self, source, info, ignore_mismatched_sizes):
         unexpected = set(info["unexpected_keys"])
         if self.base_model is self:  # MMERModel reads the core of any checkpoint
             unexpected = {name for name in unexpected if not name.startswith(("heads.", *self._training_parts))}
-        if info["mismatched_keys"]:  # only with ignore_mismatched_sizes=True; else loading has failed
-            names = ", ".join(sorted(str(key[0]) for key in info["mismatched_keys"]))
-            logger.warning(f"Newly initialised, because the checkpoint has them in another shape: {names}. Train them.")
-        if info["missing_keys"] or unexpected:
+        misshapen = sorted(key[0] for key in info["mismatched_keys"])
+        if misshapen and ignore_mismatched_sizes:
+            logger.warning(f"Newly initialised, for another shape, and to be trained: {', '.join(misshapen)}.")
+            misshapen = []
+        if info["missing_keys"] or unexpected or misshapen:
             raise ValueError(
                 f"{source} does not fit {type(self).__name__}: missing weights {sorted(info['missing_keys'])}, "
-                f"unexpected weights {sorted(unexpected)}. Nothing is filled in at random: check that the folder is a "
-                "whole checkpoint and that its config.json is the one it was saved with."
+                f"unexpected weights {sorted(unexpected)}, weights of another shape {misshapen}. Nothing is filled in "
+                "at random: check that the folder is a whole checkpoint with the config.json it was saved with."
             )

@@ -174,14 +174,18 @@ def load_encoder(model_class, name_or_path: str, dtype: torch.dtype = torch.floa
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # decoders and language-model heads are unexpected here, and meant to be
     try:
-        encoder, report = model_class.from_pretrained(name_or_path, dtype=dtype, output_loading_info=True, **how)
+        encoder, report = model_class.from_pretrained(
+            name_or_path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **how
+        )
     finally:
         logging.set_verbosity(verbosity)
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith(("pooler.", "masked_spec_embed")))
-    if missing or report["mismatched_keys"]:
+    missing = {key for key in report["missing_keys"] if not key.startswith(("pooler.", "masked_spec_embed"))}
+    misshapen = {key[0] for key in report["mismatched_keys"]}
+    if missing or misshapen:
+        some = ", ".join(sorted(missing | misshapen)[:5])
         raise ValueError(
             f"{name_or_path} does not hold the weights of a {encoder.config.model_type} encoder: {len(missing)} are "
-            f"missing ({', '.join(missing[:5])}, …), {len(report['mismatched_keys'])} have another shape."
+            f"missing, {len(misshapen)} have another shape (such as {some})."
         )
     return encoder
 

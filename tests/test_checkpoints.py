@@ -152,6 +152,18 @@ def test_an_unexpected_weight_is_refused_by_name(tmp_path):
         MMERForEmotionRecognition.from_pretrained(tmp_path)
 
 
+def test_weights_of_another_shape_are_refused_unless_asked_for(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    labels_of_its_own = {"emotion_labels": ["calm", "tense", "other"]}
+    with pytest.raises(ValueError, match="heads.emotion.3.weight"):
+        MMERForEmotionRecognition.from_pretrained(tmp_path, **labels_of_its_own)
+    other = MMERForEmotionRecognition.from_pretrained(tmp_path, ignore_mismatched_sizes=True, **labels_of_its_own)
+    with torch.no_grad():
+        assert other.eval()(**raw_batch()).logits.shape == (4, 3)
+        assert torch.equal(other(**raw_batch()).arousal, model(**raw_batch()).arousal)
+
+
 def test_half_of_a_training_part_is_refused(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     edit_weights(tmp_path, lambda weights: weights.pop("decoders.text.projection.bias"))
