@@ -23,7 +23,7 @@ from transformers.models.llama.modeling_llama import (
 class Dropout(nn.Module):
     """Dropout whose mask costs a quarter of a 64-bit draw per value on a CPU; elsewhere it is `nn.functional.dropout`.
 
-    The stock generator draws for every value, which alone took over a quarter of a training step on a CPU
+    The stock generator draws for every value; with it a training step took 1.22 × as long on a CPU
     (`benchmarks/train_step.py`). The keep probability is exact to 2⁻¹⁶.
     """
 
