@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import debug_launcher
 from accelerate.utils import set_seed
 from conftest import labels, raw_batch, tiny_model
 from datasets import Dataset
@@ -240,9 +239,10 @@ def loss_and_gradients(model, batch, of_labels):
     return {name: term.item() for name, term in output.losses.items()}, gradients
 
 
-def halves_in_two_processes(folder):
-    """Each of two processes runs half of a batch; the second half has no audio at all."""
-    rank = torch.distributed.get_rank()
+def half_of_the_batch(rank, folder):
+    """What each of two processes does with its half of a batch; the second half has no audio at all."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     half = slice(4 * rank, 4 * rank + 4)
     batch, of_labels = two_process_batch()
     batch = {name: tensor[half] for name, tensor in batch.items()}
@@ -252,6 +252,7 @@ def halves_in_two_processes(folder):
     losses, gradients = loss_and_gradients(model, batch, {task: t[half] for task, t in of_labels.items()})
     assert len(gather_rows(torch.zeros(4, 1))) == 8
     torch.save({"losses": losses, "gradients": gradients}, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
 
 
 def two_process_model():
@@ -268,7 +269,8 @@ def two_process_batch():
 
 @pytest.mark.slow
 def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
-    debug_launcher(halves_in_two_processes, args=(str(tmp_path),), num_processes=2)
+    # Spawned, not forked: OpenMP's threads do not survive a fork, and the child's first parallel loop waits for them.
+    torch.multiprocessing.spawn(half_of_the_batch, args=(str(tmp_path),), nprocs=2)
     losses, gradients = loss_and_gradients(two_process_model(), *two_process_batch())
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt")
