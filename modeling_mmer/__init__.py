@@ -7,6 +7,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoProcessor,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_mmer import MMERConfig
 from .modeling_mmer import (
@@ -16,6 +17,7 @@ from .modeling_mmer import (
     MMEROutput,
     MMERPreTrainedModel,
 )
+from .pipeline_mmer import MMERPipeline
 from .processing_mmer import MMERProcessor
 
 __version__ = "0.1.0"
@@ -27,6 +29,7 @@ __all__ = [
     "MMERModel",
     "MMERModelOutput",
     "MMEROutput",
+    "MMERPipeline",
     "MMERPreTrainedModel",
     "MMERProcessor",
     "MMERTrainer",
@@ -39,6 +42,12 @@ AutoModel.register(MMERConfig, MMERModel, exist_ok=True)
 AutoModelForAudioClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
 AutoModelForSequenceClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
 AutoProcessor.register(MMERConfig, MMERProcessor, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(
+    "multimodal-emotion-recognition",
+    pipeline_class=MMERPipeline,
+    pt_model=AutoModelForAudioClassification,
+    type="multimodal",
+)
 
 
 def __getattr__(name: str):

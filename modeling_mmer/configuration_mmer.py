@@ -41,6 +41,16 @@ class MMERConfig(PreTrainedConfig):
         }
     )
 
+    custom_pipelines: dict[str, dict] = field(
+        default_factory=lambda: {
+            "multimodal-emotion-recognition": {
+                "impl": "pipeline_mmer.MMERPipeline",
+                "pt": ["AutoModelForAudioClassification"],
+                "type": "multimodal",
+            }
+        }
+    )
+
     # Encoders (frozen)
     audio_config: PreTrainedConfig | dict | None = None
     text_config: PreTrainedConfig | dict | None = None

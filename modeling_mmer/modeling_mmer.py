@@ -25,6 +25,7 @@ from .encoders import audio_states, build_audio_encoder, build_text_encoder, is_
 from .losses import contrastive_loss, draw_mask, gather_rows, reconstruction_errors, supervised_loss, total_loss
 from .outputs import MMERModelOutput, MMEROutput, name_predictions, void_rows
 from .passes import COMBINATIONS, MODALITIES, Contextual, Pass, fullest, has_all, split_sequence, spread_rows
+from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
 from .transformer import Dropout, SharedTransformer
 
 

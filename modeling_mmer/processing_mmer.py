@@ -393,3 +393,8 @@ def _source_name(audio) -> str:
         return ""
     path = os.fspath(path)
     return f" ({path!r})" if len(path) <= 300 else f" ({path[:60]!r}…)"
+
+
+MMERProcessor.register_for_auto_class()
+
+__all__ = ["MMERProcessor"]
