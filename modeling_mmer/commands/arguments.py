@@ -89,8 +89,11 @@ class RunArguments(TrainingArguments):
 
 
 # What the commands settle themselves, from the encoders and the corpus.
-_NOT_OPTIONS = {"auto_map", "custom_pipelines", "audio_config", "text_config", "audio_encoder_name_or_path", "text_encoder_name_or_path"}
-_NOT_OPTIONS |= {"label_scale", "rope_parameters", "emotion_class_weights", "sentiment_class_weights"}
+_NOT_OPTIONS = {
+    *("auto_map", "custom_pipelines", "audio_config", "text_config"),
+    *("audio_encoder_name_or_path", "text_encoder_name_or_path"),
+    *("label_scale", "rope_parameters", "emotion_class_weights", "sentiment_class_weights"),
+}
 _PLAIN_TYPES = {float | int: float, list[str] | tuple[str, ...]: list[str]}
 
 ModelArguments = make_dataclass(
