@@ -5,6 +5,7 @@ filled in at random: a weight that is missing or unexpected is an error.
 """
 
 import torch
+from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import logging
@@ -15,6 +16,9 @@ from .encoders import load_audio_encoder, load_text_encoder
 from .transformer import MMERAttention, MMERLayer
 
 logger = logging.get_logger(__name__)
+
+# Of `from_pretrained`'s arguments, those that say where the folder is found.
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
 class MMERPreTrainedModel(PreTrainedModel):
@@ -63,8 +67,9 @@ class MMERPreTrainedModel(PreTrainedModel):
         """Load a checkpoint of either form. Encoders named by a light one are fetched and frozen.
 
         Raises:
-            ValueError: a weight is missing, unexpected or of another shape. Only parts that inference never runs may
-                be left out; `ignore_mismatched_sizes=True` allows other shapes, such as those of other labels.
+            ValueError: a weight is missing, unexpected or of another shape, or `emotion_labels` or `sentiment_labels`
+                are not those that a head was trained for. Only parts that inference never runs may be left out;
+                `ignore_mismatched_sizes=True` allows other shapes and labels: what they concern starts anew.
         """
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()  # what its report warns of is an error below
@@ -78,7 +83,10 @@ class MMERPreTrainedModel(PreTrainedModel):
             )
         finally:
             logging.set_verbosity(verbosity)
+        of_hub = {name: value for name, value in kwargs.items() if name in _HUB_OPTIONS}
+        stored, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **of_hub)
         model._settle_training_parts(info)
+        model._renew_renamed_heads(stored, info)
         model._refuse_broken(pretrained_model_name_or_path, info, ignore_mismatched_sizes)
         if model.config.audio_encoder_name_or_path is not None:
             model.load_encoders()
@@ -127,17 +135,34 @@ class MMERPreTrainedModel(PreTrainedModel):
                 setattr(self, part, None)
                 info["missing_keys"] = type(info["missing_keys"])(set(info["missing_keys"]) - names)
 
+    def _renew_renamed_heads(self, stored: dict, info):
+        """Start the last layer of a head anew if its classes are not the stored ones, though they may be as many."""
+        mismatched = {key[0] for key in info["mismatched_keys"]}
+        for task, head in getattr(self, "heads", {}).items():
+            classes = f"{task}_labels"
+            if not hasattr(self.config, classes):
+                continue
+            trained_for = list(stored.get(classes, getattr(type(self.config), classes)))
+            last = f"heads.{task}.{len(head) - 1}"
+            if getattr(self.config, classes) == trained_for or f"{last}.weight" in mismatched:
+                continue
+            nn.init.normal_(head[-1].weight, std=self.config.initializer_range)
+            nn.init.zeros_(head[-1].bias)
+            for name, parameter in head[-1].named_parameters():
+                info["mismatched_keys"].add((f"{last}.{name}", parameter.shape, parameter.shape))
+
     def _refuse_broken(self, source, info, ignore_mismatched_sizes):
         unexpected = set(info["unexpected_keys"])
         if self.base_model is self:  # MMERModel reads the core of any checkpoint
             unexpected = {name for name in unexpected if not name.startswith(("heads.", *self._training_parts))}
         misshapen = sorted(key[0] for key in info["mismatched_keys"])
         if misshapen and ignore_mismatched_sizes:
-            logger.warning(f"Newly initialised, for another shape, and to be trained: {', '.join(misshapen)}.")
+            logger.warning(f"Newly initialised, for other labels or shapes, and to be trained: {', '.join(misshapen)}.")
             misshapen = []
         if info["missing_keys"] or unexpected or misshapen:
             raise ValueError(
                 f"{source} does not fit {type(self).__name__}: missing weights {sorted(info['missing_keys'])}, "
-                f"unexpected weights {sorted(unexpected)}, weights of another shape {misshapen}. Nothing is filled in "
-                "at random: check that the folder is a whole checkpoint with the config.json it was saved with."
+                f"unexpected weights {sorted(unexpected)}, weights of another shape or for other labels {misshapen}. "
+                "Nothing is filled in at random: check that the folder is a whole checkpoint with the config.json it "
+                "was saved with, or, to fine-tune to other labels, give ignore_mismatched_sizes=True."
             )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import audio_encoder_config, labels, raw_batch, text_encoder_config, tiny_config, tiny_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, WhisperModel
+from transformers import AutoModel, AutoModelForAudioClassification, WhisperModel
 
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERModel
 
@@ -162,6 +162,20 @@ def test_weights_of_another_shape_are_refused_unless_asked_for(tmp_path):
     with torch.no_grad():
         assert other.eval()(**raw_batch()).logits.shape == (4, 3)
         assert torch.equal(other(**raw_batch()).arousal, model(**raw_batch()).arousal)
+
+
+def test_a_head_is_not_read_for_labels_it_was_not_trained_for(tmp_path):
+    """As many labels fit the shape, yet mean other classes."""
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    others = {"emotion_labels": ["calm", "tense", "bored", "other"]}
+    with pytest.raises(ValueError, match="heads.emotion.3.weight.*ignore_mismatched_sizes"):
+        MMERForEmotionRecognition.from_pretrained(tmp_path, **others)
+    for auto_class in (MMERForEmotionRecognition, AutoModelForAudioClassification):
+        other = auto_class.from_pretrained(tmp_path, ignore_mismatched_sizes=True, **others)
+        assert not torch.isclose(other.heads["emotion"][3].weight, model.heads["emotion"][3].weight).any()
+        assert torch.equal(other.heads["emotion"][0].weight, model.heads["emotion"][0].weight)
+        assert torch.equal(other.heads["sentiment"][3].weight, model.heads["sentiment"][3].weight)
 
 
 def test_half_of_a_training_part_is_refused(tmp_path):

@@ -5,23 +5,25 @@ import re
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from conftest import REPOSITORY, demo_options, run
+from safetensors.torch import load_file
 
-from modeling_mmer import MMERForEmotionRecognition
+from modeling_mmer import MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
 from modeling_mmer.commands.arguments import (
     CorpusArguments,
-    EncoderArguments,
     ModelArguments,
     RunArguments,
+    StartArguments,
     parse,
     recipe_options,
 )
-from modeling_mmer.commands.train import balanced_weights
+from modeling_mmer.commands.train import balanced_weights, fine_tuning_overrides, trained_model
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
-TRAIN_ARGUMENTS = (CorpusArguments, EncoderArguments, ModelArguments, RunArguments)
+TRAIN_ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
 
 
 # ── what a run leaves ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -83,6 +85,67 @@ def test_predictions_belong_to_their_utterances_and_explain_the_figures(trained,
     assert figures["audio"]["ua"] == pytest.approx(sum(recalls) / len(recalls))
     confusion = figures["audio"]["confusion_matrix"]
     assert sum(map(sum, confusion["rows"])) == len(rated)
+
+
+# ── fine-tuning ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TWO_CLASSES = ["--emotion_labels", "low", "high"]
+TWO_CLASSES += ["--label_map", "neutral=low", "sadness=low", "happiness=high", "anger=high"]
+
+
+def test_a_checkpoint_is_fine_tuned_to_other_labels(trained, demo_encoders, tmp_path):
+    """One short epoch at a tiny rate: the new head learns, and the rest stays near what it was trained to be."""
+    folder, _ = trained
+    options = ["--feature_cache", str(demo_encoders / "features"), "--output_dir", str(tmp_path), *TWO_CLASSES]
+    options += ["--num_train_epochs", "1", "--learning_rate", "1e-3", "--lambda_mae", "0"]
+    done = run("train.py", "--corpus", "demo", "--model", str(folder), *options)
+    assert done.returncode == 0, done.stderr
+    before, after = (MMERForEmotionRecognition.from_pretrained(f) for f in (folder, tmp_path))
+    assert after.config.emotion_labels == ["low", "high"]
+    expected = before.config.to_dict() | {
+        "emotion_labels": ["low", "high"],
+        "lambda_mae": 0,
+        "_name_or_path": str(tmp_path),
+    }
+    assert after.config.to_dict() == expected  # no default in place of what the checkpoint says
+    figures = json.loads((tmp_path / "results.json").read_text())["splits"]["test"]
+    assert figures["audio_text"]["ua"] > 0.7
+    trained_before = before.model.transformer.state_dict()
+    for name, weight in after.model.transformer.state_dict().items():
+        assert torch.nn.functional.cosine_similarity(weight.flatten(), trained_before[name].flatten(), 0) > 0.7, name
+
+
+def test_fine_tuning_starts_from_the_checkpoints_weights(trained):
+    folder, _ = trained
+    start = StartArguments(model=str(folder))
+    overrides = fine_tuning_overrides(start, {}, {"emotion_labels": ["low", "high"]})
+    model, _ = trained_model(start, overrides)
+    stored = load_file(folder / "model.safetensors")
+    found = model.state_dict()
+    renewed = {"heads.emotion.3.weight", "heads.emotion.3.bias"}
+    assert stored.keys() == found.keys()
+    for name in stored.keys() - renewed:
+        assert torch.equal(found[name], stored[name]), name
+    assert found["heads.emotion.3.weight"].shape[0] == 2
+
+
+def test_what_a_checkpoint_cannot_be_fine_tuned_to_is_refused(trained, demo_encoders, tmp_path, capsys):
+    folder, _ = trained
+    partial = tmp_path / "partial"
+    model = MMERForEmotionRecognition.from_pretrained(folder)
+    model.decoders = None
+    model.save_pretrained(partial)
+    MMERProcessor.from_pretrained(folder).save_pretrained(partial)
+    for options, says in (
+        (["--model", str(folder), "--intermediate_size", "16"], "intermediate_size|model's size"),
+        (["--model", str(folder), "--text_encoder", str(demo_encoders / "roberta")], "leave out --text_encoder"),
+        (["--model", str(partial)], "--lambda_mae 0"),
+        (["--model", str(tmp_path / "nowhere")], "nowhere"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["train", "--corpus", "demo", "--output_dir", str(tmp_path / "run"), *options])
+        assert end.value.code == 1
+        assert re.search(says, capsys.readouterr().err)
 
 
 # ── options ─────────────────────────────────────────────────────────────────────────────────────────────────────────

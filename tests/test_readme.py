@@ -8,9 +8,9 @@ from conftest import REPOSITORY, run
 
 from modeling_mmer.commands.arguments import (
     CorpusArguments,
-    EncoderArguments,
     ModelArguments,
     RunArguments,
+    StartArguments,
     parse,
 )
 from modeling_mmer.commands.eval import EvaluationArguments
@@ -37,7 +37,7 @@ def test_the_commands_of_the_readme_have_options_that_exist(command, monkeypatch
         assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     elif "train.py" in words:
         options = words[words.index("train.py") + 1 :]
-        parse((CorpusArguments, EncoderArguments, ModelArguments, RunArguments), options, "train.py")
+        parse((CorpusArguments, StartArguments, ModelArguments, RunArguments), options, "train.py")
     else:
         assert words[:2] == ["python", "eval.py"] and not words[2].startswith("-")
         parse((CorpusArguments, EvaluationArguments), words[3:], "eval.py")

@@ -43,7 +43,16 @@ class CorpusArguments:
 
 
 @dataclass
-class EncoderArguments:
+class StartArguments:
+    """What a run starts from: two encoders and a new model over them, or a checkpoint."""
+
+    model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Fine-tune this checkpoint, a folder or a hub name: its encoders and its config, but for the "
+            "options that are given."
+        },
+    )
     audio_encoder: str = field(
         default="openai/whisper-medium", metadata={"help": "Frozen audio encoder: a hub name or a folder."}
     )
@@ -117,8 +126,7 @@ def parse(argument_classes: tuple[type, ...], argv: list[str], prog: str) -> tup
     Raises:
         SystemExit: an option is unknown or malformed, or the recipe cannot be read.
     """
-    if argv and argv[0].endswith((".yaml", ".yml")):
-        argv = recipe_options(Path(argv[0]), prog) + argv[1:]
+    argv = with_recipe(argv, prog)
     parser = HfArgumentParser(
         argument_classes, prog=prog, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -131,6 +139,23 @@ def parse(argument_classes: tuple[type, ...], argv: list[str], prog: str) -> tup
     if unknown:
         parser.error(f"unknown options: {' '.join(unknown)} (--help lists all)")
     return tuple(arguments)
+
+
+def with_recipe(argv: list[str], prog: str) -> list[str]:
+    """`[recipe.yaml] [--option value …]` with the recipe's options spelt out before those of the command line.
+
+    Raises:
+        SystemExit: the recipe cannot be read.
+    """
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        return recipe_options(Path(argv[0]), prog) + argv[1:]
+    return argv
+
+
+def given(argv: list[str], arguments: object) -> dict[str, object]:
+    """The fields of parsed `arguments` that `argv` names, as against those that hold a default."""
+    named = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    return {name: value for name, value in vars(arguments).items() if name in named or f"no_{name}" in named}
 
 
 def recipe_options(recipe: Path, prog: str) -> list[str]:

@@ -2,18 +2,20 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import (
     AutoFeatureExtractor,
     AutoTokenizer,
     EarlyStoppingCallback,
-    PreTrainedConfig,
     set_seed,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..collator import MMERCollator
+from ..configuration_mmer import MMERConfig
 from ..corpora import Corpus
 from ..features import FeatureCache
 from ..files import write_json
@@ -24,12 +26,14 @@ from ..trainer import MMERTrainer
 from .allocator import keep_freed_memory
 from .arguments import (
     CorpusArguments,
-    EncoderArguments,
     ModelArguments,
     RunArguments,
+    StartArguments,
     bad_input_ends,
+    given,
     load,
     parse,
+    with_recipe,
 )
 from .judging import fill_features, judge_split, results_of, show
 
@@ -37,17 +41,23 @@ PROG = "mmer train"
 
 
 def main(argv: list[str]) -> None:
-    corpus_arguments, encoders, model_arguments, run = parse(
-        (CorpusArguments, EncoderArguments, ModelArguments, RunArguments), argv, PROG
+    argv = with_recipe(argv, PROG)
+    corpus_arguments, start, model_arguments, run = parse(
+        (CorpusArguments, StartArguments, ModelArguments, RunArguments), argv, PROG
     )
     keep_freed_memory()
     set_seed(run.seed)
     with bad_input_ends(PROG):
-        corpus = load(corpus_arguments, model_arguments.emotion_labels)
+        overrides = vars(model_arguments)
+        if start.model is not None:
+            overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments))
+        corpus = load(corpus_arguments, overrides["emotion_labels"])
         require_splits(corpus)
         checkpoint = resumed_checkpoint(run)
-        model = build_model(encoders, model_arguments, corpus, run.class_weights)
-        processor = build_processor(encoders, model.config.text_config)
+        overrides |= corpus_overrides(corpus, overrides, run.class_weights)
+        model, processor = (new_model if start.model is None else trained_model)(start, overrides)
+        if start.self_contained:
+            model.make_self_contained()
         features = fill_features(corpus_arguments.feature_cache, model, processor, corpus.splits.values(), run)
         trainer = build_trainer(model, processor, features, corpus, run)
     introduce(trainer, corpus)
@@ -64,26 +74,62 @@ def require_splits(corpus: Corpus) -> None:
         )
 
 
-def build_processor(encoders: EncoderArguments, text_config: PreTrainedConfig) -> MMERProcessor:
-    """The encoders' own feature extractor and tokenizer; texts are cut to what the text encoder has positions for."""
-    tokenizer = AutoTokenizer.from_pretrained(encoders.text_encoder)
-    positions = text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
-    return MMERProcessor(AutoFeatureExtractor.from_pretrained(encoders.audio_encoder), tokenizer)
-
-
-def build_model(
-    encoders: EncoderArguments, chosen: ModelArguments, corpus: Corpus, class_weights: str
-) -> MMERForEmotionRecognition:
-    overrides = vars(chosen) | {"label_scale": list(corpus.label_scale)}
+def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
+    """What the corpus says of the config: its scale and, where asked for, the weights of its classes."""
+    weights = {"emotion_class_weights": None, "sentiment_class_weights": None}
     if class_weights == "balanced":
-        train = corpus.splits["train"]
-        for task, labels in (("emotion", chosen.emotion_labels), ("sentiment", chosen.sentiment_labels)):
-            overrides[f"{task}_class_weights"] = balanced_weights(train[task], labels)
-    model = MMERForEmotionRecognition.from_audio_text_pretrained(
-        encoders.audio_encoder, encoders.text_encoder, **overrides
+        for task in ("emotion", "sentiment"):
+            labels = corpus.splits["train"][task]
+            weights[f"{task}_class_weights"] = balanced_weights(labels, chosen[f"{task}_labels"])
+    return {"label_scale": list(corpus.label_scale), **weights}
+
+
+def new_model(start: StartArguments, overrides: dict[str, Any]) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
+    """A new model over two encoders, with their own feature extractor and tokenizer.
+
+    Texts are cut to what the text encoder has positions for.
+    """
+    model = MMERForEmotionRecognition.from_audio_text_pretrained(start.audio_encoder, start.text_encoder, **overrides)
+    tokenizer = AutoTokenizer.from_pretrained(start.text_encoder)
+    positions = model.config.text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
+    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    return model, MMERProcessor(AutoFeatureExtractor.from_pretrained(start.audio_encoder), tokenizer)
+
+
+def fine_tuning_overrides(
+    start: StartArguments, start_given: dict[str, Any], model_given: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields of the checkpoint's config that the run changes: those of the given options, and the labels.
+
+    Raises:
+        ValueError: an encoder is named beside the checkpoint, which brings its own.
+        OSError: there is no such checkpoint.
+    """
+    if encoders := start_given.keys() & {"audio_encoder", "text_encoder"}:
+        raise ValueError(f"--model brings its own encoders: leave out --{' and --'.join(sorted(encoders))}.")
+    config = MMERConfig.from_pretrained(start.model)
+    return {"emotion_labels": config.emotion_labels, "sentiment_labels": config.sentiment_labels} | model_given
+
+
+def trained_model(start: StartArguments, overrides: dict[str, Any]) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
+    """The checkpoint to fine-tune, in float32; a head for other labels starts anew.
+
+    Raises:
+        ValueError: an option asks for another shape than that of the checkpoint's weights, or for a loss whose part
+            the checkpoint was exported without.
+    """
+    model, info = MMERForEmotionRecognition.from_pretrained(
+        start.model, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **overrides
     )
-    return model.make_self_contained() if encoders.self_contained else model
+    if misshapen := sorted(key[0] for key in info["mismatched_keys"] if not key[0].startswith("heads.")):
+        raise ValueError(
+            f"The options ask for other shapes than {start.model} has ({', '.join(misshapen)}): leave out those that "
+            "change the model's size."
+        )
+    for part, weight in (("decoders", "lambda_mae"), ("contrastive_head", "lambda_contrastive")):
+        if getattr(model, part) is None and getattr(model.config, weight) > 0:
+            raise ValueError(f"{start.model} was exported without its {part}: add --{weight} 0 to fine-tune it.")
+    return model, MMERProcessor.from_pretrained(start.model)
 
 
 def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float]:
