@@ -6,7 +6,7 @@ filled in at random: a weight that is missing or unexpected is an error.
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import logging
 
@@ -62,9 +62,11 @@ class MMERPreTrainedModel(PreTrainedModel):
         *args,
         output_loading_info=False,
         ignore_mismatched_sizes=False,
+        with_encoders=True,
         **kwargs,
     ):
-        """Load a checkpoint of either form. Encoders named by a light one are fetched and frozen.
+        """Load a checkpoint of either form. Encoders named by a light one are fetched and frozen, unless
+        `with_encoders=False`: the model then takes encoder states.
 
         Raises:
             ValueError: a weight is missing, unexpected or of another shape, or `emotion_labels` or `sentiment_labels`
@@ -88,7 +90,7 @@ class MMERPreTrainedModel(PreTrainedModel):
         model._settle_training_parts(info)
         model._renew_renamed_heads(stored, info)
         model._refuse_broken(pretrained_model_name_or_path, info, ignore_mismatched_sizes)
-        if model.config.audio_encoder_name_or_path is not None:
+        if with_encoders and model.config.audio_encoder_name_or_path is not None:
             model.load_encoders()
         model.base_model.freeze_encoders()  # loading forgets requires_grad=False
         return (model, info) if output_loading_info else model
@@ -97,14 +99,7 @@ class MMERPreTrainedModel(PreTrainedModel):
     def from_audio_text_pretrained(cls, audio: str, text: str, **overrides):
         """A new model over two pretrained encoders, each a hub name or a folder; `overrides` are [`MMERConfig`]
         fields."""
-        config = MMERConfig(
-            audio_config=AutoConfig.from_pretrained(audio),
-            text_config=AutoConfig.from_pretrained(text),
-            audio_encoder_name_or_path=audio,
-            text_encoder_name_or_path=text,
-            **overrides,
-        )
-        return cls(config).load_encoders()
+        return cls(MMERConfig.from_audio_text_pretrained(audio, text, **overrides)).load_encoders()
 
     def load_encoders(self):
         """Fetch and freeze the encoders that the config names; they are not saved with this model's own weights."""

@@ -28,7 +28,7 @@ class MMERCollator:
         emotion_labels: the classes; an emotion outside them counts as not labelled.
         sentiment_labels: the sentiment classes, likewise.
         dimensions: the regression targets, such as `["valence", "arousal", "dominance"]`.
-        features: a cache that holds the encoder states of every row, which then take the place of raw inputs.
+        features: a cache that holds the encoder states of every row it located, in place of raw inputs.
     """
 
     processor: MMERProcessor

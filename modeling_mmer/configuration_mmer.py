@@ -57,6 +57,8 @@ class MMERConfig(PreTrainedConfig):
     audio_encoder_name_or_path: str | None = None  # None: the weights are in this checkpoint
     text_encoder_name_or_path: str | None = None
     audio_context: Literal["full", "trimmed"] = "full"  # Whisper: its 30 s window, or the clip's own frames only
+    audio_layers: list[int] | tuple[int, ...] | None = None  # which of the L+1 states are mixed; None: all (the paper)
+    text_layers: list[int] | tuple[int, ...] | None = None
     state_normalization: Literal["none", "standardize"] = "none"  # "standardize" is our extension (see targets)
     audio_stride: int = 4  # k of Eq. 2
 
@@ -96,6 +98,17 @@ class MMERConfig(PreTrainedConfig):
         for name in ("emotion_labels", "sentiment_labels", "dimensions", "label_scale"):
             setattr(self, name, list(getattr(self, name)))  # JSON knows no tuples
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_audio_text_pretrained(cls, audio: str, text: str, **overrides):
+        """The config of a new model over two pretrained encoders, each a hub name or a folder."""
+        return cls(
+            audio_config=AutoConfig.from_pretrained(audio),
+            text_config=AutoConfig.from_pretrained(text),
+            audio_encoder_name_or_path=audio,
+            text_encoder_name_or_path=text,
+            **overrides,
+        )
 
     @property
     def head_dim(self) -> int:
@@ -139,6 +152,16 @@ class MMERConfig(PreTrainedConfig):
             )
 
     def validate_encoders(self):
+        for modality, encoder in (("audio", self.audio_config), ("text", self.text_config)):
+            layers = getattr(self, f"{modality}_layers")
+            if layers is None:
+                continue
+            known = range(encoder.num_hidden_layers + 1)
+            if not layers or sorted(set(layers)) != list(layers) or not set(layers) <= set(known):
+                raise ValueError(
+                    f"{modality}_layers must be states of the encoder in ascending order, each once, from 0 (the "
+                    f"embedding output) to {known[-1]} (the last layer), not {list(layers)}."
+                )
         if (self.audio_encoder_name_or_path is None) != (self.text_encoder_name_or_path is None):
             raise ValueError(
                 "Name both encoders (a light checkpoint) or neither (a self-contained one): "

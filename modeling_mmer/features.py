@@ -1,115 +1,145 @@
 """Frozen-encoder states on disk: each utterance is encoded once, not once per epoch, seed and run.
 
-A file holds the states (L+1, T, D) of one recording or text, float16, real frames only. Its name is the digest of all
-that the states depend on (the content, the encoder's weights, how it is run), so that a renamed recording is found
-again and a changed one, or another encoder, is not. Files are written beside and renamed: an interrupted extraction
-goes on where it stopped, and two runs may share a folder.
+A file holds the states (L', T, D) of one recording or text, in half precision, real frames only, with a checksum. Its
+name is the digest of all that the states depend on (the content, the encoder's weights, which states are kept, how it
+is run), so that a renamed recording is found again and a changed one, or another encoder, is not. `extraction.py`
+writes the files; here they are found and read, memory-mapped, without the encoders.
 """
 
 import hashlib
 import json
 import os
-import uuid
-from collections.abc import Iterable
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
-from tqdm.auto import tqdm
+from transformers import AutoConfig
 
 from .modeling_mmer import MMERModel
 from .passes import MODALITIES
-from .processing_mmer import ExampleError, MMERProcessor
+from .processing_mmer import MMERProcessor
+
+STATES = {modality: f"{modality}_states" for modality in MODALITIES}  # columns that name a row's files
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+_READERS = 8  # threads: hashing recordings waits for the disk
 
 
 class FeatureCache:
-    """States of a model's encoders by content.
+    """Where the states of a model's encoders lie.
 
     Args:
-        folder: where the files lie; made if it is not there.
-        model: whose encoders are run.
+        folder: of the files.
+        model: whose encoders, contexts and choice of states the files depend on; its encoders need not be loaded.
         processor: which makes their inputs.
+        dtype: of the files, a key of `DTYPES`.
+
+    Raises:
+        ValueError: an unknown dtype.
+        OSError: the model names an encoder that cannot be found.
     """
 
-    def __init__(self, folder: str | os.PathLike, model: MMERModel, processor: MMERProcessor):
+    def __init__(self, folder: str | os.PathLike, model: MMERModel, processor: MMERProcessor, dtype: str = "float16"):
+        if dtype not in DTYPES:
+            raise ValueError(f"States are kept as {' or '.join(DTYPES)}, not {dtype}.")
         self.folder = Path(folder)
-        self.model = model
-        self.processor = processor
+        self.dtype = DTYPES[dtype]
+        config = model.config
+        preprocessing = json.dumps(processor.feature_extractor.to_dict(), sort_keys=True, default=str)
+        audio = encoder_identity(config.audio_encoder_name_or_path, model.audio_encoder)
+        text = encoder_identity(config.text_encoder_name_or_path, model.text_encoder)
         self._origin = {
-            "audio": digest(
-                weights_digest(model.audio_encoder),
-                json.dumps(processor.feature_extractor.to_dict(), sort_keys=True, default=str),
-                model.config.audio_context,
-            ),
-            "text": digest(weights_digest(model.text_encoder)),
+            "audio": digest(audio, preprocessing, config.audio_context, str(config.audio_layers), dtype),
+            "text": digest(text, str(config.text_layers), dtype),
         }
 
-    def fill(self, rows: Iterable[dict[str, Any]], batch_size: int, show_progress: bool = True) -> None:
-        """Encode what the cache lacks of corpus rows.
+    def locate(self, rows: Dataset, processor: MMERProcessor) -> Dataset:
+        """Rows with the columns `audio_states` and `text_states`: the names of their files, None for what is missing.
 
         Raises:
-            ValueError: a row's recording or text cannot be read (see `MMERProcessor`).
+            OSError: a recording cannot be read.
         """
-        for modality in MODALITIES:
-            lacking = {}
-            for row in rows:
-                if row[modality] is not None and not (path := self.path(row, modality)).exists():
-                    lacking[path] = row
-            by_length = sorted(
-                lacking.items(), key=lambda item: (item[1]["duration"] or 0.0, len(item[1]["text"] or ""))
-            )
-            progress = tqdm(total=len(by_length), desc=f"Encoding {modality}", disable=not show_progress)
-            for start in range(0, len(by_length), batch_size):
-                paths, batch = zip(*by_length[start : start + batch_size], strict=True)
-                self._encode(modality, paths, batch)
-                progress.update(len(batch))
-            progress.close()
+        with ThreadPoolExecutor(_READERS) as readers:
+            audio = list(readers.map(self._audio_name, rows["audio"]))
+        text = [self._text_name(string, processor) for string in rows["text"]]
+        return rows.add_column(STATES["audio"], audio).add_column(STATES["text"], text)
 
-    def load(self, row: dict[str, Any], modality: str) -> torch.Tensor | None:
-        """The states (L+1, T, D) of one row, or None where it lacks the modality.
-
-        Raises:
-            ValueError: the states are not in the cache, or their file is damaged.
-        """
-        if row[modality] is None:
-            return None
-        path = self.path(row, modality)
-        try:
-            with safe_open(path, framework="pt") as file:
-                return file.get_tensor("states")
-        except (OSError, SafetensorError) as error:
-            raise ValueError(
-                f"Utterance {row['utterance_id']}: no whole {modality} states at {path} ({error}). Delete that file if "
-                "it is there, and start again: it will be made anew."
-            ) from error
-
-    def path(self, row: dict[str, Any], modality: str) -> Path:
-        """Where the states of a row's recording or text lie."""
-        if modality == "audio":
-            content = Path(row["audio"]).read_bytes()
-        else:
-            content = self.processor.encode_text([row["text"]])["input_ids"].numpy().tobytes()
-        name = digest(self._origin[modality], content)
+    def path(self, name: str) -> Path:
         return self.folder / name[:2] / f"{name}.safetensors"
 
-    def _encode(self, modality: str, paths: tuple[Path, ...], rows: tuple[dict[str, Any], ...]) -> None:
-        encode = self.processor.encode_audio if modality == "audio" else self.processor.encode_text
+    def holds(self, name: str) -> bool:
+        """Whether the file is there and not cut short. (That no bit of it has changed is seen when it is read.)"""
         try:
-            inputs = encode([row[modality] for row in rows])
-        except ExampleError as error:
-            raise ValueError(f"Utterance {rows[error.index]['utterance_id']}: {error}") from error
-        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
-        states, mask = self.model.encode(**inputs)[modality]
-        if states.abs().max() < torch.finfo(torch.float16).max:  # else kept as they are
-            states = states.half()
-        for path, of_row, length in zip(paths, states, mask.sum(-1).tolist(), strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            save_file({"states": of_row[:, :length].cpu().contiguous()}, beside)
-            os.replace(beside, path)
+            with safe_open(self.path(name), framework="pt"):
+                return True
+        except (OSError, SafetensorError):
+            return False
+
+    def load(self, row: dict[str, Any], modality: str) -> torch.Tensor | None:
+        """The states (L', T, D) of a located row, or None where it lacks the modality.
+
+        Raises:
+            ValueError: the file is not there, or damaged; a damaged one is put aside, so that the next extraction
+                makes it anew.
+        """
+        name = row[STATES[modality]]
+        if name is None:
+            return None
+        path = self.path(name)
+        try:
+            with safe_open(path, framework="pt") as file:
+                states, expected = file.get_tensor("states"), file.metadata()["crc32"]
+            if checksum(states) != expected:
+                raise ValueError("its checksum does not match")
+        except (OSError, SafetensorError, ValueError) as error:
+            if path.exists():
+                path.replace(path.with_suffix(".damaged"))
+            raise ValueError(
+                f"Utterance {row['utterance_id']}: no whole {modality} states at {path} ({error}). Start again: they "
+                "will be made anew."
+            ) from error
+        return states
+
+    def _audio_name(self, recording: str | None) -> str | None:
+        return None if recording is None else digest(self._origin["audio"], Path(recording).read_bytes())
+
+    def _text_name(self, text: str | None, processor: MMERProcessor) -> str | None:
+        if text is None:
+            return None
+        return digest(self._origin["text"], processor.encode_text([text])["input_ids"].numpy().tobytes())
+
+
+def checksum(states: torch.Tensor) -> str:
+    return f"{zlib.crc32(states.contiguous().view(torch.uint8).numpy()):08x}"
+
+
+def encoder_identity(name_or_path: str | None, encoder: nn.Module | None) -> str:
+    """What tells one set of encoder weights from another, without loading them.
+
+    A folder is known by the content of its weights, a hub name by its revision, and an encoder within a self-contained
+    checkpoint by its tensors.
+    """
+    if name_or_path is None:
+        return weights_digest(encoder)
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin")]
+        with ThreadPoolExecutor(_READERS) as readers:
+            return digest((folder / "config.json").read_bytes(), *readers.map(_file_digest, files))
+    return f"{name_or_path}@{AutoConfig.from_pretrained(name_or_path)._commit_hash}"
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 of a module's architecture, weights and their names."""
+    sha = hashlib.sha256(repr(module).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
 
 
 def digest(*parts: str | bytes) -> str:
@@ -121,10 +151,6 @@ def digest(*parts: str | bytes) -> str:
     return sha.hexdigest()
 
 
-def weights_digest(module: nn.Module) -> str:
-    """SHA-256 of a module's architecture, weights and their names."""
-    sha = hashlib.sha256(repr(module).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return sha.hexdigest()
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -41,15 +41,15 @@ class MMERModel(MMERPreTrainedModel):
         self.embedders = nn.ModuleDict(
             {
                 modality: ModalityEmbedder(
-                    num_states=encoder.num_hidden_layers + 1,
+                    num_states=encoder.num_hidden_layers + 1 if layers is None else len(layers),
                     encoder_width=encoder.hidden_size,
                     hidden_size=config.hidden_size,
                     stride=stride,
                     standardize=config.state_normalization == "standardize",
                 )
-                for modality, encoder, stride in (
-                    ("audio", config.audio_config, config.audio_stride),
-                    ("text", config.text_config, 1),
+                for modality, encoder, layers, stride in (
+                    ("audio", config.audio_config, config.audio_layers, config.audio_stride),
+                    ("text", config.text_config, config.text_layers, 1),
                 )
             }
         )
@@ -170,6 +170,7 @@ class MMERModel(MMERPreTrainedModel):
             states["audio"] = self._encode_rows(
                 lambda rows, mask: audio_states(self.audio_encoder, rows, mask, self.config.audio_context),
                 self.audio_encoder,
+                self.config.audio_layers,
                 audio,
                 mask_or_ones(frames_mask, audio[:, 0] if audio.dim() == 3 else audio),
             )
@@ -179,13 +180,15 @@ class MMERModel(MMERPreTrainedModel):
             states["text"] = self._encode_rows(
                 lambda rows, mask: text_states(self.text_encoder, rows, mask.long()),
                 self.text_encoder,
+                self.config.text_layers,
                 input_ids,
                 mask_or_ones(attention_mask, input_ids),
             )
         return states
 
-    def _encode_rows(self, encode, encoder, inputs, mask):
-        """Run an encoder over the rows that have the modality; the others get zeros and an all-false mask."""
+    def _encode_rows(self, encode, encoder, layers, inputs, mask):
+        """Run an encoder over the rows that have the modality and keep the states that are mixed; the others get zeros
+        and an all-false mask."""
         if encoder is None:
             raise ValueError(
                 "This model has no encoders loaded: give it encoder states (audio_hidden_states, text_hidden_states), "
@@ -194,9 +197,10 @@ class MMERModel(MMERPreTrainedModel):
         present = mask.any(-1)
         if not present.any():
             return inputs.new_zeros((len(inputs), 1, 1, 1)), mask[:, :1]
-        if present.all():
-            return encode(inputs, mask)
         some, some_mask = encode(inputs[present], mask[present])
+        some = some if layers is None else some[:, list(layers)]
+        if present.all():
+            return some, some_mask
         states = some.new_zeros((len(inputs), *some.shape[1:]))
         states[present] = some
         states_mask = some_mask.new_zeros((len(inputs), some_mask.shape[1]))

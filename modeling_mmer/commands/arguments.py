@@ -40,6 +40,16 @@ class CorpusArguments:
     feature_cache: str | None = field(
         default=None, metadata={"help": "A folder that keeps encoder states: each utterance is then encoded once."}
     )
+    cache_dtype: Literal["float16", "bfloat16"] = field(
+        default="float16", metadata={"help": "Precision of the kept states."}
+    )
+    cache_layers: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "Keep and mix these encoder states only, 0 (embedding output) to L, for both modalities; "
+            "audio_layers and text_layers choose for one."
+        },
+    )
 
 
 @dataclass
@@ -103,7 +113,11 @@ _NOT_OPTIONS = {
     *("audio_encoder_name_or_path", "text_encoder_name_or_path"),
     *("label_scale", "rope_parameters", "emotion_class_weights", "sentiment_class_weights"),
 }
-_PLAIN_TYPES = {float | int: float, list[str] | tuple[str, ...]: list[str]}
+_PLAIN_TYPES = {
+    float | int: float,
+    list[str] | tuple[str, ...]: list[str],
+    list[int] | tuple[int, ...] | None: list[int] | None,
+}
 
 ModelArguments = make_dataclass(
     "ModelArguments",

@@ -1,6 +1,6 @@
 """`mmer eval`: judge any checkpoint on any corpus, with predictions per utterance."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets import Dataset
@@ -38,12 +38,13 @@ def main(argv: list[str]) -> None:
     corpus_arguments, run = parse((CorpusArguments, EvaluationArguments), options, PROG)
     set_seed(run.seed)
     with bad_input_ends(PROG):
-        model = MMERForEmotionRecognition.from_pretrained(name)
+        with_encoders = corpus_arguments.feature_cache is None
+        model = MMERForEmotionRecognition.from_pretrained(name, with_encoders=with_encoders)
         processor = AutoProcessor.from_pretrained(name)
         config = model.config
         corpus = on_scale(load(corpus_arguments, config.emotion_labels), tuple(config.label_scale))
-        rows = rows_of(corpus, run.split)
-        features = fill_features(corpus_arguments.feature_cache, model, processor, [rows], run)
+        corpus = replace(corpus, splits={run.split: rows_of(corpus, run.split)})
+        features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
     labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
     trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, *labels, features))
     evaluate(trainer, corpus, run.split, name)

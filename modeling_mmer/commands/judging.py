@@ -1,7 +1,7 @@
 """What `mmer train` and `mmer eval` share: encoder states from a cache, and a split's rows → its figures and the
 table."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 
 from ..corpora import Corpus
 from ..evaluation import judge
+from ..extraction import extract
 from ..features import FeatureCache
 from ..metrics import confusion_matrix, per_class_recall
 from ..modeling_mmer import MMERForEmotionRecognition
@@ -18,24 +19,25 @@ from ..passes import COMBINATIONS
 from ..processing_mmer import MMERProcessor
 from ..report import results_table, retrieval_line
 from ..trainer import MMERTrainer
+from .arguments import CorpusArguments
 
 
 def fill_features(
-    folder: str | None,
+    arguments: CorpusArguments,
     model: MMERForEmotionRecognition,
     processor: MMERProcessor,
-    splits: Iterable[Dataset],
+    corpus: Corpus,
     run: TrainingArguments,
-) -> FeatureCache | None:
-    """The cache of encoder states with all rows of the splits in it, or None without `--feature_cache`."""
-    if folder is None:
-        return None
-    model.to(run.device)
-    features = FeatureCache(folder, model.base_model, processor)
-    with run.main_process_first(desc="encoding the corpus"):
-        for rows in splits:
-            features.fill(rows, run.per_device_eval_batch_size, show_progress=not run.disable_tqdm)
-    return features
+) -> tuple[FeatureCache | None, Corpus]:
+    """The cache with the encoder states of a corpus in it, and the corpus with its rows located there; without
+    `--feature_cache` None, and the corpus as it is."""
+    if arguments.feature_cache is None:
+        return None, corpus
+    features = FeatureCache(arguments.feature_cache, model.base_model, processor, arguments.cache_dtype)
+    located = {split: features.locate(rows, processor) for split, rows in corpus.splits.items()}
+    show_progress = not run.disable_tqdm
+    extract(features, model, processor, located.values(), run.per_device_eval_batch_size, show_progress)
+    return features, replace(corpus, splits=located)
 
 
 def results_of(trainer: MMERTrainer, corpus: Corpus, model: str, splits: dict[str, Any]) -> dict[str, Any]:

@@ -55,10 +55,13 @@ def main(argv: list[str]) -> None:
         require_splits(corpus)
         checkpoint = resumed_checkpoint(run)
         overrides |= corpus_overrides(corpus, overrides, run.class_weights)
-        model, processor = (new_model if start.model is None else trained_model)(start, overrides)
+        if corpus_arguments.cache_layers is not None:
+            overrides |= dict.fromkeys(("audio_layers", "text_layers"), corpus_arguments.cache_layers)
+        with_encoders = start.self_contained or corpus_arguments.feature_cache is None
+        model, processor = (new_model if start.model is None else trained_model)(start, overrides, with_encoders)
         if start.self_contained:
             model.make_self_contained()
-        features = fill_features(corpus_arguments.feature_cache, model, processor, corpus.splits.values(), run)
+        features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
         trainer = build_trainer(model, processor, features, corpus, run)
     introduce(trainer, corpus)
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -84,12 +87,17 @@ def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str)
     return {"label_scale": list(corpus.label_scale), **weights}
 
 
-def new_model(start: StartArguments, overrides: dict[str, Any]) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
-    """A new model over two encoders, with their own feature extractor and tokenizer.
+def new_model(
+    start: StartArguments, overrides: dict[str, Any], with_encoders: bool = True
+) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
+    """A new model over two encoders, loaded or only named, with their own feature extractor and tokenizer.
 
     Texts are cut to what the text encoder has positions for.
     """
-    model = MMERForEmotionRecognition.from_audio_text_pretrained(start.audio_encoder, start.text_encoder, **overrides)
+    config = MMERConfig.from_audio_text_pretrained(start.audio_encoder, start.text_encoder, **overrides)
+    model = MMERForEmotionRecognition(config)
+    if with_encoders:
+        model.load_encoders()
     tokenizer = AutoTokenizer.from_pretrained(start.text_encoder)
     positions = model.config.text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
@@ -111,16 +119,17 @@ def fine_tuning_overrides(
     return {"emotion_labels": config.emotion_labels, "sentiment_labels": config.sentiment_labels} | model_given
 
 
-def trained_model(start: StartArguments, overrides: dict[str, Any]) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
+def trained_model(
+    start: StartArguments, overrides: dict[str, Any], with_encoders: bool = True
+) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
     """The checkpoint to fine-tune, in float32; a head for other labels starts anew.
 
     Raises:
         ValueError: an option asks for another shape than that of the checkpoint's weights, or for a loss whose part
             the checkpoint was exported without.
     """
-    model, info = MMERForEmotionRecognition.from_pretrained(
-        start.model, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **overrides
-    )
+    how = {"ignore_mismatched_sizes": True, "output_loading_info": True, "with_encoders": with_encoders}
+    model, info = MMERForEmotionRecognition.from_pretrained(start.model, dtype=torch.float32, **how, **overrides)
     if misshapen := sorted(key[0] for key in info["mismatched_keys"] if not key[0].startswith("heads.")):
         raise ValueError(
             f"The options ask for other shapes than {start.model} has ({', '.join(misshapen)}): leave out those that "
@@ -178,8 +187,7 @@ def introduce(trainer: MMERTrainer, corpus: Corpus) -> None:
         return
     sizes = ", ".join(f"{len(rows)} {name}" for name, rows in corpus.splits.items())
     print(f"{corpus.name}: {sizes}", *corpus.notices, sep="\n  ")
-    total = sum(p.numel() for p in trainer.model.parameters())
-    print(f"Training {trainer.trainable_parameters():,} of {total:,} parameters; the encoders are frozen.")
+    print(f"Training {trainer.trainable_parameters():,} parameters; the encoders are frozen.")
 
 
 def resumed_checkpoint(run: RunArguments) -> str | None:

@@ -1,0 +1,156 @@
+"""Running the frozen encoders over a corpus, once: what fills a [`FeatureCache`].
+
+The utterances that the cache could hold are dealt into groups in an order that depends on them alone, and a group is
+encoded as one batch. An extraction that was killed therefore goes on with the very batches that were left, gives the
+same files bit for bit, and repeats no more than the group that was open. Files are written beside and renamed, so two
+runs may fill one folder at once.
+"""
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+
+from .features import STATES, FeatureCache, checksum
+from .modeling_mmer import MMERForEmotionRecognition, MMERModel
+from .passes import MODALITIES
+from .processing_mmer import ExampleError, MMERProcessor
+
+FRAMES_PER_SECOND = 50  # of Whisper, HuBERT, WavLM and wav2vec2
+CHARACTERS_PER_TOKEN = 4
+UNFINISHED = "unfinished"  # subfolder of files that are being written
+SPARE = 0.95  # of a disk's free space that an extraction may fill
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording or text to be encoded: the name of its file, its content, and roughly its frames or tokens."""
+
+    name: str
+    content: str
+    length: int
+    utterance_id: str
+
+
+def extract(
+    features: FeatureCache,
+    model: MMERForEmotionRecognition,
+    processor: MMERProcessor,
+    splits: Iterable[Dataset],
+    group_size: int,
+    show_progress: bool = True,
+) -> None:
+    """Encode what the cache lacks of located rows; every process takes its share.
+
+    Encoders that are not loaded are, if there is something to do, and given back afterwards.
+
+    Args:
+        group_size: utterances of a batch of the encoder.
+
+    Raises:
+        ValueError: the disk is too small for what is to come, or a recording or text cannot be read.
+    """
+    state = PartialState()
+    splits = list(splits)
+    groups = {modality: lacking_groups(features, splits, modality, group_size) for modality in MODALITIES}
+    core = model.base_model
+    check_space(features, core, groups)
+    if any(groups.values()):
+        sweep(features)
+        borrowed = core.audio_encoder is None
+        if borrowed:
+            model.load_encoders()
+        core.to(state.device)
+        for modality in MODALITIES:
+            own = groups[modality][state.process_index :: state.num_processes]
+            for group in tqdm(own, desc=f"Encoding {modality}", disable=not (show_progress and state.is_main_process)):
+                encode_group(features, core, processor, modality, group)
+        if borrowed:
+            core.audio_encoder = core.text_encoder = None
+    state.wait_for_everyone()
+
+
+def lacking_groups(
+    features: FeatureCache, splits: Iterable[Dataset], modality: str, group_size: int
+) -> list[list[Entry]]:
+    """The groups of which the cache lacks something, utterances of like length together."""
+    entries = {}
+    for rows in splits:
+        columns = ("utterance_id", modality, STATES[modality], "duration")
+        for utterance_id, content, name, duration in zip(*(rows[column] for column in columns), strict=True):
+            if name is not None:
+                seconds_or_text = duration if modality == "audio" else content
+                entries[name] = Entry(name, content, rough_length(modality, seconds_or_text), utterance_id)
+    ordered = sorted(entries.values(), key=lambda entry: (entry.length, entry.name))
+    groups = [ordered[start : start + group_size] for start in range(0, len(ordered), group_size)]
+    return [group for group in groups if not all(features.holds(entry.name) for entry in group)]
+
+
+def rough_length(modality: str, seconds_or_text: float | str) -> int:
+    """Frames of a recording that lasts so long, or tokens of a text, near enough to sort and to reckon sizes by."""
+    if modality == "audio":
+        return round(seconds_or_text * FRAMES_PER_SECOND) + 1
+    return len(seconds_or_text) // CHARACTERS_PER_TOKEN + 2
+
+
+def check_space(features: FeatureCache, core: MMERModel, groups: dict[str, list[list[Entry]]]) -> None:
+    """Raise a ValueError unless the disk has room for the states to come."""
+    needed = 0
+    for modality, embedder in core.embedders.items():
+        kept, width = embedder.states_shape
+        needed += sum(entry.length for group in groups[modality] for entry in group) * kept * width * 2  # bytes each
+    features.folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(features.folder).free
+    if needed > SPARE * free:
+        kept = {modality: embedder.states_shape[0] for modality, embedder in core.embedders.items()}
+        raise ValueError(
+            f"The encoder states to come need about {needed / 1e9:.1f} GB, and {features.folder} has "
+            f"{free / 1e9:.1f} GB free. Name another folder with --feature_cache, or keep fewer of the "
+            f"{kept['audio']} audio and {kept['text']} text states with --cache_layers."
+        )
+
+
+@torch.no_grad()
+def encode_group(
+    features: FeatureCache, core: MMERModel, processor: MMERProcessor, modality: str, group: list[Entry]
+) -> None:
+    """Encode one group and write what is lacking of it."""
+    encode = processor.encode_audio if modality == "audio" else processor.encode_text
+    try:
+        inputs = encode([entry.content for entry in group])
+    except ExampleError as error:
+        raise ValueError(f"Utterance {group[error.index].utterance_id}: {error}") from error
+    inputs = {name: tensor.to(core.device) for name, tensor in inputs.items()}
+    states, mask = core.encode(**inputs)[modality]
+    for entry, of_entry, length in zip(group, states, mask.sum(-1).tolist(), strict=True):
+        if not features.holds(entry.name):
+            write_states(features, entry.name, of_entry[:, :length])
+
+
+def write_states(features: FeatureCache, name: str, states: torch.Tensor) -> None:
+    """Write states (L', T, D) whole or not at all; in float32 where the cache's dtype cannot hold them."""
+    if states.abs().max() < torch.finfo(features.dtype).max:
+        states = states.to(features.dtype)
+    states = states.cpu().contiguous()
+    path, unfinished = features.path(name), features.folder / UNFINISHED / uuid.uuid4().hex
+    for folder in (path.parent, unfinished.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    save_file({"states": states}, unfinished, metadata={"crc32": checksum(states)})
+    os.replace(unfinished, path)
+
+
+def sweep(features: FeatureCache) -> None:
+    """Remove what killed extractions left unfinished, unless it is young enough to be another run's."""
+    for path in (features.folder / UNFINISHED).glob("*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink()
