@@ -12,16 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     HubertConfig,
     RobertaConfig,
     Wav2Vec2Config,
     WavLMConfig,
     WhisperConfig,
+    WhisperFeatureExtractor,
 )
 
-from modeling_mmer import MMERConfig, MMERForEmotionRecognition
+from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands.allocator import keep_freed_memory
+from modeling_mmer.corpora.demo import DEMO_FOLDER
 
 keep_freed_memory()
 
@@ -96,7 +99,11 @@ def tiny_model(seed: int = 0, **kwargs) -> MMERForEmotionRecognition:
     that should change an output, or should not, would not show.
     """
     torch.manual_seed(seed)
-    model = MMERForEmotionRecognition(tiny_config(**kwargs))
+    return randomize(MMERForEmotionRecognition(tiny_config(**kwargs)))
+
+
+def randomize(model):
+    """All weights anew, of a size that matters; the model, in evaluation mode."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "layer_logits" in name:
@@ -108,6 +115,20 @@ def tiny_model(seed: int = 0, **kwargs) -> MMERForEmotionRecognition:
             elif "embed_positions" not in name:
                 parameter.copy_(torch.randn_like(parameter))
     return model.eval()
+
+
+def real_input_config(**overrides) -> MMERConfig:
+    """Tiny encoders that take real recordings, up to Whisper's 30 s, and the demo tokenizer's texts."""
+    config = tiny_config(**({"audio_context": "trimmed"} | overrides))
+    config.text_config.vocab_size = 640
+    config.text_config.max_position_embeddings = 130
+    config.audio_config.max_source_positions = 1500
+    return config
+
+
+def real_input_processor() -> MMERProcessor:
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_FOLDER / "tokenizer")
+    return MMERProcessor(WhisperFeatureExtractor(feature_size=8), tokenizer)
 
 
 def raw_batch(

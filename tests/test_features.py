@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, tiny_config
+from conftest import REPOSITORY, real_input_config, real_input_processor, tiny_config
 from datasets import Dataset
-from transformers import AutoModel, AutoTokenizer, WhisperFeatureExtractor, WhisperModel
+from transformers import AutoModel, WhisperModel
 
-from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition, MMERProcessor, extraction
+from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition, extraction
 from modeling_mmer.corpora import load_corpora
-from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.extraction import extract
 from modeling_mmer.features import FeatureCache
 from modeling_mmer.passes import MODALITIES
@@ -27,9 +26,7 @@ EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
 
 @pytest.fixture(scope="module")
 def processor():
-    return MMERProcessor(
-        WhisperFeatureExtractor(feature_size=8), AutoTokenizer.from_pretrained(DEMO_FOLDER / "tokenizer")
-    )
+    return real_input_processor()
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +37,16 @@ def rows() -> Dataset:
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory) -> tuple[str, str]:
     """Two encoders in folders, as a light checkpoint names them."""
-    folder, config = tmp_path_factory.mktemp("encoders"), encoder_configs()
+    folder, config = tmp_path_factory.mktemp("encoders"), real_input_config()
     torch.manual_seed(3)
     WhisperModel(config.audio_config).save_pretrained(folder / "whisper")
     AutoModel.from_config(config.text_config).save_pretrained(folder / "roberta")
     return str(folder / "whisper"), str(folder / "roberta")
 
 
-def encoder_configs(**overrides) -> MMERConfig:
-    config = tiny_config(**({"audio_context": "trimmed"} | overrides))
-    config.text_config.vocab_size = 640
-    config.text_config.max_position_embeddings = 130
-    config.audio_config.max_source_positions = 1500
-    return config
-
-
 def build_model(seed=0, **overrides) -> MMERForEmotionRecognition:
     torch.manual_seed(seed)
-    return MMERForEmotionRecognition(encoder_configs(**overrides)).eval()
+    return MMERForEmotionRecognition(real_input_config(**overrides)).eval()
 
 
 def unloaded_model(encoders, **overrides) -> MMERForEmotionRecognition:
@@ -178,11 +167,8 @@ KILLED = """
 import sys, torch
 sys.path.insert(0, "tests")
 import test_features
-from transformers import AutoTokenizer, WhisperFeatureExtractor
 torch.set_num_threads(1)
-processor = test_features.MMERProcessor(
-    WhisperFeatureExtractor(feature_size=8), AutoTokenizer.from_pretrained(test_features.DEMO_FOLDER / "tokenizer")
-)
+processor = test_features.real_input_processor()
 rows = test_features.load_corpora("demo", emotion_labels=test_features.EMOTIONS).splits["test"]
 print("ready", flush=True)
 test_features.fill(sys.argv[1], test_features.build_model(), processor, rows)
