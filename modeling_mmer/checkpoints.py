@@ -85,10 +85,11 @@ class MMERPreTrainedModel(PreTrainedModel):
             )
         finally:
             logging.set_verbosity(verbosity)
-        of_hub = {name: value for name, value in kwargs.items() if name in _HUB_OPTIONS}
-        stored, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **of_hub)
         model._settle_training_parts(info)
-        model._renew_renamed_heads(stored, info)
+        if pretrained_model_name_or_path is not None:
+            of_hub = {name: value for name, value in kwargs.items() if name in _HUB_OPTIONS}
+            stored, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **of_hub)
+            model._renew_renamed_heads(stored, info)
         model._refuse_broken(pretrained_model_name_or_path, info, ignore_mismatched_sizes)
         if with_encoders and model.config.audio_encoder_name_or_path is not None:
             model.load_encoders()

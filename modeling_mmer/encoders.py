@@ -93,6 +93,11 @@ def real_length(mask: torch.Tensor) -> int:
     return int(mask.bool().sum(-1).max())
 
 
+def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    """A mask as bool; without one everything in `like`, of the mask's shape, is real."""
+    return torch.ones_like(like, dtype=torch.bool) if mask is None else mask.bool()
+
+
 def fill_window(features: torch.Tensor, mask: torch.Tensor, frames: int) -> torch.Tensor:
     """Log-mels (B, mels, T) continued by silence to Whisper's window, as its feature extractor would have done.
 

@@ -21,12 +21,13 @@ from transformers.utils.output_capturing import capture_outputs, maybe_install_c
 from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder
-from .encoders import audio_states, build_audio_encoder, build_text_encoder, is_whisper, text_states
+from .encoders import audio_states, build_audio_encoder, build_text_encoder, is_whisper, mask_or_ones, text_states
+from .heads import TaskHead
 from .losses import contrastive_loss, draw_mask, gather_rows, reconstruction_errors, supervised_loss, total_loss
 from .outputs import MMERModelOutput, MMEROutput, name_predictions, void_rows
 from .passes import COMBINATIONS, MODALITIES, Contextual, Pass, fullest, has_all, split_sequence, spread_rows
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
-from .transformer import Dropout, SharedTransformer
+from .transformer import SharedTransformer
 
 
 class MMERModel(MMERPreTrainedModel):
@@ -74,8 +75,14 @@ class MMERModel(MMERPreTrainedModel):
             encoder.eval()
         return self
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embeddings of the text encoder."""
+        return self.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.text_encoder.set_input_embeddings(value)
+
     @merge_with_config_defaults
-    @capture_outputs
     def forward(
         self,
         input_features: torch.Tensor | None = None,
@@ -103,8 +110,11 @@ class MMERModel(MMERPreTrainedModel):
             text_hidden_states=text_hidden_states,
             text_mask=text_mask,
         )
-        sequence, mask = self.assemble(self.clean_pass(tokens, MODALITIES))
-        return MMERModelOutput(last_hidden_state=self.transformer(sequence, mask, **kwargs), sequence_mask=mask)
+        return self._run_transformer(*self.assemble(self.clean_pass(tokens, MODALITIES)), **kwargs)
+
+    @capture_outputs  # apart from the encoders' runs, which capture states of their own
+    def _run_transformer(self, sequence, mask, **kwargs) -> MMERModelOutput:
+        return MMERModelOutput(last_hidden_state=self.transformer(sequence, mask, **kwargs), sequence_mask=mask.long())
 
     # ── raw inputs → states → tokens ────────────────────────────────────────────────────────────────────────────────
 
@@ -470,22 +480,6 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
                 "start from a whole checkpoint."
             )
         return weight > 0 and getattr(self, part) is not None
-
-
-class TaskHead(nn.Sequential):
-    """f: a two-layer feed-forward network on z^CLS."""
-
-    def __init__(self, config: MMERConfig, size: int):
-        super().__init__(
-            nn.Linear(config.hidden_size, config.hidden_size),
-            nn.GELU(),
-            Dropout(config.dropout),
-            nn.Linear(config.hidden_size, size),
-        )
-
-
-def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-    return torch.ones_like(like, dtype=torch.bool) if mask is None else mask.bool()
 
 
 def unchanged(rows: torch.Tensor) -> torch.Tensor:

@@ -14,13 +14,13 @@ class MMERModelOutput(ModelOutput):
     """Output of [`MMERModel`].
 
     last_hidden_state (B, S, d): z over CLS | audio | SEP | text; a span that no row of the batch has is left out.
-    sequence_mask (B, S) bool: the positions that are real.
+    sequence_mask (B, S): 1 at the positions that are real.
     hidden_states: L+1 tensors (B, S, d), with `output_hidden_states=True`.
     attentions: per layer (B, heads, S, S), with `output_attentions=True` and eager attention.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
-    sequence_mask: torch.BoolTensor | None = None
+    sequence_mask: torch.LongTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 

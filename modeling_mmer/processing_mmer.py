@@ -22,13 +22,14 @@ from transformers.audio_utils import get_audio_filetype, load_audio
 
 SHORTEST_WAVEFORM = 0.025  # seconds: the receptive field of the convolutions of wav2vec2, HuBERT and WavLM
 
-# What a call does anyway. Callers that spell it out are welcome; anything else is refused rather than ignored.
-FIXED_OPTIONS = {
+# What a call may ask for beside its inputs; anything else is refused rather than ignored.
+OPTIONS = {
     "return_tensors": ("pt",),
-    "padding": (True, "longest"),
+    "padding": (True, "longest", "max_length"),
     "truncation": (True,),
     "return_attention_mask": (True,),
 }
+NESTED_OPTIONS = ("common_kwargs", "text_kwargs", "audio_kwargs")
 
 AUDIO_FORMS = (
     "a path, a URL, bytes, a base64 string, a numpy array, a list of floats, a torch tensor, "
@@ -73,7 +74,7 @@ class MMERProcessor(ProcessorMixin):
         audio = "input_features" if self.reads_spectrograms else "input_values"
         return [audio, f"{audio}_mask", "input_ids", "attention_mask"]
 
-    def __call__(self, audio=None, text=None, sampling_rate: int | None = None, **kwargs) -> BatchFeature:
+    def __call__(self, audio=None, text=None, **kwargs) -> BatchFeature:
         """Encodes one example or a list of B examples.
 
         Args:
@@ -83,7 +84,10 @@ class MMERProcessor(ProcessorMixin):
                 on the shorter axis; channels are averaged. Integers are PCM and are scaled to [-1, 1].
             text: one string or a list of them. None, "" and blanks are missing text.
             sampling_rate: of bare arrays; files and dicts know their own. Default: the feature extractor's.
-            **kwargs: only what happens anyway (`return_tensors="pt"`, `padding=True`, `truncation=True`).
+            max_length: tokens at which texts are cut. Default: the tokenizer's `model_max_length`.
+            padding: "longest" (or True), the default, or "max_length" for texts; audio is padded to the longest clip.
+            **kwargs: what happens anyway (`return_tensors="pt"`, `truncation=True`). Options may also be given as in
+                other processors, in `common_kwargs`, `text_kwargs` and `audio_kwargs`.
 
         Returns:
             For Whisper `input_features (B, mels, T_a)` and `input_features_mask (B, T_a)`, otherwise
@@ -96,7 +100,7 @@ class MMERProcessor(ProcessorMixin):
                 `ExampleError`, whose `index` and message name it.
             ImportError: if decoding or resampling needs a package that is not installed.
         """
-        _check_options(kwargs)
+        sampling_rate, of_text = _read_options(kwargs, self.tokenizer.init_kwargs)
         audio, text = _as_rows(audio, _is_audio_list), _as_rows(text, _is_list)
         if not audio and not text:
             raise ValueError("Nothing to process: give `audio`, `text` or both.")
@@ -105,7 +109,7 @@ class MMERProcessor(ProcessorMixin):
                 f"`audio` has {len(audio)} entries and `text` has {len(text)}; "
                 "give one of each per example, None where it is missing."
             )
-        inputs = {**self.encode_audio(audio or [], sampling_rate), **self.encode_text(text or [])}
+        inputs = {**self.encode_audio(audio or [], sampling_rate), **self.encode_text(text or [], **of_text)}
         masks = [value for key, value in inputs.items() if key.endswith("_mask")]
         require_a_modality(len(audio or text), masks)
         return BatchFeature(inputs)
@@ -122,10 +126,13 @@ class MMERProcessor(ProcessorMixin):
         name = self.model_input_names[0]
         return _batch(rows, name, f"{name}_mask")
 
-    def encode_text(self, text: list[str | None]) -> dict[str, torch.Tensor]:
+    def encode_text(
+        self, text: list[str | None], max_length: int | None = None, fill: bool = False
+    ) -> dict[str, torch.Tensor]:
         """The text half of a call: B strings or None → `input_ids`, `attention_mask`; no keys if all are missing.
 
-        Texts are cut at the tokenizer's `model_max_length` and padded on the right, whatever its `padding_side`.
+        Texts are cut at `max_length` (default: the tokenizer's `model_max_length`) and padded on the right, whatever
+        its `padding_side`, to the longest of them or, with `fill`, to `max_length`.
         """
         present = [b for b, string in enumerate(text) if not _is_missing_text(b, string)]
         if not present:
@@ -133,6 +140,7 @@ class MMERProcessor(ProcessorMixin):
         tokens = self.tokenizer(
             [text[b] for b in present],
             truncation=True,
+            max_length=max_length,
             padding=False,
             return_attention_mask=False,
             return_token_type_ids=False,
@@ -140,7 +148,16 @@ class MMERProcessor(ProcessorMixin):
         rows = [None] * len(text)
         for b, ids in zip(present, tokens, strict=True):
             rows[b] = torch.tensor(ids, dtype=torch.long) if ids else None
-        return _batch(rows, "input_ids", "attention_mask", value=self.tokenizer.pad_token_id)
+        batch = _batch(rows, "input_ids", "attention_mask", value=self.tokenizer.pad_token_id)
+        if fill and batch:
+            length = (max_length or self.tokenizer.model_max_length) - batch["input_ids"].shape[1]
+            for name, value in (("input_ids", self.tokenizer.pad_token_id), ("attention_mask", 0)):
+                batch[name] = torch.nn.functional.pad(batch[name], (0, length), value=value)
+        return batch
+
+    def to_dict(self) -> dict:
+        """As saved: with the place of its code."""
+        return super().to_dict() | {"auto_map": {"AutoProcessor": "processing_mmer.MMERProcessor"}}
 
     def read_audio(self, audio, sampling_rate: int | None = None) -> np.ndarray:
         """One recording in any form of `__call__` → float32 samples, mono, at the feature extractor's rate.
@@ -277,12 +294,29 @@ def _check_feature_extractor(feature_extractor) -> None:
         )
 
 
-def _check_options(options: dict) -> None:
-    for name, value in options.items():
-        if name not in FIXED_OPTIONS:
-            raise ValueError(f"Unknown option `{name}`: the processor takes `audio`, `text` and `sampling_rate`.")
-        if value is not None and value not in FIXED_OPTIONS[name]:
-            raise ValueError(f"`{name}={value!r}` is not available: it is always {FIXED_OPTIONS[name][0]!r}.")
+def _read_options(options: dict, of_tokenizer: dict) -> tuple[int | None, dict]:
+    """A call's options → the sampling rate, and the arguments of `encode_text`.
+
+    Those that a tokenizer was made with (`padding`, `max_length`) are its defaults.
+    """
+    flat = {name: value for name, value in options.items() if name not in NESTED_OPTIONS}
+    text = {name: of_tokenizer[name] for name in ("padding", "max_length") if name in of_tokenizer} | flat
+    audio = dict(flat)
+    for nested, merged in (("common_kwargs", (text, audio)), ("text_kwargs", (text,)), ("audio_kwargs", (audio,))):
+        given = options.get(nested) or {}
+        if twice := [name for name in flat.keys() & given.keys() if flat[name] != given[name]]:
+            raise ValueError(f"Given twice, alone and in `{nested}`: {', '.join(sorted(twice))}.")
+        for of_modality in merged:
+            of_modality.update(given)
+    for name, value in (text | audio).items():
+        if name in ("sampling_rate", "max_length"):
+            continue
+        if name not in OPTIONS:
+            raise ValueError(f"Unknown option `{name}`: there are sampling_rate, max_length, {', '.join(OPTIONS)}.")
+        if value is not None and value not in OPTIONS[name]:
+            raise ValueError(f"`{name}={value!r}` is not available: it is always {OPTIONS[name][0]!r}.")
+    fill = text.get("padding") == "max_length"
+    return audio.get("sampling_rate"), {"max_length": text.get("max_length"), "fill": fill}
 
 
 # Reading audio

@@ -247,7 +247,7 @@ def test_attention_shares_go_to_real_positions_only():
     model.set_attn_implementation("eager")
     with torch.no_grad():
         outputs = model.model(**raw_batch(), output_attentions=True)
-    mask = outputs.sequence_mask
+    mask = outputs.sequence_mask.bool()
     assert len(outputs.attentions) == 2
     for shares in outputs.attentions:  # (B, heads, S, S)
         assert shares.shape == (4, HEADS, mask.shape[1], mask.shape[1])
