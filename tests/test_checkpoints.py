@@ -1,9 +1,6 @@
 """Both forms of a checkpoint give back what was saved, and nothing is ever filled in at random."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +10,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForAudioClassification, WhisperModel
 
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERModel
-
-REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -199,43 +194,3 @@ def test_a_checkpoint_without_its_training_parts_infers_and_says_what_it_cannot_
         assert torch.equal(loaded.eval()(**raw_batch()).logits, model(**raw_batch()).logits)
     with pytest.raises(ValueError, match="lambda_mae=0"):
         loaded.train()(**raw_batch(), labels=labels())
-
-
-# ── as remote code ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_loads_as_remote_code_where_the_package_is_not_installed(tmp_path):
-    model = tiny_model()
-    model.save_pretrained(tmp_path / "model")
-    batch = raw_batch()
-    torch.save({"batch": batch, "logits": model(**batch).logits.detach()}, tmp_path / "expected.pt")
-    script = """
-import sys, torch
-from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification
-saved = torch.load("expected.pt")
-assert AutoConfig.from_pretrained("model", trust_remote_code=True).model_type == "mmer"
-model = AutoModelForAudioClassification.from_pretrained("model", trust_remote_code=True).eval()
-with torch.no_grad():
-    logits = model(**saved["batch"]).logits
-assert torch.equal(logits, saved["logits"]), (logits - saved["logits"]).abs().max()
-assert type(AutoModel.from_pretrained("model", trust_remote_code=True)).__name__ == "MMERModel"
-assert "modeling_mmer" not in sys.modules
-"""
-    environment = os.environ | {
-        "PYTHONPATH": str(tmp_path / "hidden"),
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "1",
-    }
-    # The package may be installed in this environment: a finder that refuses it stands in for one where it is not.
-    (tmp_path / "hidden").mkdir()
-    (tmp_path / "hidden" / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Refuse:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] == 'modeling_mmer': raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Refuse())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr

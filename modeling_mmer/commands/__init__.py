@@ -1,9 +1,14 @@
-"""The command line: `mmer train …` and `mmer eval …`, which `train.py` and `eval.py` of a checkout call too."""
+"""The command line: `mmer train …`, `mmer eval …` and `mmer export …`; `train.py` and `eval.py` of a checkout call it
+too."""
 
 import sys
 from importlib import import_module
 
-COMMANDS = {"train": "train a model and judge it", "eval": "judge a trained model on any corpus"}
+COMMANDS = {
+    "train": "train a model and judge it",
+    "eval": "judge a trained model on any corpus",
+    "export": "make a folder to publish of a trained model",
+}
 
 
 def main(argv: list[str] | None = None) -> None:

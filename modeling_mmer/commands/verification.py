@@ -1,0 +1,42 @@
+"""A fixed example through an exported folder, in a process where the package cannot be imported.
+
+`python verification.py FOLDER` writes the outputs into the folder, for `mmer export` to compare. It runs alone, so it
+imports only what a user of the folder has.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForAudioClassification, AutoProcessor
+
+OUTPUTS = "verification.safetensors"
+TEXT = "I did not expect this at all."
+
+
+class PackageIsNotThere:
+    """An import finder that refuses the package, which may well be installed where an export is made."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "modeling_mmer":
+            raise ModuleNotFoundError(f"No module named {name!r}: the folder must bring its own code.")
+
+
+def example_outputs(model, processor) -> dict[str, torch.Tensor]:
+    """Emotion and dimensions of audio alone, text alone and both, on the CPU in float32."""
+    seconds = np.arange(2 * processor.feature_extractor.sampling_rate) / processor.feature_extractor.sampling_rate
+    audio = (0.1 * np.sin(2 * np.pi * (180 + 40 * seconds) * seconds)).astype(np.float32)
+    batch = processor(audio=[audio, None, audio], text=[None, TEXT, TEXT])
+    with torch.no_grad():
+        output = model(**batch)
+    names = ("logits", "sentiment_logits", *model.config.dimensions)
+    return {name: output[name].float().contiguous() for name in names}
+
+
+if __name__ == "__main__":
+    sys.meta_path.insert(0, PackageIsNotThere())
+    folder = Path(sys.argv[1])
+    loaded = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True, dtype="auto").eval()
+    save_file(example_outputs(loaded, AutoProcessor.from_pretrained(folder, trust_remote_code=True)), folder / OUTPUTS)

@@ -1,0 +1,186 @@
+"""A folder is all that is needed: where the package cannot be imported, without a network, every way of loading a saved
+model gives the outputs of the process that saved it."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from conftest import REPOSITORY, randomize, real_input_config, real_input_processor
+from transformers import AutoModel, WhisperModel, pipeline
+
+from modeling_mmer import MMERForEmotionRecognition, MMERProcessor
+from modeling_mmer.corpora.demo import DEMO_FOLDER
+
+AUDIO = DEMO_FOLDER / "audio" / "test_001.opus"
+INPUTS = [{"audio": str(AUDIO)}, {"text": "I am so glad."}, {"audio": str(AUDIO), "text": "I am so glad."}]
+ALLOWED = {"torch", "transformers", "numpy", "huggingface_hub"}
+
+LOADED = """
+import json, sys, torch
+from safetensors.torch import save_file
+from transformers import (AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForSequenceClassification,
+    AutoProcessor, pipeline)
+folder, inputs = sys.argv[1], json.loads(sys.argv[2])
+trust = {"trust_remote_code": True}
+assert AutoConfig.from_pretrained(folder, **trust).model_type == "mmer"
+processor = AutoProcessor.from_pretrained(folder, **trust)
+batch = processor(audio=[i.get("audio") for i in inputs], text=[i.get("text") for i in inputs])
+found = {}
+for auto_class in (AutoModelForAudioClassification, AutoModelForSequenceClassification, AutoModel):
+    model = auto_class.from_pretrained(folder, **trust).eval()
+    with torch.no_grad():
+        output = model(**batch)
+    found[auto_class.__name__] = [type(model).__name__, (output.logits if "logits" in output else
+        output.last_hidden_state[:, 0]).tolist()]
+pipe = pipeline(model=folder, **trust)
+found["pipeline"] = [type(pipe).__name__, pipe(inputs, batch_size=2)]
+pipe.save_pretrained("again")
+again = pipeline("multimodal-emotion-recognition", model="again", **trust)
+found["again"] = [type(again).__name__, again(inputs)]
+assert "modeling_mmer" not in sys.modules
+print(json.dumps(found))
+"""
+
+# The package may be installed in this environment: a finder that refuses it stands in for one where it is not.
+REFUSE = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] == 'modeling_mmer': raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def elsewhere(script: str, *arguments: str, folder: Path) -> str:
+    """What a script prints in a fresh process without the package, offline, in `folder`."""
+    hidden = folder / "hidden"
+    hidden.mkdir(parents=True, exist_ok=True)
+    (hidden / "sitecustomize.py").write_text(REFUSE)
+    environment = os.environ | {"PYTHONPATH": str(hidden), "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def flat(output) -> list[float]:
+    if isinstance(output, dict):
+        return [number for key in sorted(output) for number in flat(output[key])]
+    if isinstance(output, list):
+        return [number for item in output for number in flat(item)]
+    return [output] if isinstance(output, int | float) else []
+
+
+def light_folder(tmp_path) -> Path:
+    config = real_input_config()
+    torch.manual_seed(3)
+    WhisperModel(config.audio_config).save_pretrained(tmp_path / "whisper")
+    AutoModel.from_config(config.text_config).save_pretrained(tmp_path / "roberta")
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    encoders = str(tmp_path / "whisper"), str(tmp_path / "roberta")
+    model = MMERForEmotionRecognition.from_audio_text_pretrained(*encoders, **sizes)
+    return saved(model, tmp_path / "saved")
+
+
+def saved(model, folder) -> Path:
+    model.save_pretrained(folder)
+    real_input_processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["light", "self-contained", "trained", "checkpoint"])
+def folder(request, tmp_path) -> Path:
+    if request.param == "light":
+        return light_folder(tmp_path)
+    if request.param == "self-contained":
+        torch.manual_seed(0)
+        return saved(randomize(MMERForEmotionRecognition(real_input_config())), tmp_path / "saved")
+    run, _ = request.getfixturevalue("trained")
+    return run if request.param == "trained" else next(run.glob("checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_every_way_of_loading_gives_the_same_outputs_elsewhere(folder, tmp_path):
+    model, processor = MMERForEmotionRecognition.from_pretrained(folder).eval(), MMERProcessor.from_pretrained(folder)
+    batch = processor(audio=[i.get("audio") for i in INPUTS], text=[i.get("text") for i in INPUTS])
+    with torch.no_grad():
+        logits, core = model(**batch).logits, model.model(**batch).last_hidden_state[:, 0]
+    judged = pipeline("multimodal-emotion-recognition", model=model, processor=processor)(INPUTS)
+    found = json.loads(elsewhere(LOADED, str(folder), json.dumps(INPUTS), folder=tmp_path / "elsewhere"))
+    expected = {
+        "AutoModel": ("MMERModel", core.tolist()),
+        "AutoModelForAudioClassification": ("MMERForEmotionRecognition", logits.tolist()),
+        "AutoModelForSequenceClassification": ("MMERForEmotionRecognition", logits.tolist()),
+        "pipeline": ("MMERPipeline", judged),
+        "again": ("MMERPipeline", judged),
+    }
+    assert found.keys() == expected.keys()
+    for way, (name, values) in expected.items():
+        assert found[way][0] == name
+        assert flat(found[way][1]) == pytest.approx(flat(values), abs=1e-6), way
+    assert (folder / "model.safetensors").is_file() and not list(folder.glob("pytorch_model*"))
+
+
+def imports_of(path: Path) -> list[tuple[int, str]]:
+    """(relative level, module) of a file's imports, but those inside `try` or a function, which may be lacking."""
+    found, waiting = [], list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or ""))
+        elif isinstance(node, ast.ClassDef | ast.If):
+            waiting += node.body
+    return found
+
+
+def test_the_files_of_a_checkpoint_import_only_what_everyone_has(tmp_path):
+    torch.manual_seed(0)
+    folder = saved(MMERForEmotionRecognition(real_input_config()), tmp_path / "saved")
+    files = sorted(folder.glob("*.py"))
+    names = {path.stem for path in files}
+    assert {"modeling_mmer", "configuration_mmer", "processing_mmer", "pipeline_mmer"} <= names
+    for path in files:
+        assert path.read_text() == (REPOSITORY / "modeling_mmer" / path.name).read_text()
+        for level, module in imports_of(path):
+            assert module != "__future__", path.name
+            if level:
+                assert level == 1 and module in names, (path.name, module)
+            else:
+                top = module.split(".")[0]
+                assert top in ALLOWED or top in sys.stdlib_module_names, (path.name, module)
+
+
+def test_a_push_sends_a_folder_that_holds_its_code(tmp_path):
+    torch.manual_seed(0)
+    model, sent = MMERForEmotionRecognition(real_input_config()), set()
+
+    def upload(self, working_dir, repo_id, files_timestamps, *_, **__):
+        assert repo_id == "someone/mmer"
+        sent.update(os.listdir(working_dir))
+
+    with (
+        patch("transformers.utils.hub.hf_api") as api,
+        patch("transformers.utils.hub.create_and_tag_model_card"),
+        patch("transformers.utils.hub.PushToHubMixin._upload_modified_files", upload),
+    ):
+        api.return_value.create_repo.return_value.repo_id = "someone/mmer"
+        model.push_to_hub("someone/mmer")
+        code = {path.name for path in (REPOSITORY / "modeling_mmer").glob("*_mmer.py")} - {"processing_mmer.py"}
+        assert {"config.json", "model.safetensors", "encoders.py", "windows.py"} | code <= sent
+        sent.clear()
+        real_input_processor().push_to_hub("someone/mmer")
+        assert {"processor_config.json", "tokenizer.json", "processing_mmer.py"} <= sent
