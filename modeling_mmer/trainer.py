@@ -7,6 +7,7 @@ micro-batch, for the rows of the other micro-batches are gone by then.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,6 +74,11 @@ class MMERTrainer(Trainer):
         if prediction_loss_only:
             return loss, None, None
         return loss, nested_detach(predictions), nested_detach(inputs["labels"])
+
+    def create_model_card(self, *args, **kwargs):
+        """The card of the measured results (`report.write_card`), where there is one, is not written over by a push."""
+        if not Path(self.args.output_dir, "README.md").is_file():
+            super().create_model_card(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset=None):
         sampler = super()._get_train_sampler(train_dataset)

@@ -1,4 +1,4 @@
-"""`mmer export`: what lies in the folder is what was asked for and gives the same outputs elsewhere, or is not there."""
+"""`mmer export`: the folder holds what was asked for and gives the same outputs elsewhere, or is not there."""
 
 import json
 from unittest.mock import create_autospec

@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 from conftest import REPOSITORY, run
+from test_remote import elsewhere
 
 from modeling_mmer.commands.arguments import (
     CorpusArguments,
@@ -14,6 +15,7 @@ from modeling_mmer.commands.arguments import (
     parse,
 )
 from modeling_mmer.commands.eval import EvaluationArguments
+from modeling_mmer.commands.export import ExportArguments
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
@@ -21,12 +23,24 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) 
 
 def test_the_python_of_the_readme_runs(trained):
     folder, _ = trained
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    snippet, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert '"runs/demo"' in snippet
     done = run("-c", snippet.replace('"runs/demo"', repr(str(folder))))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 2 and all(re.fullmatch(r"\w+ arousal \d\.\d on \[1(\.0)?, 7(\.0)?\]", line) for line in lines)
+
+
+@pytest.mark.slow
+def test_the_pipeline_of_the_readme_runs_where_the_package_is_not(trained, tmp_path):
+    folder, _ = trained
+    _, snippet = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for path in ("runs/demo", "modeling_mmer/corpora"):
+        assert f'"{path}' in snippet
+    snippet = snippet.replace("runs/demo", str(folder)).replace('"modeling_mmer/', f'"{REPOSITORY}/modeling_mmer/')
+    first, audio, both = elsewhere(snippet, folder=tmp_path).splitlines()
+    assert first.count(":") == 5 and "score" in first
+    assert re.fullmatch(r"\['audio'\] \w+ \d\.\d", audio) and re.fullmatch(r"\['audio', 'text'\] \w+ \d\.\d", both)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -38,6 +52,8 @@ def test_the_commands_of_the_readme_have_options_that_exist(command, monkeypatch
     elif "train.py" in words:
         options = words[words.index("train.py") + 1 :]
         parse((CorpusArguments, StartArguments, ModelArguments, RunArguments), options, "train.py")
+    elif words[:2] == ["mmer", "export"]:
+        parse((ExportArguments,), words[3:], "mmer export")
     else:
         assert words[:2] == ["python", "eval.py"] and not words[2].startswith("-")
         parse((CorpusArguments, EvaluationArguments), words[3:], "eval.py")

@@ -1,5 +1,6 @@
 """`mmer eval`: judge any checkpoint on any corpus, with predictions per utterance."""
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ..collator import MMERCollator
 from ..corpora import Corpus, on_scale
 from ..files import write_json
 from ..modeling_mmer import MMERForEmotionRecognition
-from ..report import write_report
+from ..report import Provenance, write_card, write_report
 from ..trainer import MMERTrainer
 from .allocator import keep_freed_memory
 from .arguments import CorpusArguments, RunArguments, bad_input_ends, load, parse
@@ -65,6 +66,12 @@ def rows_of(corpus: Corpus, split: str) -> Dataset:
     return corpus.splits[split]
 
 
+def log_history_of(model: str) -> list[dict[str, float]]:
+    """The training log in a model's folder, or nothing."""
+    state = Path(model, "trainer_state.json")
+    return json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.is_file() else []
+
+
 def evaluate(trainer: MMERTrainer, corpus: Corpus, split: str, model: str) -> None:
     """Judge one split and write `results.json`, `predictions.parquet` and the report."""
     folder, rows = Path(trainer.args.output_dir), corpus.splits[split]
@@ -76,5 +83,7 @@ def evaluate(trainer: MMERTrainer, corpus: Corpus, split: str, model: str) -> No
     write_json(folder / "results.json", results)
     write_predictions(folder / "predictions.parquet", rows, predictions, trainer.model.config)
     write_report(folder / "report.md", results)
+    facts = Provenance(corpus.license, corpus.language, corpus.notices, {}, log_history_of(model))
+    write_card(folder, results, trainer.model.config, facts)
     print(*corpus.notices, sep="\n")
     show(results, folder)

@@ -21,7 +21,7 @@ from ..features import FeatureCache
 from ..files import write_json
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..processing_mmer import MMERProcessor
-from ..report import write_report
+from ..report import Provenance, write_card, write_report
 from ..trainer import MMERTrainer
 from .allocator import keep_freed_memory
 from .arguments import (
@@ -216,4 +216,17 @@ def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
     if trainer.is_world_process_zero():
         write_json(folder / "results.json", results)
         write_report(folder / "report.md", results)
+        facts = Provenance(
+            corpus.license, corpus.language, corpus.notices, told(trainer.args), trainer.state.log_history
+        )
+        write_card(folder, results, trainer.model.config, facts, trainer.args.hub_model_id)
         show(results, folder)
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()
+
+
+def told(run: RunArguments) -> dict[str, Any]:
+    """The options of a run that its card names."""
+    names = ("learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "per_device_train_batch_size")
+    names += ("gradient_accumulation_steps", "world_size", "seed", "class_weights", "train_sampling_strategy")
+    return {name: getattr(getattr(run, name), "value", getattr(run, name)) for name in names}

@@ -4,7 +4,7 @@ Two kinds of loader: packaged corpora (`demo`) bring their files, their columns 
 from a directory that the user names, and take the user's column names and scale.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,7 +102,14 @@ def _join(corpora: list[Corpus]) -> Corpus:
         if parts:
             splits[split] = concatenate_datasets(parts)
     notices = [f"{name}: {notice}" for corpus, name in zip(corpora, names, strict=True) for notice in corpus.notices]
-    return Corpus("+".join(names), splits, scale, notices)
+    shared = {fact: _shared(getattr(corpus, fact) for corpus in corpora) for fact in ("license", "language")}
+    return Corpus("+".join(names), splits, scale, notices, **shared)
+
+
+def _shared(values: Iterable[str | None]) -> str | None:
+    """What all corpora agree on, or None."""
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 def on_scale(corpus: Corpus, scale: tuple[float, float]) -> Corpus:

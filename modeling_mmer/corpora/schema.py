@@ -48,12 +48,16 @@ class Corpus:
         splits: split name -> rows with the columns of `FEATURES`; a split without rows is absent.
         label_scale: lowest and highest value that valence, arousal and dominance can take.
         notices: what was counted or left out on the way here, as readable sentences.
+        license, language: of the data, where they are known: an identifier as the hub has it, such as `apache-2.0`,
+            and a code such as `en`.
     """
 
     name: str
     splits: dict[str, Dataset]
     label_scale: tuple[float, float]
     notices: list[str] = field(default_factory=list)
+    license: str | None = None
+    language: str | None = None
 
 
 def canonical_split(name: str) -> str | None:

@@ -1,5 +1,6 @@
-"""Reports from measured results: Markdown tables, and the `report.md` beside a run's `results.json`."""
+"""Reports from measured results: tables, pictures, the `report.md` beside a run's `results.json`, the model card."""
 
+from .card import Provenance, write_card
 from .tables import (
     confusion_table,
     recall_table,
@@ -8,4 +9,12 @@ from .tables import (
     write_report,
 )
 
-__all__ = ["confusion_table", "recall_table", "results_table", "retrieval_line", "write_report"]
+__all__ = [
+    "Provenance",
+    "confusion_table",
+    "recall_table",
+    "results_table",
+    "retrieval_line",
+    "write_card",
+    "write_report",
+]

@@ -31,7 +31,7 @@ def results_table(results_for_split: Mapping[str, Any]) -> str:
     header = ["Input", "n", "UA (%)", *(f"{dimension.capitalize()} CCC" for dimension in dimensions)]
     rows = [
         [
-            _combination_name(combination),
+            combination_name(combination),
             _count(figures.get("n")),
             _percent(figures.get("ua")),
             *(_decimal(figures.get(f"{dimension}_ccc")) for dimension in dimensions),
@@ -66,7 +66,7 @@ def recall_table(results_for_split: Mapping[str, Any]) -> str:
         return ""
     labels = list(dict.fromkeys(label for recall in recalls.values() for label in recall))
     rows = [
-        [_combination_name(combination), *(_percent(recall.get(label)) for label in labels)]
+        [combination_name(combination), *(_percent(recall.get(label)) for label in labels)]
         for combination, recall in recalls.items()
     ]
     return markdown_table(["Recall (%)", *labels], rows)
@@ -97,7 +97,7 @@ def collapse_table(results_for_split: Mapping[str, Any]) -> str:
     if not collapse:
         return ""
     rows = [
-        [_combination_name(modality), _decimal(places.get("input")), _decimal(places.get("output"))]
+        [combination_name(modality), _decimal(places.get("input")), _decimal(places.get("output"))]
         for modality, places in collapse.items()
     ]
     return markdown_table(["Largest distance", "input h", "output z"], rows)
@@ -143,7 +143,7 @@ def _split_section(split: str, results: Mapping[str, Any]) -> str:
     parts = [f"## {split.capitalize()}", results_table(results), retrieval_line(results), recall_table(results)]
     for combination, figures in _combinations(results).items():
         if figures.get("confusion_matrix"):
-            parts.append(f"Confusion matrix, {_combination_name(combination)}:")
+            parts.append(f"Confusion matrix, {combination_name(combination)}:")
             parts.append(confusion_table(figures["confusion_matrix"]))
     collapse = collapse_table(results)
     if collapse:
@@ -158,7 +158,7 @@ def _combinations(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: present.get(name, {}) for name in (*COMBINATIONS, *present)}
 
 
-def _combination_name(combination: str) -> str:
+def combination_name(combination: str) -> str:
     return " + ".join(combination.split("_"))
 
 

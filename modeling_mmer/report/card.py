@@ -1,0 +1,111 @@
+"""A model card from what was measured: README.md with its pictures, in the form that the hub reads.
+
+The text is `model_cards/template.md`; nothing in it is a figure. What was not measured, or is not known, is absent or
+said to be so.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..configuration_mmer import MMERConfig
+from ..files import write_text
+from .plots import plot_confusion, plot_training
+from .tables import COMBINATIONS, combination_name, recall_table, results_table, retrieval_line
+
+# In a checkout the template lies at the top, in an installed package inside it.
+_PLACES = [Path(__file__).parents[n] / "model_cards" / "template.md" for n in (2, 1)]
+TASK_TYPES = {"audio": "audio-classification", "text": "text-classification", "audio_text": "audio-classification"}
+METRICS = {  # name in results.json → type and name on the hub
+    "ua": ("recall", "UA (macro recall of emotion)"),
+    "macro_f1": ("f1", "Macro F1 of emotion"),
+    "sentiment_ua": ("recall", "UA of sentiment"),
+    **{f"{d}_ccc": ("ccc", f"CCC of {d}") for d in ("valence", "arousal", "dominance")},
+}
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a card says of the data, and of how the model was trained; what is not known is None or empty."""
+
+    license: str | None = None
+    language: str | None = None
+    notices: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    log_history: Sequence[Mapping[str, float]] = ()
+
+
+def write_card(
+    folder: Path, results: Mapping[str, Any], config: MMERConfig, provenance: Provenance, model_id: str | None = None
+) -> None:
+    """Write `README.md`, `confusion_matrix.png` and `training_curves.png` into a folder.
+
+    Args:
+        results: the content of `results.json`.
+        model_id: what the snippets call the model; by default that of the results.
+    """
+    split = "test" if "test" in results["splits"] else next(iter(results["splits"]))
+    judged = results["splits"][split]
+    pictures = {
+        "confusion": plot_confusion(folder / "confusion_matrix.png", judged),
+        "curves": plot_training(folder / "training_curves.png", provenance.log_history),
+    }
+    model_id = model_id or results["model"]
+    card = ModelCard.from_template(
+        card_data(results, split, model_id, config, provenance),
+        template_path=str(next(path for path in _PLACES if path.is_file())),
+        model_id=model_id,
+        results=results,
+        split=split,
+        table=results_table(judged),
+        retrieval=retrieval_line(judged),
+        recall=recall_table(judged),
+        config=config,
+        provenance=provenance,
+        pictures=pictures,
+        snippet_id=json.dumps(model_id),
+        objective=objective(config),
+    )
+    write_text(folder / "README.md", str(card).rstrip() + "\n")
+
+
+def card_data(
+    results: Mapping[str, Any], split: str, model_id: str, config: MMERConfig, provenance: Provenance
+) -> ModelCardData:
+    """The YAML: what the hub indexes, and `model-index` with every figure as in `results.json`."""
+    names = (config.audio_encoder_name_or_path, config.text_encoder_name_or_path)
+    return ModelCardData(
+        model_name=Path(model_id).name,
+        license="other" if provenance.license is None else provenance.license,
+        language=provenance.language,
+        library_name="transformers",
+        pipeline_tag="audio-classification",
+        tags=["mmer", "emotion-recognition", "speech", "multimodal", "missing-modality"],
+        base_model=[name for name in names if name and not Path(name).exists()] or None,
+        eval_results=[
+            EvalResult(
+                task_type=TASK_TYPES[combination],
+                task_name=f"Emotion recognition from {combination_name(combination)}",
+                dataset_type=results["corpus"],
+                dataset_name=results["corpus"],
+                dataset_config=combination,  # or the results with audio would be taken for one
+                dataset_split=split,
+                metric_type=METRICS[name][0],
+                metric_name=METRICS[name][1],
+                metric_value=value,
+            )
+            for combination in COMBINATIONS
+            for name, value in results["splits"][split].get(combination, {}).items()
+            if name in METRICS
+        ],
+    )
+
+
+def objective(config: MMERConfig) -> str:
+    """Eq. 7 with this model's weights."""
+    terms = [("MAE", config.lambda_mae), ("contrastive", config.lambda_contrastive)]
+    return " + ".join(["supervised", *(f"{weight:g} · {name}" for name, weight in terms if weight > 0)])

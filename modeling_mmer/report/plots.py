@@ -1,0 +1,73 @@
+"""Pictures of measured results: confusion matrices and training curves. Equal figures give equal PNG files."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..files import write_bytes
+from .tables import COMBINATIONS, DIMENSIONS, combination_name
+
+SIZE = 3.2  # inches of a panel's side
+
+
+def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
+    """One panel per combination: rows are references, coloured by the share of their row. False without any matrix."""
+    matrices = {c: results_for_split.get(c, {}).get("confusion_matrix") for c in COMBINATIONS}
+    matrices = {combination: matrix for combination, matrix in matrices.items() if matrix}
+    if not matrices:
+        return False
+    figure = Figure(figsize=(SIZE * len(matrices), SIZE + 0.4), layout="constrained")
+    panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+    for panel, (combination, matrix) in zip(panels, matrices.items(), strict=True):
+        labels, rows = matrix["labels"], matrix["rows"]
+        shares = [[count / max(1, sum(row)) for count in row] for row in rows]
+        panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for y, row in enumerate(rows):
+            for x, count in enumerate(row):
+                panel.text(x, y, count, ha="center", va="center", color="white" if shares[y][x] > 0.5 else "black")
+        panel.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+        panel.set_yticks(range(len(labels)), labels)
+        panel.set(title=combination_name(combination), xlabel="predicted")
+    panels[0].set_ylabel("reference")
+    _save(figure, path)
+    return True
+
+
+def plot_training(path: Path, log_history: Sequence[Mapping[str, float]]) -> bool:
+    """The loss and its terms over steps, and UA and mean CCC of each combination over epochs. False without a log."""
+    steps = [entry for entry in log_history if "loss" in entry]
+    evaluations = [entry for entry in log_history if "eval_loss" in entry]
+    if not steps and not evaluations:
+        return False
+    figure = Figure(figsize=(3 * SIZE, SIZE), layout="constrained")
+    losses, recall, concordance = figure.subplots(1, 3)
+    for name in ("loss", "loss_supervised", "loss_mae", "loss_contrastive"):
+        _line(losses, [(entry["step"], entry[name]) for entry in steps if name in entry], name)
+    for combination in COMBINATIONS:
+        name, ua = combination_name(combination), f"eval_{combination}_ua"
+        ccc = [f"eval_{combination}_{dimension}_ccc" for dimension in DIMENSIONS]
+        _line(recall, [(entry["epoch"], entry[ua]) for entry in evaluations if ua in entry], name)
+        present = [(entry["epoch"], [entry[key] for key in ccc if key in entry]) for entry in evaluations]
+        _line(concordance, [(epoch, sum(values) / len(values)) for epoch, values in present if values], name)
+    losses.set(title="training loss", xlabel="step", yscale="log")
+    recall.set(title="validation UA", xlabel="epoch")
+    concordance.set(title="validation CCC, mean", xlabel="epoch")
+    for panel in (losses, recall, concordance):
+        if panel.lines:
+            panel.legend(fontsize="small")
+    _save(figure, path)
+    return True
+
+
+def _line(panel, points: list[tuple[float, float]], label: str) -> None:
+    if points:
+        panel.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else None)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=80, metadata={"Software": None})
+    write_bytes(path, picture.getvalue())
