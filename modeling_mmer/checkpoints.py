@@ -112,8 +112,25 @@ class MMERPreTrainedModel(PreTrainedModel):
         core.audio_encoder = load_audio_encoder(self.config.audio_encoder_name_or_path, **how).to(self.device)
         core.text_encoder = load_text_encoder(self.config.text_encoder_name_or_path, **how).to(self.device)
         core.freeze_encoders()
-        for module in {self, core}:
-            module._keys_to_ignore_on_save = {name for name in module.state_dict() if "_encoder." in name}
+        self._leave_out_encoders()
+        return self
+
+    def make_light(self, audio: str, text: str):
+        """Let `save_pretrained` name the encoders, each a hub name or a folder, instead of writing them.
+
+        Raises:
+            ValueError: an encoder of that name does not have the weights of the one here.
+        """
+        core = self.base_model
+        named = {"audio_encoder": load_audio_encoder(audio), "text_encoder": load_text_encoder(text)}
+        for (part, encoder), name in zip(named.items(), (audio, text), strict=True):
+            own, theirs = getattr(core, part).state_dict(), encoder.to(self.dtype).state_dict()
+            if own.keys() != theirs.keys() or any(not torch.equal(own[key].cpu(), theirs[key]) for key in own):
+                raise ValueError(
+                    f"The {part} of this model does not have the weights of {name}: it must be saved whole."
+                )
+            setattr(self.config, f"{part}_name_or_path", name)
+        self._leave_out_encoders()
         return self
 
     def make_self_contained(self):
@@ -122,6 +139,10 @@ class MMERPreTrainedModel(PreTrainedModel):
             module._keys_to_ignore_on_save = set()
         self.config.audio_encoder_name_or_path = self.config.text_encoder_name_or_path = None
         return self
+
+    def _leave_out_encoders(self):
+        for module in {self, self.base_model}:
+            module._keys_to_ignore_on_save = {name for name in module.state_dict() if "_encoder." in name}
 
     def _settle_training_parts(self, info):
         for part in self._training_parts:

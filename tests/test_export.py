@@ -96,6 +96,18 @@ def test_a_light_model_becomes_self_contained(light, tmp_path, capsys):
     assert torch.equal(weights[f"model.text_encoder.{word}"], encoder[word])
 
 
+def test_a_self_contained_model_becomes_light_again_if_the_encoders_are_its_own(light, whole, tmp_path, capsys):
+    weights, _ = run_export(light, tmp_path / "first")
+    run_export(light, tmp_path / "whole", "--form", "self_contained")
+    names = ["--audio_encoder", str(light.parent / "whisper"), "--text_encoder", str(light.parent / "roberta")]
+    again, config = run_export(tmp_path / "whole", tmp_path / "again", "--form", "light", *names)
+    assert again.keys() == weights.keys() and all(torch.equal(again[name], weights[name]) for name in weights)
+    assert config["text_encoder_name_or_path"] == str(light.parent / "roberta")
+    with pytest.raises(SystemExit):
+        run_export(whole, tmp_path / "other", "--form", "light", *names)
+    assert "does not have the weights" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
 def test_the_card_of_a_run_goes_with_its_checkpoints(whole, tmp_path):
     (tmp_path / "run").mkdir()
     checkpoint = tmp_path / "run" / "checkpoint-7"

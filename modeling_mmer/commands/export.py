@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
@@ -37,6 +36,12 @@ class ExportArguments:
     output_dir: str = field(metadata={"help": "The folder to write; it must not exist yet, or be empty."})
     form: Literal["light", "self_contained", "as_is"] = field(
         default="as_is", metadata={"help": "light: encoders by name; self_contained: their weights inside."}
+    )
+    audio_encoder: str | None = field(
+        default=None, metadata={"help": "The name of the audio encoder that a self-contained model holds, for light."}
+    )
+    text_encoder: str | None = field(
+        default=None, metadata={"help": "The name of the text encoder that a self-contained model holds, for light."}
     )
     inference_only: bool = field(
         default=False, metadata={"help": "Leave out what inference does not run: the MAE decoders and g."}
@@ -80,12 +85,18 @@ def prepare(model: MMERForEmotionRecognition, arguments: ExportArguments) -> Non
     """Bring a model into the form to be written.
 
     Raises:
-        ValueError: a light form is asked for of a model whose encoders have no names, or is to be pushed though the
-            names are folders of this machine.
+        ValueError: a light form is asked for of a model whose encoders have no names, or other weights than those of
+            the names given, or it is to be pushed though the names are folders of this machine.
     """
     names = (model.config.audio_encoder_name_or_path, model.config.text_encoder_name_or_path)
     if arguments.form == "light" and None in names:
-        raise ValueError("This checkpoint is self-contained and does not know its encoders' names: leave out --form.")
+        names = (arguments.audio_encoder, arguments.text_encoder)
+        if None in names:
+            raise ValueError(
+                "This checkpoint is self-contained and does not know its encoders' names: give --audio_encoder and "
+                "--text_encoder, or leave out --form."
+            )
+        model.make_light(*names)
     if arguments.form == "self_contained":
         model.make_self_contained()
     elif None not in names and any(Path(encoder).exists() for encoder in names):
@@ -152,7 +163,7 @@ def verify(model: MMERForEmotionRecognition, processor: MMERProcessor, folder: P
         raise ValueError(f"The export does not load in a fresh process:\n{done.stderr.strip()}")
     found, expected = load_file(folder / OUTPUTS), example_outputs(model, processor)
     (folder / OUTPUTS).unlink()
-    deviation = max(float(np.abs(found[name] - expected[name]).max()) for name in expected)
+    deviation = max(float((found[name] - expected[name]).abs().max()) for name in expected)
     if not deviation <= TOLERANCE:
         raise ValueError(f"The export gives other outputs than the model (by up to {deviation:.2g}); nothing is kept.")
     return deviation
