@@ -297,10 +297,13 @@ def _check_feature_extractor(feature_extractor) -> None:
 def _read_options(options: dict, of_tokenizer: dict) -> tuple[int | None, dict]:
     """A call's options → the sampling rate, and the arguments of `encode_text`.
 
-    Those that a tokenizer was made with (`padding`, `max_length`) are its defaults.
+    A tokenizer that was made with `padding="max_length"` does so by default. A bare `max_length` among what it was made
+    with is no default: many tokenizers carry one from their own training, and training here cuts at
+    `model_max_length`.
     """
     flat = {name: value for name, value in options.items() if name not in NESTED_OPTIONS}
-    text = {name: of_tokenizer[name] for name in ("padding", "max_length") if name in of_tokenizer} | flat
+    fills = of_tokenizer.get("padding") == "max_length"
+    text = {name: of_tokenizer[name] for name in ("padding", "max_length") if fills and name in of_tokenizer} | flat
     audio = dict(flat)
     for nested, merged in (("common_kwargs", (text, audio)), ("text_kwargs", (text,)), ("audio_kwargs", (audio,))):
         given = options.get(nested) or {}

@@ -312,6 +312,15 @@ def test_text_is_padded_on_the_right_and_truncated(processor):
     assert left.tokenizer.padding_side == "left"  # the caller's tokenizer is not changed
 
 
+def test_a_call_cuts_texts_where_training_does(processor):
+    """A `max_length` left over from a tokenizer's own training (MiniLM's has one) is no default of ours."""
+    leftover = MMERProcessor(processor.feature_extractor, make_tokenizer(max_length=3))
+    words = "i am so happy i am so happy"
+    assert leftover(text=words).input_ids.tolist() == [[4, 5, 6, 7, 4, 5]]
+    assert torch.equal(leftover(text=words).input_ids, leftover.encode_text([words])["input_ids"])
+    assert leftover(text=words, max_length=3).input_ids.tolist() == [[4, 5, 6]]
+
+
 # Errors
 
 
