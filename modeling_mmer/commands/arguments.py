@@ -18,24 +18,47 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_mmer import MMERConfig
-from ..corpora import Corpus, load_corpora
+from ..corpora import FROM_DIRECTORY, PUBLISHED, Corpus, load_corpora
 
 
 @dataclass
 class CorpusArguments:
-    corpus: list[str] = field(metadata={"help": "Corpora by name: demo, folder."})
+    corpus: list[str] = field(
+        metadata={
+            "help": "Corpora by name: demo; "
+            + ", ".join(sorted(PUBLISHED | FROM_DIRECTORY))
+            + ", which are read from a directory; or hf:NAME, a data set that `datasets` can load."
+        }
+    )
     corpus_dir: list[str] | None = field(
-        default=None, metadata={"help": "A folder or metadata file for each corpus that is not embedded, in order."}
+        default=None, metadata={"help": "A folder (or metadata file) for each corpus that is read from one, in order."}
     )
     label_map: list[str] | None = field(
-        default=None, metadata={"help": "Emotions to rename, as old=new (calm=neutral)."}
+        default=None,
+        metadata={
+            "help": "Emotions to rename, as old=new (calm=neutral); of one corpus among several, ravdess:calm=neutral."
+        },
     )
     column_map: list[str] | None = field(
-        default=None, metadata={"help": "Columns with unusual names, as field=column (text=to_translate)."}
+        default=None,
+        metadata={
+            "help": "Columns with unusual names, as field=column (text=to_translate); text= leaves a field unread. For "
+            "one corpus among several, its folder's name first: spoken:audio="
+        },
     )
     label_scale: list[float] | None = field(
         default=None,
-        metadata={"help": "Lowest and highest value of the corpus's dimensions; a folder's default is 1 7."},
+        metadata={
+            "help": "Lowest and highest value of the dimensions of a folder or data set of your own, by default 1 7; "
+            "one pair, or one for each of them in order."
+        },
+    )
+    fold: str | None = field(
+        default=None,
+        metadata={
+            "help": "For a corpus whose protocol is a cross-validation (iemocap): one fold, counted from 1, or all "
+            "(the default of training), which trains a model for each and gives the mean of their figures."
+        },
     )
     feature_cache: str | None = field(
         default=None, metadata={"help": "A folder that keeps encoder states: each utterance is then encoded once."}
@@ -197,23 +220,27 @@ def load(arguments: CorpusArguments, emotion_labels: list[str]) -> Corpus:
     Raises:
         ValueError: an option is malformed, or a corpus has faults; the message lists them.
     """
-    scale = arguments.label_scale
-    if scale is not None and (len(scale) != 2 or scale[0] >= scale[1]):
+    scale, fold = arguments.label_scale, arguments.fold
+    limits = [(scale or [])[i : i + 2] for i in range(0, len(scale or []), 2)]
+    if scale is not None and not all(len(pair) == 2 and pair[0] < pair[1] for pair in limits or [[]]):
         raise ValueError(f"--label_scale takes the lowest and the highest value, not {' '.join(map(str, scale))}.")
+    if fold is not None and not fold.isdecimal():
+        raise ValueError(f"--fold takes a number from 1, or (in training) all, not {fold}.")
     return load_corpora(
         arguments.corpus,
         arguments.corpus_dir,
         emotion_labels=emotion_labels,
         label_map=pairs(arguments.label_map, "--label_map"),
-        column_map=pairs(arguments.column_map, "--column_map"),
+        column_map=pairs(arguments.column_map, "--column_map", blank=True),
         label_scale=None if scale is None else tuple(scale),
+        fold=None if fold is None else int(fold),
     )
 
 
-def pairs(values: list[str] | None, option: str) -> dict[str, str]:
-    """`["old=new", …]` → `{"old": "new", …}`."""
+def pairs(values: list[str] | None, option: str, blank: bool = False) -> dict[str, str]:
+    """`["old=new", …]` → `{"old": "new", …}`; with `blank`, `old=` is a pair too."""
     split = [value.partition("=") for value in values or []]
-    if wrong := ["".join(parts) for parts in split if not all(parts)]:
+    if wrong := ["".join(parts) for parts in split if not all(parts[: 2 if blank else 3])]:
         raise ValueError(f"{option} takes name=name, not {', '.join(wrong)}.")
     return {old.strip(): new.strip() for old, _, new in split}
 

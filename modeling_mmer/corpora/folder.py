@@ -50,6 +50,7 @@ def load_folder(
         relative = clean_strings(_paths_only(table["audio"], file))
         table["audio"] = relative.map(lambda path: path and str(file.parent / path))
         _fill_ids(table, relative)
+    table, notices = drop_emptied(table, column_map or {})
     unused = [str(column) for column in raw.columns if column not in columns.values()]
     return build_corpus(
         _corpus_name(file),
@@ -57,8 +58,21 @@ def load_folder(
         label_scale=DEFAULT_SCALE if label_scale is None else check_scale(label_scale),
         emotion_labels=emotion_labels,
         label_map=label_map,
-        notices=[f"columns not used: {', '.join(unused)}"] if unused else [],
+        notices=notices + ([f"columns not used: {', '.join(unused)}"] if unused else []),
     )
+
+
+def drop_emptied(table: pd.DataFrame, column_map: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out, and count, the rows that have nothing once `column_map` leaves audio or text unread."""
+    unread = [field for field in ("audio", "text") if column_map.get(field) == ""]
+    if not unread:
+        return table, []
+    kept = table.columns.intersection(["audio", "text"])
+    empty = table[kept].apply(clean_strings).isna().all(axis=1)
+    notices = [
+        f"{empty.sum()} of {len(table)} rows have nothing but the {unread[0]}, which is not read; they are left out"
+    ]
+    return table[~empty].reset_index(drop=True), notices if empty.any() else []
 
 
 def find_metadata(path: Path) -> Path:
@@ -104,16 +118,16 @@ def recognise_columns(columns: Sequence[str], column_map: Mapping[str, str], fil
     """Field -> column, for the fields that the table has.
 
     Raises:
-        CorpusError: `column_map` names an unknown field or an absent column; a field has two candidates; there is
-            neither an audio nor a text column.
+        CorpusError: `column_map` (where "" leaves a field unread) names an unknown field or an absent column; a field
+            has two candidates; there is neither an audio nor a text column.
     """
     has = f"{file.name} has the columns {', '.join(map(str, columns))}"
     for field, column in column_map.items():
         if field not in COLUMN_NAMES:
             raise CorpusError(f"column_map: no field {field!r}; the fields are {', '.join(COLUMN_NAMES)}")
-        if column not in columns:
+        if column and column not in columns:
             raise CorpusError(f"column_map: {field}={column}, but {has}")
-    found = dict(column_map)
+    found = {field: column for field, column in column_map.items() if column}
     for field, names in COLUMN_NAMES.items():
         candidates = [name for name in names if name in columns and name not in column_map.values()]
         if field in column_map or not candidates:

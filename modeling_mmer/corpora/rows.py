@@ -27,8 +27,10 @@ def build_corpus(
     emotion_labels: Sequence[str],
     label_map: Mapping[str, str] | None = None,
     notices: Sequence[str] = (),
+    license: str | None = None,
+    language: str | None = None,
 ) -> Corpus:
-    """Checks and normalises the rows of one corpus.
+    """Checks and normalises the rows of one corpus; the last two arguments are facts that it carries.
 
     Raises:
         CorpusError: no rows; duplicate ids; rows with neither audio nor text; missing or unreadable audio files;
@@ -63,7 +65,7 @@ def build_corpus(
         for split in SPLITS
         if (table["split"] == split).any()
     }
-    return Corpus(name, splits, label_scale, notices)
+    return Corpus(name, splits, label_scale, notices, license, language)
 
 
 def clean_strings(values: pd.Series) -> pd.Series:

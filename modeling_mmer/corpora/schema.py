@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datasets import Dataset, Features, Value
 
 DIMENSIONS = ("valence", "arousal", "dominance")
-SPLITS = ("train", "validation", "test")
+TASKS = ("emotion", "sentiment", *DIMENSIONS)
+SPLITS = ("train", "validation", "test", "test2", "test3")  # the last two are further test sets, of MSP-Podcast
 
 FEATURES = Features(
     {
@@ -31,6 +32,8 @@ _SPLIT_SPELLINGS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "development"),
     "test": ("test", "test1", "testing", "eval", "evaluation"),
+    "test2": ("test2",),
+    "test3": ("test3",),
 }
 _SPLIT_OF = {spelling: split for split, spellings in _SPLIT_SPELLINGS.items() for spelling in spellings}
 
@@ -61,7 +64,7 @@ class Corpus:
 
 
 def canonical_split(name: str) -> str | None:
-    """`train`, `validation` or `test` for any of their usual spellings; None for anything else."""
+    """One of `SPLITS` for any of its usual spellings; None for anything else."""
     return _SPLIT_OF.get(name.strip().lower())
 
 

@@ -132,6 +132,8 @@ def _heading(results: Mapping[str, Any]) -> str:
     if results.get("corpus") is not None:
         corpus = results["corpus"]
         facts.append(f"- Corpus: {corpus if isinstance(corpus, str) else ', '.join(map(str, corpus))}")
+    if results.get("folds") is not None:
+        facts.append(f"- Mean over {results['folds']} folds; counts and confusion matrices are their sums")
     if results.get("seed") is not None:
         facts.append(f"- Seed: {results['seed']}")
     if results.get("trainable_parameters") is not None:

@@ -1,0 +1,63 @@
+"""CREMA-D: 91 actors say 12 sentences in six emotions (Cao et al., 2014). The labels are what the actor meant.
+
+The text says nothing of the emotion: text alone must sit at chance.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from .layout import count, require, split_by_speaker
+from .rows import build_corpus
+from .schema import Corpus
+
+EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}
+SENTENCES = {
+    "IEO": "It's eleven o'clock.",
+    "TIE": "That is exactly what happened.",
+    "IOM": "I'm on my way to the meeting.",
+    "IWW": "I wonder what this is about.",
+    "TAI": "The airplane is almost full.",
+    "MTI": "Maybe tomorrow it will be cold.",
+    "IWL": "I would like a new alarm clock.",
+    "ITH": "I think I have a doctor's appointment.",
+    "DFA": "Don't forget a jacket.",
+    "ITS": "I think I've seen this before.",
+    "TSI": "The surface is slick.",
+    "WSI": "We'll stop in a couple of minutes.",
+}
+NAME = re.compile(r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>[A-Z]{1,2})$")
+
+
+def load_crema_d(
+    directory: str | Path, *, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None = None
+) -> Corpus:
+    """Loads CREMA-D; `directory` holds `AudioWAV/`.
+
+    Raises:
+        CorpusError: there is no such folder, or it holds no recording; whatever `build_corpus` finds wrong.
+    """
+    folder = require(Path(directory).expanduser().absolute(), "AudioWAV")
+    rows, unread = [], []
+    for path in sorted(folder.glob("*.wav")):
+        match = NAME.match(path.stem)
+        if match is None or match["emotion"] not in EMOTIONS:
+            unread.append(path.name)
+            continue
+        rows.append(
+            {
+                "utterance_id": path.stem,
+                "audio": str(path),
+                "text": SENTENCES.get(match["sentence"]),
+                "emotion": EMOTIONS[match["emotion"]],
+                "speaker": match["actor"],
+            }
+        )
+    table = pd.DataFrame(rows, columns=["utterance_id", "audio", "text", "emotion", "speaker"])
+    table["split"], notices = split_by_speaker(table["speaker"])
+    notices += count("files have a name that says no emotion", unread, "they are not read")
+    facts = {"license": "odbl", "language": "en"}
+    labelling = {"label_scale": (1.0, 7.0), "emotion_labels": emotion_labels, "label_map": label_map}
+    return build_corpus("crema_d", table, notices=notices, **labelling, **facts)

@@ -1,0 +1,159 @@
+"""Names and options → one corpus.
+
+Published corpora (`msp_podcast`, …) know their columns and their scale; data of one's own (`folder`, `hf:NAME`) takes
+both from the user. `demo` brings its files, `hf:NAME` is found by `datasets`, all others are read from a directory. An
+option may be meant for one corpus among several: `ravdess:calm=neutral`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from .cmu_mosei import load_cmu_mosei
+from .crema_d import load_crema_d
+from .demo import load_demo
+from .folder import load_folder
+from .hub import PREFIX, load_hub
+from .iemocap import FOLDS as IEMOCAP_FOLDS
+from .iemocap import load_iemocap
+from .joining import join
+from .meld import load_meld
+from .msp_podcast import load_msp_podcast
+from .ravdess import load_ravdess
+from .schema import Corpus, CorpusError
+
+PACKAGED = {"demo": load_demo}
+PUBLISHED = {
+    "cmu_mosei": load_cmu_mosei,
+    "crema_d": load_crema_d,
+    "iemocap": load_iemocap,
+    "meld": load_meld,
+    "msp_podcast": load_msp_podcast,
+    "ravdess": load_ravdess,
+}
+FOLDS = {"iemocap": IEMOCAP_FOLDS}  # of corpora whose protocol is a cross-validation
+FROM_DIRECTORY = {"folder": load_folder}
+
+
+def load_corpora(
+    names: str | Sequence[str],
+    directories: str | Path | Sequence[str | Path] | None = None,
+    *,
+    emotion_labels: Sequence[str],
+    label_map: Mapping[str, str] | None = None,
+    column_map: Mapping[str, str] | None = None,
+    label_scale: Sequence[float] | None = None,
+    fold: int | None = None,
+) -> Corpus:
+    """Loads one corpus or several as one.
+
+    Several are concatenated split by split. Utterance ids and speakers are then prefixed with their corpus's name, and
+    dimensions are carried linearly onto the first corpus's scale. What one corpus lacks (audio, text, a kind of label)
+    is missing in its rows alone.
+
+    Args:
+        names: names of corpora; `hf:NAME` is a data set that `datasets` can load.
+        directories: a directory for each corpus that is read from one, in the order of `names`.
+        emotion_labels: the model's emotion classes; any other emotion counts as unlabelled.
+        label_map: a corpus's emotion -> the name to read in its place; for one corpus among several as
+            `{"ravdess:calm": "neutral"}`, by its name or that of its folder.
+        column_map: field -> column, for data of one's own; "" leaves the field unread. Likewise for one among several.
+        label_scale: lowest and highest value of the dimensions of data of one's own (default 1 and 7); one pair, or one
+            for each such corpus in order.
+        fold: for corpora whose protocol is a cross-validation (`FOLDS`), counted from 1.
+
+    Raises:
+        CorpusError: an unknown name; directories that do not match the names; options that no named corpus takes;
+            whatever is wrong with a corpus itself.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    directories = [directories] if isinstance(directories, (str, Path)) else list(directories or [])
+    _check_names(names, directories)
+    _check_fold(names, fold)
+    remaining = iter(directories)
+    places = [next(remaining) if _needs_directory(name) else name.removeprefix(PREFIX) for name in names]
+    own = [name for name in names if _is_own_data(name)]
+    for option, value in (("column_map", column_map), ("label_scale", label_scale)):
+        if value and not own:
+            raise CorpusError(f"{option} has no effect on {', '.join(names)}, which declare their own")
+    for option in (label_map, column_map):
+        _check_qualifiers(option, [name for pair in zip(names, places, strict=True) for name in _known_as(*pair)])
+    scales = iter(_scales(label_scale, len(own)))
+    corpora = []
+    for name, place in zip(names, places, strict=True):
+        options = {"emotion_labels": emotion_labels, "label_map": _for_corpus(label_map, _known_as(name, place))}
+        if _is_own_data(name):
+            options |= {"column_map": _for_corpus(column_map, _known_as(name, place)), "label_scale": next(scales)}
+        if name in FOLDS:
+            options["fold"] = fold
+        corpora.append(_loader(name)(*([] if name in PACKAGED else [place]), **options))
+    return corpora[0] if len(corpora) == 1 else join(corpora)
+
+
+def _is_own_data(name: str) -> bool:
+    """Whether the user says which columns and which scale it has."""
+    return name in FROM_DIRECTORY or name.startswith(PREFIX)
+
+
+def _needs_directory(name: str) -> bool:
+    return name in FROM_DIRECTORY or name in PUBLISHED
+
+
+def _loader(name: str) -> Callable[..., Corpus]:
+    return load_hub if name.startswith(PREFIX) else (PACKAGED | PUBLISHED | FROM_DIRECTORY)[name]
+
+
+def _known_as(name: str, place: str | Path) -> tuple[str, ...]:
+    """What an option for one corpus among several may call it."""
+    return (name, Path(place).stem if Path(place).is_file() else Path(place).resolve().name)
+
+
+def _check_names(names: list[str], directories: list) -> None:
+    existing = ", ".join([*sorted(PACKAGED | PUBLISHED | FROM_DIRECTORY), f"{PREFIX}NAME"])
+    if not names:
+        raise CorpusError(f"no corpus named; there are: {existing}")
+    for name in names:
+        if name not in PACKAGED | PUBLISHED | FROM_DIRECTORY and not name.startswith(PREFIX):
+            raise CorpusError(
+                f"no corpus {name!r}; there are: {existing}. Data of your own: --corpus folder --corpus_dir FOLDER"
+            )
+    for name in PACKAGED | PUBLISHED:
+        if names.count(name) > 1:
+            raise CorpusError(f"the corpus {name} is named more than once")
+    need_directory = [name for name in names if _needs_directory(name)]
+    if len(directories) != len(need_directory):
+        raise CorpusError(
+            f"{len(need_directory)} of the named corpora ({', '.join(need_directory) or 'none'}) are read from a "
+            f"directory, but {len(directories)} directories are given; give one for each, in the same order"
+        )
+
+
+def _check_fold(names: list[str], fold: int | None) -> None:
+    folded = [name for name in names if name in FOLDS]
+    if fold is None and folded:
+        raise CorpusError(f"{folded[0]} has {FOLDS[folded[0]]} folds: say which, counted from 1")
+    if fold is not None and not folded:
+        raise CorpusError(f"{', '.join(names)} has no folds, but the fold {fold} is asked for")
+    if fold is not None and not 1 <= fold <= FOLDS[folded[0]]:
+        raise CorpusError(f"{folded[0]} has the folds 1 to {FOLDS[folded[0]]}, not {fold}")
+
+
+def _check_qualifiers(option: Mapping[str, str] | None, known: list[str]) -> None:
+    for key in option or {}:
+        qualifier, colon, _ = key.rpartition(":")
+        if colon and qualifier not in known:
+            raise CorpusError(f"{key}: there is no corpus {qualifier!r} among {', '.join(dict.fromkeys(known))}")
+
+
+def _for_corpus(option: Mapping[str, str] | None, known_as: tuple[str, ...]) -> dict[str, str]:
+    """The entries that concern one corpus: those for all, then those for it."""
+    split = [(*key.rpartition(":")[::2], value) for key, value in (option or {}).items()]
+    return {key: value for q, key, value in split if not q} | {key: value for q, key, value in split if q in known_as}
+
+
+def _scales(label_scale: Sequence[float] | None, n: int) -> list[Sequence[float] | None]:
+    """A scale for each of n corpora of one's own."""
+    if label_scale is None or len(label_scale) == 2 or n < 2:
+        return [label_scale] * n
+    if len(label_scale) != 2 * n:
+        raise CorpusError(f"label_scale takes a lowest and a highest value, once or for each of {n} corpora")
+    return [label_scale[i : i + 2] for i in range(0, 2 * n, 2)]

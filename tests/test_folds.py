@@ -1,0 +1,89 @@
+"""Cross-validation: a model for each fold, the mean of their figures, and a run that goes on where it stopped."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, run
+
+from modeling_mmer.commands.folds import mean_figures
+
+TURNS = ("F000", "M000", "F001", "M001")
+EMOTIONS = ("neu", "hap", "sad", "ang")
+
+
+@pytest.fixture(scope="module")
+def iemocap(tmp_path_factory):
+    """Five sessions of four turns, whose recordings are the demo's."""
+    soundfile = pytest.importorskip("soundfile")
+    root = tmp_path_factory.mktemp("iemocap")
+    recordings = iter(sorted((REPOSITORY / "modeling_mmer/corpora/demo_data/audio").glob("*.opus")))
+    for session in range(1, 6):
+        dialog = f"Ses0{session}F_impro01"
+        folder = root / f"Session{session}"
+        for part in (f"sentences/wav/{dialog}", "dialog/EmoEvaluation", "dialog/transcriptions"):
+            (folder / part).mkdir(parents=True)
+        labels, texts = [], []
+        for i, (turn, emotion) in enumerate(zip(TURNS, EMOTIONS, strict=True)):
+            samples, rate = soundfile.read(next(recordings))
+            soundfile.write(folder / f"sentences/wav/{dialog}/{dialog}_{turn}.wav", samples, rate)
+            labels.append(f"[{i}.0 - {i + 1}.0]\t{dialog}_{turn}\t{emotion}\t[{i + 1}.0, {4 - i}.0, {2 + i % 2}.0]")
+            texts.append(f"{dialog}_{turn} [{i}.0-{i + 1}.0]: turn number {i}")
+        (folder / f"dialog/EmoEvaluation/{dialog}.txt").write_text("\n".join(labels))
+        (folder / f"dialog/transcriptions/{dialog}.txt").write_text("\n".join(texts))
+    return root
+
+
+def options(iemocap, encoders, output) -> list[str]:
+    return [
+        *("--corpus", "iemocap", "--corpus_dir", str(iemocap), "--audio_encoder", str(encoders / "whisper")),
+        *("--text_encoder", str(encoders / "roberta"), "--audio_context", "trimmed", "--num_train_epochs", "1"),
+        *("--self_contained", "true", "--output_dir", str(output)),
+    ]
+
+
+def test_a_model_per_fold_and_the_mean_of_their_figures(iemocap, demo_encoders, tmp_path):
+    output = tmp_path / "out"
+    done = run("train.py", *options(iemocap, demo_encoders, output))
+    assert done.returncode == 0, done.stderr
+    folds = [json.loads((output / f"fold_{fold}/results.json").read_text()) for fold in range(1, 6)]
+    overall = json.loads((output / "results.json").read_text())
+    assert overall["folds"] == 5 and overall["splits"]["test"]["audio"]["n"] == 20
+    for combination in ("audio", "text", "audio_text"):
+        for figure in ("ua", "valence_ccc", "arousal_ccc"):
+            mean = np.mean([fold["splits"]["test"][combination][figure] for fold in folds])
+            assert overall["splits"]["test"][combination][figure] == pytest.approx(mean)
+    assert "Mean over 5 folds" in (output / "report.md").read_text()
+    tested = [line for line in done.stdout.splitlines() if "tested on session" in line]
+    assert [line.split()[1] for line in tested] == list("12345")
+
+    # an evaluation names its fold, and finds what training found
+    judged = run("eval.py", str(output / "fold_2"), "--corpus", "iemocap", "--corpus_dir", str(iemocap),
+                 "--fold", "2", "--output_dir", str(tmp_path / "judged"))  # fmt: skip
+    assert judged.returncode == 0, judged.stderr
+    again = json.loads((tmp_path / "judged/results.json").read_text())["splits"]["test"]["audio"]
+    assert again["valence_ccc"] == pytest.approx(folds[1]["splits"]["test"]["audio"]["valence_ccc"], abs=1e-4)
+    unnamed = run("eval.py", str(output / "fold_2"), "--corpus", "iemocap", "--corpus_dir", str(iemocap))
+    assert unnamed.returncode == 1 and "iemocap has 5 folds" in unnamed.stderr
+
+    # a resumed run repeats no fold that is done
+    shutil.rmtree(output / "fold_5")
+    kept = (output / "fold_4/results.json").stat().st_mtime_ns
+    resumed = run("train.py", *options(iemocap, demo_encoders, output), "--resume_from_checkpoint", "true")
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.count("tested on session") == 1
+    assert (output / "fold_4/results.json").stat().st_mtime_ns == kept
+    assert json.loads((output / "results.json").read_text()) == overall
+
+
+def test_the_mean_adds_counts_and_leaves_out_what_was_not_measured():
+    folds = [
+        {"audio": {"n": 2, "ua": 0.5, "confusion_matrix": {"labels": ["a"], "rows": [[2]]}}},
+        {"audio": {"n": 3, "ua": 0.7, "confusion_matrix": {"labels": ["a"], "rows": [[1]]}},
+         "retrieval": {"n": 32, "audio_to_text": 0.25}},
+    ]  # fmt: skip
+    assert mean_figures(folds) == {
+        "audio": {"n": 5, "ua": pytest.approx(0.6), "confusion_matrix": {"labels": ["a"], "rows": [[3]]}},
+        "retrieval": {"n": 32, "audio_to_text": 0.25},
+    }

@@ -1,0 +1,471 @@
+"""Loaders of published corpora, each on a tiny folder of the genuine layout with its known irregularities.
+
+What is expected of each is written out by hand.
+"""
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
+
+from modeling_mmer.corpora import CorpusError, load_corpora
+
+LABELS = ("neutral", "happiness", "sadness", "anger")
+
+
+def record(path: Path, seconds: float = 0.1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.full(round(16000 * seconds), 0.1), 16000)
+    return path
+
+
+def put(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def load(name: str, folder: Path | None = None, **options):
+    return load_corpora(name, folder, **{"emotion_labels": LABELS, **options})
+
+
+def rows_of(corpus) -> dict[str, dict]:
+    return {row["utterance_id"]: row for rows in corpus.splits.values() for row in rows}
+
+
+def said(corpus, *words: str) -> bool:
+    """Whether one notice has all these words."""
+    return any(all(word in notice for word in words) for notice in corpus.notices)
+
+
+# ── MSP-Podcast ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MSP_LABELS = """FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
+MSP-PODCAST_0001_0008.wav,N,2.2,4.0,5.0,127,Female,Train
+MSP-PODCAST_0001_0019.wav,H,5.4,5.2,4.6,127,Female,Train
+MSP-PODCAST_4515_0062_003.wav,A,6.0,2.0,6.2,Unknown,Unknown,Development
+MSP-PODCAST_0003_0001.wav,X,3.0,3.0,3.0,12,Male,Test1
+MSP-PODCAST_0003_0002.wav,S,2.0,9.5,2.0,12,Male,Test1
+MSP-PODCAST_0004_0001.wav,C,4.0,2.9,5.0,15,Male,Test2
+"""
+MSP_PARTITIONS = """Train; MSP-PODCAST_0001_0008.wav
+Train; MSP-PODCAST_0001_0019.wav
+Test1; MSP-PODCAST_4515_0062_003.wav
+this line is torn
+Test1; MSP-PODCAST_0003_0001.wav
+Test1; MSP-PODCAST_0003_0002.wav
+Test2; MSP-PODCAST_0004_0001.wav
+Test3; MSP-PODCAST_test3_0001.wav
+"""
+MSP_FILES = [line.split(";")[1].strip() for line in MSP_PARTITIONS.splitlines() if ";" in line]
+
+
+@pytest.fixture
+def msp(tmp_path) -> Path:
+    put(tmp_path / "Labels/labels_consensus.csv", MSP_LABELS)
+    put(tmp_path / "Partitions.txt", MSP_PARTITIONS)
+    put(tmp_path / "Speaker_ids.txt", "MSP-PODCAST_test3_0001.wav; 99\nMSP-PODCAST_0001_0008.wav; 1\n")
+    for name in (*MSP_FILES, "MSP-PODCAST_9999_0001.wav"):
+        record(tmp_path / "Audios" / name)
+    for name in MSP_FILES[:-2]:
+        put(tmp_path / "Transcripts" / name.replace(".wav", ".txt"), f"words of {name}\n")
+    return tmp_path
+
+
+def test_msp_podcast(msp):
+    corpus = load("msp_podcast", msp)
+    assert {split: len(rows) for split, rows in corpus.splits.items()} == {
+        "train": 2, "validation": 1, "test": 2, "test2": 1, "test3": 1,
+    }  # fmt: skip
+    assert corpus.label_scale == (1, 7)
+    rows = rows_of(corpus)
+    happy = rows["MSP-PODCAST_0001_0019"]
+    assert (happy["emotion"], happy["arousal"], happy["valence"], happy["dominance"]) == ("happiness", 5.4, 5.2, 4.6)
+    assert happy["text"] == "words of MSP-PODCAST_0001_0019.wav" and happy["speaker"] == "127"
+    sentiments = {name[-9:]: row["sentiment"] for name, row in rows.items()}
+    assert sentiments["0001_0008"] == "neutral" and sentiments["0001_0019"] == "positive"
+    assert sentiments["4515_0062_003"[-9:]] == sentiments["0004_0001"] == "negative"
+    assert rows["MSP-PODCAST_0003_0001"]["emotion"] is None  # no agreement among the listeners
+    assert rows["MSP-PODCAST_0003_0001"]["valence"] == 3  # still serves the dimensions
+    hidden = rows["MSP-PODCAST_test3_0001"]
+    assert (hidden["text"], hidden["valence"], hidden["speaker"]) == (None, None, "99")
+
+
+def test_msp_podcasts_irregularities_are_counted(msp):
+    corpus = load("msp_podcast", msp)
+    assert rows_of(corpus)["MSP-PODCAST_4515_0062_003"]["speaker"] is None
+    assert rows_of(corpus)["MSP-PODCAST_0003_0002"]["valence"] is None  # 9.5 is beyond the scale
+    for words in (
+        ("no agreement (1)", "contempt (1)"),
+        ("1 of 7 rows have an unknown speaker",),
+        ("2 of 7 rows have no text",),
+        ("1 lines of Partitions.txt cannot be read", "this line is torn"),
+        ("1 utterances have another split", "MSP-PODCAST_4515_0062_003.wav"),
+        ("1 recordings have no labels", "test3_0001"),
+        ("1 recordings are in no list", "MSP-PODCAST_9999_0001.wav"),
+        ("1 values are not on the scale 1 to 7", "MSP-PODCAST_0003_0002: valence 9.5"),
+    ):
+        assert said(corpus, *words), (words, corpus.notices)
+
+
+def test_older_releases_of_msp_podcast_spell_it_otherwise(msp, tmp_path):
+    expected = rows_of(load("msp_podcast", msp))
+    lines = [line.split(",") for line in MSP_LABELS.splitlines()]
+    keyed = {line[0]: dict(zip(lines[0][1:], line[1:], strict=True)) for line in lines[1:]}
+    put(msp / "Labels/labels_concensus.json", json.dumps(keyed))
+    (msp / "Labels/labels_consensus.csv").unlink()
+    (msp / "Audios").rename(msp / "Audio")
+    (msp / "Partitions.txt").rename(msp / "Partition.txt")
+    for row in expected.values():
+        row["audio"] = row["audio"].replace("/Audios/", "/Audio/")
+    assert rows_of(load("msp_podcast", msp)) == expected
+
+
+def test_splits_of_msp_podcast_without_a_column_come_from_the_partitions(msp):
+    table = "\n".join(line.rpartition(",")[0] for line in MSP_LABELS.splitlines())
+    put(msp / "Labels/labels_consensus.csv", table)
+    assert len(load("msp_podcast", msp).splits["test"]) == 3
+
+
+def test_a_folder_of_another_layout_says_what_was_looked_for(tmp_path):
+    with pytest.raises(CorpusError, match="labels_consensus.csv or .*labels_concensus.json"):
+        load("msp_podcast", tmp_path)
+    with pytest.raises(CorpusError, match="looked for Session1"):
+        load("iemocap", tmp_path, fold=1)
+    with pytest.raises(CorpusError, match="looked for AudioWAV"):
+        load("crema_d", tmp_path)
+    with pytest.raises(CorpusError, match="looked for Actor_NN"):
+        load("ravdess", tmp_path)
+    with pytest.raises(CorpusError, match="looked for train_sent_emo.csv"):
+        load("meld", tmp_path)
+    with pytest.raises(CorpusError, match="looked for Transcript/Segmented/Combined"):
+        load("cmu_mosei", tmp_path)
+
+
+# ── IEMOCAP ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def iemocap(tmp_path) -> Path:
+    for session in range(1, 6):
+        folder = tmp_path / "IEMOCAP_full_release" / f"Session{session}"
+        dialog = f"Ses0{session}F_impro01"
+        names = [f"{dialog}_F000", f"{dialog}_M000", f"{dialog}_F001"]
+        labels = ["neu\t[2.5000, 3.5000, 1.5000]", "exc\t[4.0000, 4.5000, 3.0000]", "xxx\t[5.5000, 2.0000, 2.0000]"]
+        lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
+        for i, (name, label) in enumerate(zip(names, labels, strict=True)):
+            lines += [f"[{i}.2901 - {i + 1}.2357]\t{name}\t{label}", "C-E2:\tNeutral;\t()", "A-E1:\tval 2; act 3;", ""]
+            record(folder / "sentences/wav" / dialog / f"{name}.wav")
+        put(folder / f"dialog/EmoEvaluation/{dialog}.txt", "\n".join(lines))
+        put(folder / f"dialog/EmoEvaluation/._{dialog}.txt", "Mac OS X")
+        texts = [f"{names[0]} [000.2901-001.2357]: Excuse me.", f"{names[1]} [001.2901-002.2357]: Yes!"]
+        texts += ["M: (laughs)", f"{dialog}_MXX0 [002.0-002.1]: mhm"]
+        put(folder / f"dialog/transcriptions/{dialog}.txt", "\n".join(texts))
+    return tmp_path
+
+
+def test_iemocap(iemocap):
+    corpus = load("iemocap", iemocap, fold=5)
+    of_split = {split: {row["utterance_id"][:5] for row in rows} for split, rows in corpus.splits.items()}
+    assert of_split == {"test": {"Ses05"}, "validation": {"Ses01"}, "train": {"Ses02", "Ses03", "Ses04"}}
+    rows = rows_of(corpus)
+    woman, man, disputed = (rows[f"Ses03F_impro01_{turn}"] for turn in ("F000", "M000", "F001"))
+    assert (woman["valence"], woman["arousal"], woman["dominance"]) == (2.5, 3.5, 1.5)  # the file's order is V, A, D
+    assert (woman["emotion"], woman["speaker"], woman["text"]) == ("neutral", "Ses03F", "Excuse me.")
+    assert (man["emotion"], man["speaker"]) == ("happiness", "Ses03M")
+    assert (disputed["emotion"], disputed["text"], disputed["valence"]) == (None, None, None)
+    for words in (
+        ("5 rows labelled excitement count as happiness",),
+        ("5 lines cannot be read", "M: (laughs)"),
+        ("5 transcripts have no label", "MXX0"),
+        ("5 values are not on the scale 1 to 5", "5.5"),
+        ("5 of 15 rows have no text",),
+        ("no agreement (5)",),
+    ):
+        assert said(corpus, *words), (words, corpus.notices)
+
+
+def test_every_session_of_iemocap_is_tested_once(iemocap):
+    tested = [rows_of_split["utterance_id"][:5] for fold in range(1, 6) for rows_of_split in
+              load("iemocap", iemocap, fold=fold).splits["test"]]  # fmt: skip
+    assert sorted(set(tested)) == [f"Ses0{session}" for session in range(1, 6)] and len(tested) == 15
+
+
+def test_excitement_is_what_the_user_says(iemocap):
+    own_class = load("iemocap", iemocap, fold=1, emotion_labels=("happiness", "excitement"))
+    assert rows_of(own_class)["Ses01F_impro01_M000"]["emotion"] == "excitement"
+    renamed = load("iemocap", iemocap, fold=1, label_map={"excitement": "anger"})
+    assert rows_of(renamed)["Ses01F_impro01_M000"]["emotion"] == "anger"
+
+
+def test_folds_are_asked_for_where_there_are_any(iemocap, tmp_path):
+    with pytest.raises(CorpusError, match="iemocap has 5 folds"):
+        load("iemocap", iemocap)
+    with pytest.raises(CorpusError, match="folds 1 to 5, not 6"):
+        load("iemocap", iemocap, fold=6)
+    with pytest.raises(CorpusError, match="demo has no folds"):
+        load("demo", fold=1)
+
+
+# ── CREMA-D and RAVDESS ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_crema_d(tmp_path):
+    actors = [f"{1001 + i}" for i in range(12)]
+    for actor in actors:
+        record(tmp_path / "AudioWAV" / f"{actor}_IEO_ANG_HI.wav")
+        record(tmp_path / "AudioWAV" / f"{actor}_TSI_FEA_XX.wav")
+    record(tmp_path / "AudioWAV" / "1001_ITH_SAD_X.wav")  # the release has one of this level
+    record(tmp_path / "AudioWAV" / "copy of 1001.wav")
+    corpus = load("crema_d", tmp_path)
+    rows = rows_of(corpus)
+    assert len(rows) == 25
+    angry = rows["1003_IEO_ANG_HI"]
+    assert (angry["emotion"], angry["text"], angry["speaker"]) == ("anger", "It's eleven o'clock.", "1003")
+    assert rows["1001_TSI_FEA_XX"]["emotion"] is None and rows["1001_ITH_SAD_X"]["emotion"] == "sadness"
+    speakers = {split: set(part["speaker"]) for split, part in corpus.splits.items()}
+    assert speakers == {"train": set(actors[:8]), "validation": set(actors[8:10]), "test": set(actors[10:])}
+    assert said(corpus, "1 files", "copy of 1001.wav") and said(corpus, "fear (12)")
+
+
+def test_ravdess(tmp_path):
+    for actor in range(1, 7):
+        for emotion in ("01", "02", "05"):
+            record(tmp_path / f"Actor_{actor:02d}" / f"03-01-{emotion}-01-02-01-{actor:02d}.wav")
+    record(tmp_path / "Actor_01" / "03-02-05-01-01-01-01.wav")  # sung
+    record(tmp_path / "Actor_01" / "notes.wav")
+    record(tmp_path / "audio_speech_actors_01-24" / "Actor_01" / "03-01-05-01-02-01-01.wav")  # as one mirror has it
+    corpus = load("ravdess", tmp_path, label_map={"calm": "neutral"})
+    rows = rows_of(corpus)
+    assert len(rows) == 18
+    calm, angry = rows["03-01-02-01-02-01-04"], rows["03-01-05-01-02-01-04"]
+    assert (calm["emotion"], angry["emotion"]) == ("neutral", "anger")
+    assert angry["text"] == "Dogs are sitting by the door." and angry["speaker"] == "04"
+    assert {s: sorted(set(part["speaker"])) for s, part in corpus.splits.items()} == {
+        "train": ["01", "02", "03", "04"], "validation": ["05"], "test": ["06"],
+    }  # fmt: skip
+    for words in (
+        ("1 recordings of song",),
+        ("1 recordings with another name",),
+        ("1 recordings lie", "more than once"),
+    ):
+        assert said(corpus, *words), (words, corpus.notices)
+
+
+# ── MELD ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MELD_HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
+TIMES = '8,21,"00:16:16,059","00:16:21,731"\n'
+
+
+@pytest.fixture
+def meld(tmp_path) -> Path:
+    line = '1,"I don\x92t know, really.",Chandler,joy,positive,0,{},' + TIMES
+    for split in ("train", "dev", "test"):
+        put(tmp_path / f"{split}_sent_emo.csv", MELD_HEADER + line.format(0) + line.format(1))
+    return tmp_path
+
+
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch) -> Path:
+    """A stand-in that writes a tenth of a second, and fails on clips that say they are corrupt; it logs its calls."""
+    folder = tmp_path / "bin"
+    script = put(
+        folder / "ffmpeg",
+        f"#!{sys.executable}\nimport sys, pathlib, numpy, soundfile\n"
+        "clip, out = sys.argv[sys.argv.index('-i') + 1], sys.argv[-1]\n"
+        f"open({str(folder / 'calls')!r}, 'a').write(clip + '\\n')\n"
+        "if pathlib.Path(clip).read_text() == 'corrupt': sys.exit('Invalid data')\n"
+        "assert sys.argv[sys.argv.index('-ar') + 1] == '16000' and sys.argv[sys.argv.index('-ac') + 1] == '1'\n"
+        "soundfile.write(out, numpy.full(1600, 0.1), 16000)\n",
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder / "calls"
+
+
+def test_meld_without_clips_is_text_only(meld):
+    corpus = load("meld", meld)
+    row = rows_of(corpus)["dev_dia0_utt1"]
+    assert (row["text"], row["emotion"], row["sentiment"]) == ("I don’t know, really.", "happiness", "positive")
+    assert row["speaker"] == "Chandler" and row["audio"] is None and row["split"] == "validation"
+    assert said(corpus, "no clips", "text only")
+
+
+def test_meld_takes_audio_out_of_its_clips_once(meld, ffmpeg):
+    put(meld / "train_splits/dia0_utt0.mp4", "fine")
+    put(meld / "train_splits/dia0_utt1.mp4", "corrupt")
+    put(meld / "dev_splits_complete/dia0_utt0.mp4", "fine")
+    put(meld / "output_repeated_splits_test/dia0_utt0.mp4", "fine")
+    put(meld / "output_repeated_splits_test/final_videos_testdia0_utt1.mp4", "another clip")
+    corpus = load("meld", meld)
+    heard = {name for name, row in rows_of(corpus).items() if row["audio"]}
+    assert heard == {"train_dia0_utt0", "dev_dia0_utt0", "test_dia0_utt0"}
+    assert rows_of(corpus)["train_dia0_utt0"]["duration"] == pytest.approx(0.1)
+    assert said(corpus, "1 clips cannot be decoded", "dia0_utt1.mp4") and said(corpus, "2 rows have no clip")
+    before = ffmpeg.read_text().splitlines()
+    load("meld", meld)
+    again = ffmpeg.read_text().splitlines()[len(before) :]
+    assert [Path(clip).name for clip in again] == ["dia0_utt1.mp4"]  # only the one that failed
+    assert not [path for path in (meld / "audio_16khz").iterdir() if path.name.startswith(".")]
+
+
+def test_meld_without_ffmpeg_says_so(meld, monkeypatch):
+    put(meld / "train_splits/dia0_utt0.mp4", "fine")
+    monkeypatch.setenv("PATH", "")
+    corpus = load("meld", meld)
+    assert not any(row["audio"] for row in rows_of(corpus).values())
+    assert said(corpus, "ffmpeg is not installed", "1 clips")
+
+
+# ── CMU-MOSEI ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MOSEI = {  # video → (start, end, text, sentiment and the six emotions in the order of the published file)
+    "aBc-1": [(0.0, 1.5, "I love it", 2.0, 1.0, 0, 0, 0, 0, 0), (1.5, 2.0, "or not", -1.0, 0, 0.67, 0.67, 0, 0, 0)],
+    "d_2": [(7.25, 9.0, "well", 0.0, 0, 0, 0, 0, 0, 0)],
+    "e__3": [(0.4, 1.0, "awful", -2.0, 0, 0, 1.0, 0, 0.3, 0)],
+}
+
+
+@pytest.fixture
+def mosei(tmp_path) -> Path:
+    for video, segments in MOSEI.items():
+        lines = [f"{video}___{i}___{s[0]}___{s[1]}___{s[2]}" for i, s in enumerate(segments)]
+        put(tmp_path / f"Transcript/Segmented/Combined/{video}.txt", "\n".join(lines))
+    put(tmp_path / "Transcript/Segmented/Combined/f.txt", "f___0___0.0___1.0___nobody rated this\nno line of this kind")
+    record(tmp_path / "Audio/Full/WAV_16000/aBc-1.wav", seconds=2)
+    return tmp_path
+
+
+def put_csv(folder: Path) -> None:
+    lines = ["video,start,end,sentiment,happy,sad,anger,surprise,disgust,fear"]
+    lines += [",".join(map(str, (video, s[0], s[1], *s[3:]))) for video, of in MOSEI.items() for s in of]
+    put(folder / "CMU_MOSEI_Labels.csv", "\n".join([*lines, "gone,0.0,1.0,1,0,0,0,0,0,0"]))
+
+
+def put_csd(folder: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="the published labels are HDF5")
+    with h5py.File(folder / "CMU_MOSEI_Labels.csd", "w") as file:
+        for video, segments in {**MOSEI, "gone": [(0.0, 1.0, "", 1, 0, 0, 0, 0, 0, 0)]}.items():
+            file[f"All Labels/data/{video}/features"] = np.array([s[3:] for s in segments], dtype=np.float32)
+            file[f"All Labels/data/{video}/intervals"] = np.array([s[:2] for s in segments], dtype=np.float32)
+
+
+@pytest.mark.parametrize("put_labels", [put_csv, put_csd])
+def test_cmu_mosei(mosei, put_labels):
+    put_labels(mosei)
+    corpus = load("cmu_mosei", mosei)
+    rows = rows_of(corpus)
+    assert corpus.label_scale == (-3, 3)
+    assert {name: (row["emotion"], row["valence"], row["sentiment"]) for name, row in rows.items()} == {
+        "aBc-1_0": ("happiness", 2, "positive"),
+        "aBc-1_1": (None, -1, "neutral"),  # as sad as angry; -1 is at the threshold
+        "d_2_0": ("neutral", 0, "neutral"),
+        "e__3_0": ("anger", -2, "negative"),
+    }
+    assert rows["aBc-1_1"]["duration"] == pytest.approx(0.5) and rows["aBc-1_1"]["text"] == "or not"
+    for words in (
+        ("1 lines cannot be read", "no line of this kind"),
+        ("1 transcripts have no label", "f@0.0"),
+        ("1 labels have no transcript", "gone@0.0"),
+        ("1 segments have two strongest emotions",),
+        ("2 segments have no recording", "d_2_0"),
+        ("split by video",),
+    ):
+        assert said(corpus, *words), (words, corpus.notices)
+
+
+def test_cmu_mosei_has_its_official_folds_where_they_are_listed(mosei):
+    put_csv(mosei)
+    for name, videos in {"train": "d_2", "validation": "e__3", "test": "aBc-1"}.items():
+        put(mosei / f"{name}.txt", f"{videos}\nnot_here_{name}\n")
+    of_split = {split: sorted(part["utterance_id"]) for split, part in load("cmu_mosei", mosei).splits.items()}
+    assert of_split == {"train": ["d_2_0"], "validation": ["e__3_0"], "test": ["aBc-1_0", "aBc-1_1"]}
+
+
+# ── data sets of `datasets` ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    content = [record(tmp_path / f"{name}.wav", seconds).read_bytes() for name, seconds in (("a", 0.1), ("b", 0.2))]
+    blob = {"bytes": Value("binary"), "path": Value("string")}
+    label = ClassLabel(names=["angry", "sad"])
+    features = Features({"audio": blob, "sentence": Value("string"), "label": label, "age": Value("int32")})
+    rows = {
+        "audio": [{"bytes": content[0], "path": None}, {"bytes": content[1], "path": "b.wav"}, None],
+        "sentence": ["one", None, "three"],
+        "label": [0, 1, -1],
+        "age": [1, 2, 3],
+    }
+    splits = {"train": rows, "validation": {name: values[:2] for name, values in rows.items()}}
+    DatasetDict(
+        {
+            split: Dataset.from_dict(rows, features=features).cast_column("audio", Audio())
+            for split, rows in splits.items()
+        }
+    ).save_to_disk(tmp_path / "set")
+    return tmp_path / "set"
+
+
+def test_a_saved_data_set(saved):
+    corpus = load(f"hf:{saved}")
+    train = corpus.splits["train"]
+    assert list(train["emotion"]) == ["anger", "sadness", None] and list(train["text"]) == ["one", None, "three"]
+    assert list(train["duration"])[:2] == pytest.approx([0.1, 0.2]) and train["audio"][2] is None
+    assert len(corpus.splits["validation"]) == 2 and corpus.name == "set"
+    assert said(corpus, "columns not used: age")
+    assert train["audio"][0] == load(f"hf:{saved}").splits["train"]["audio"][0]  # written once, by its content
+
+
+def test_columns_of_a_data_set_are_mapped_or_left(saved):
+    corpus = load(f"hf:{saved}", column_map={"text": "", "speaker": "age"})
+    assert set(corpus.splits["validation"]["text"]) == {None}
+    assert list(corpus.splits["validation"]["speaker"]) == ["1", "2"]
+    assert len(corpus.splits["train"]) == 2 and said(corpus, "1 of 5 rows have nothing but the text")
+
+
+def test_a_data_set_that_cannot_be_loaded_is_named(tmp_path, saved):
+    with pytest.raises(CorpusError, match="hf:.*nothing_here cannot be loaded"):
+        load(f"hf:{tmp_path / 'nothing_here'}")
+    odd = Dataset.from_dict({"text": ["x"], "label": ["sad"]})
+    DatasetDict({"unsupervised": odd}).save_to_disk(tmp_path / "odd")
+    with pytest.raises(CorpusError, match="split 'unsupervised' is none of ours"):
+        load(f"hf:{tmp_path / 'odd'}")
+
+
+# ── several at once ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_options_for_one_corpus_among_several(tmp_path, msp):
+    own = tmp_path / "mine"
+    put(own / "metadata.csv", "text,label,valence,split\nwell,calm,0.5,train\n")
+    second = tmp_path / "other"
+    put(second / "metadata.csv", "text,label,valence,split\noh,calm,3,test\n")
+    corpus = load_corpora(
+        ["msp_podcast", "folder", "folder"],
+        [msp, own, second],
+        emotion_labels=LABELS,
+        label_map={"mine:calm": "neutral", "other:calm": "sad"},
+        label_scale=(0, 1, 1, 5),
+    )
+    assert corpus.name == "msp_podcast+mine+other" and corpus.label_scale == (1, 7)
+    rows = rows_of(corpus)
+    assert (rows["mine/row_00001"]["emotion"], rows["mine/row_00001"]["valence"]) == ("neutral", 4)
+    assert (rows["other/row_00001"]["emotion"], rows["other/row_00001"]["valence"]) == ("sadness", 4)
+    with pytest.raises(CorpusError, match="no corpus 'yours' among"):
+        load_corpora("folder", own, emotion_labels=LABELS, label_map={"yours:calm": "neutral"})
+    with pytest.raises(CorpusError, match="once or for each of 2"):
+        load_corpora(["folder"] * 2, [own, second], emotion_labels=LABELS, label_scale=(0, 1, 1, 5, 2, 3))
+
+
+def test_published_corpora_take_no_columns(msp):
+    with pytest.raises(CorpusError, match="no effect on msp_podcast"):
+        load("msp_podcast", msp, column_map={"text": "words"})
