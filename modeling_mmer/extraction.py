@@ -11,22 +11,23 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from accelerate import PartialState
 from datasets import Dataset
 from safetensors.torch import save_file
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from .batching import rough_length
 from .features import STATES, FeatureCache, checksum
 from .modeling_mmer import MMERForEmotionRecognition, MMERModel
 from .passes import MODALITIES
 from .processing_mmer import ExampleError, MMERProcessor
 
-FRAMES_PER_SECOND = 50  # of Whisper, HuBERT, WavLM and wav2vec2
-CHARACTERS_PER_TOKEN = 4
 UNFINISHED = "unfinished"  # subfolder of files that are being written
 SPARE = 0.95  # of a disk's free space that an extraction may fill
 
@@ -47,6 +48,7 @@ def extract(
     processor: MMERProcessor,
     splits: Iterable[Dataset],
     group_size: int,
+    num_workers: int = 0,
     show_progress: bool = True,
 ) -> None:
     """Encode what the cache lacks of located rows; every process takes its share.
@@ -55,6 +57,7 @@ def extract(
 
     Args:
         group_size: utterances of a batch of the encoder.
+        num_workers: processes that read recordings and compute features while the encoder runs; 0: this one does.
 
     Raises:
         ValueError: the disk is too small for what is to come, or a recording or text cannot be read.
@@ -72,8 +75,15 @@ def extract(
         core.to(state.device)
         for modality in MODALITIES:
             own = groups[modality][state.process_index :: state.num_processes]
-            for group in tqdm(own, desc=f"Encoding {modality}", disable=not (show_progress and state.is_main_process)):
-                encode_group(features, core, processor, modality, group)
+            prepared = DataLoader(
+                own,
+                batch_size=None,  # a group is a batch already
+                collate_fn=partial(prepare_group, processor, modality),
+                num_workers=num_workers if modality == "audio" else 0,  # to tokenize takes no time
+            )
+            silent = not (show_progress and state.is_main_process)
+            for group, inputs in tqdm(prepared, desc=f"Encoding {modality}", disable=silent):
+                encode_group(features, core, modality, group, inputs)
         if borrowed:
             core.audio_encoder = core.text_encoder = None
     state.wait_for_everyone()
@@ -95,13 +105,6 @@ def lacking_groups(
     return [group for group in groups if not all(features.holds(entry.name) for entry in group)]
 
 
-def rough_length(modality: str, seconds_or_text: float | str) -> int:
-    """Frames of a recording that lasts so long, or tokens of a text, near enough to sort and to reckon sizes by."""
-    if modality == "audio":
-        return round(seconds_or_text * FRAMES_PER_SECOND) + 1
-    return len(seconds_or_text) // CHARACTERS_PER_TOKEN + 2
-
-
 def check_space(features: FeatureCache, core: MMERModel, groups: dict[str, list[list[Entry]]]) -> None:
     """Raise a ValueError unless the disk has room for the states to come."""
     needed = 0
@@ -119,16 +122,42 @@ def check_space(features: FeatureCache, core: MMERModel, groups: dict[str, list[
         )
 
 
-@torch.no_grad()
-def encode_group(
-    features: FeatureCache, core: MMERModel, processor: MMERProcessor, modality: str, group: list[Entry]
-) -> None:
-    """Encode one group and write what is lacking of it."""
+def prepare_group(
+    processor: MMERProcessor, modality: str, group: list[Entry]
+) -> tuple[list[Entry], dict[str, torch.Tensor] | ValueError]:
+    """A group and the encoder's inputs; or the fault in it, for what a worker raises comes with its traceback.
+
+    Runs on one thread, as workers do: on another number the last bits of a spectrogram may be others.
+    """
     encode = processor.encode_audio if modality == "audio" else processor.encode_text
     try:
-        inputs = encode([entry.content for entry in group])
+        with one_thread():
+            return group, encode([entry.content for entry in group])
     except ExampleError as error:
-        raise ValueError(f"Utterance {group[error.index].utterance_id}: {error}") from error
+        return group, ValueError(f"Utterance {group[error.index].utterance_id}: {error}")
+
+
+@contextmanager
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def encode_group(
+    features: FeatureCache,
+    core: MMERModel,
+    modality: str,
+    group: list[Entry],
+    inputs: dict[str, torch.Tensor] | ValueError,
+) -> None:
+    """Encode one group and write what is lacking of it."""
+    if isinstance(inputs, ValueError):
+        raise inputs
     inputs = {name: tensor.to(core.device) for name, tensor in inputs.items()}
     states, mask = core.encode(**inputs)[modality]
     for entry, of_entry, length in zip(group, states, mask.sum(-1).tolist(), strict=True):

@@ -6,18 +6,18 @@ micro-batch, for the rows of the other micro-batches are gone by then.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler
 from tqdm.auto import tqdm
 from transformers import EvalPrediction, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler, nested_detach
 from transformers.utils import logging
 
+from .batching import FrameCapBatchSampler, LengthBucketSampler
 from .evaluation import judge
 from .losses import total_loss
 from .metrics import flatten, score
@@ -81,11 +81,28 @@ class MMERTrainer(Trainer):
             super().create_model_card(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset=None):
+        args = self.args
+        seed = args.seed if args.data_seed is None else args.data_seed
+        if (cap := getattr(args, "max_frames_per_batch", None)) is not None:
+            if "frames" not in self.train_dataset.column_names:
+                raise ValueError("A cap of frames needs a column `frames`: `batching.with_lengths` adds it.")
+            by_length = args.train_sampling_strategy == "group_by_length"
+            return FrameCapBatchSampler(
+                self.train_dataset["frames"], cap, seed, by_length, args.world_size, args.process_index
+            )
         sampler = super()._get_train_sampler(train_dataset)
         if not isinstance(sampler, LengthGroupedSampler):
             return sampler
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthBucketSampler(sampler.lengths, sampler.batch_size, seed)
+
+    def _run_epoch(self, *args, epoch, train_dataloader, **kwargs):
+        """Tells the samplers their epoch: accelerate does not where it shares out the batches of a resumed run."""
+        sampler = train_dataloader.batch_sampler
+        while sampler is not None:
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+            sampler = getattr(sampler, "batch_sampler", getattr(sampler, "sampler", None))
+        super()._run_epoch(*args, epoch=epoch, train_dataloader=train_dataloader, **kwargs)
 
     def _get_eval_sampler(self, eval_dataset):
         """The corpus's own order: predictions stay joined to their rows, and retrieval groups are always the same."""
@@ -150,41 +167,6 @@ class MMERTrainer(Trainer):
             {k: v for k, v in self._prepare_inputs(batch).items() if k != "labels"}
             for batch in tqdm(loader, desc="Calibrating", disable=self.args.disable_tqdm or rank != 0)
         )
-
-
-class LengthBucketSampler(Sampler):
-    """Batches of like lengths, by seed and epoch: each bucket of four batches' rows is sorted, and the batches are
-    shuffled.
-
-    Differs from transformers' sampler for `group_by_length` in three things. The order comes from a generator of its
-    own, not from the one that dropout draws from, so that all processes, and a resumed run, see the same. Buckets are
-    small, and batches do not come in order of their length. It pads half as much as random batches do, at a price:
-    among rows that last equally long the contrastive term has no easy negatives, and retrieval is learnt far more
-    slowly.
-    """
-
-    BATCHES_PER_BUCKET = 4
-
-    def __init__(self, lengths: list[int], batch_size: int, seed: int):
-        self.lengths = torch.as_tensor(lengths)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        buckets = torch.randperm(len(self), generator=generator).split(self.BATCHES_PER_BUCKET * self.batch_size)
-        sorted_buckets = [bucket[self.lengths[bucket].argsort(stable=True)] for bucket in buckets]
-        batches = [batch for bucket in sorted_buckets for batch in bucket.split(self.batch_size)]
-        whole = len(self) // self.batch_size  # what is left over makes the last, short batch
-        order = torch.randperm(whole, generator=generator).tolist() + list(range(whole, len(batches)))
-        return iter(torch.cat([batches[index] for index in order]).tolist())
 
 
 def freeze_unused_parts(model):

@@ -1,6 +1,7 @@
 """Encoder states on disk: found by content, equal to fresh ones, made once, and never trusted when damaged."""
 
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, real_input_config, real_input_processor, tiny_config
 from datasets import Dataset
+from torch.utils.data import DataLoader
 from transformers import AutoModel, WhisperModel
 
 from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition, extraction
@@ -55,10 +57,10 @@ def unloaded_model(encoders, **overrides) -> MMERForEmotionRecognition:
     return MMERForEmotionRecognition(config).eval()
 
 
-def fill(folder, model, processor, rows, group_size=4, dtype="float16") -> tuple[FeatureCache, Dataset]:
+def fill(folder, model, processor, rows, group_size=4, dtype="float16", num_workers=0) -> tuple[FeatureCache, Dataset]:
     features = FeatureCache(folder, model.model, processor, dtype)
     located = features.locate(rows, processor)
-    extract(features, model, processor, [located], group_size, show_progress=False)
+    extract(features, model, processor, [located], group_size, num_workers, show_progress=False)
     return features, located
 
 
@@ -157,7 +159,7 @@ def test_only_groups_that_lack_something_are_encoded_again(processor, rows, tmp_
     gone = next(row for row in located if row["audio"] is not None)
     features.path(gone["audio_states"]).unlink()
     encoded = []
-    monkeypatch.setattr(extraction, "encode_group", lambda *arguments: encoded.append((arguments[3], arguments[4])))
+    monkeypatch.setattr(extraction, "encode_group", lambda *arguments: encoded.append((arguments[2], arguments[3])))
     extract(features, model, processor, [located], 4, show_progress=False)
     ((modality, group),) = encoded
     assert modality == "audio" and gone["audio_states"] in [entry.name for entry in group] and len(group) <= 4
@@ -232,6 +234,53 @@ def test_the_size_that_is_reckoned_is_near_the_size_that_comes(processor, rows, 
         else:
             with pytest.raises(ValueError, match="--feature_cache"):
                 extraction.check_space(empty, build_model().model, groups)
+
+
+# ── worker processes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_workers_and_threads_give_the_same_files(processor, rows, tmp_path):
+    model, threads = build_model(), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for workers in (0, 2):
+            fill(tmp_path / str(workers), model, processor, rows, num_workers=workers)
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert files(tmp_path / "0") == files(tmp_path / "2") != {}
+
+
+def test_spectrograms_are_computed_in_the_workers(processor, rows, tmp_path, monkeypatch):
+    here, encode_audio = os.getpid(), type(processor).encode_audio
+
+    def elsewhere(*arguments):
+        assert os.getpid() != here
+        return encode_audio(*arguments)
+
+    monkeypatch.setattr(type(processor), "encode_audio", elsewhere)
+    fill(tmp_path, build_model(), processor, rows, num_workers=2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_recording_that_cannot_be_read_is_named_without_a_workers_traceback(workers, processor, rows, tmp_path):
+    (tmp_path / "no_recording.wav").write_bytes(b"RIFF")
+    damaged = rows.map(lambda row: {"audio": str(tmp_path / "no_recording.wav")} if row["audio"] else {})
+    with pytest.raises(ValueError, match="no_recording.wav") as raised:
+        fill(tmp_path / "cache", build_model(), processor, damaged, num_workers=workers)
+    assert str(raised.value).startswith("Utterance ") and "Traceback" not in str(raised.value)
+
+
+def test_a_collator_reads_its_cache_in_worker_processes(processor, rows, tmp_path):
+    """Under every way to start them: it is pickled for spawn and forkserver, and memory-maps its files anew."""
+    features, located = fill(tmp_path, build_model(), processor, rows)
+    collator = MMERCollator(processor, EMOTIONS, ["negative", "positive"], ["valence"], features)
+    loader = DataLoader(located, 5, collate_fn=pickle.loads(pickle.dumps(collator)), num_workers=2)
+    for batch, start in zip(loader, (0, 5, 10), strict=True):
+        expected = collator([located[i] for i in range(start, min(start + 5, len(located)))])
+        for name in expected.keys() - {"labels"}:
+            assert torch.equal(batch[name], expected[name]), name
+        assert torch.equal(batch["labels"]["emotion"], expected["labels"]["emotion"])
 
 
 # ── found by content ────────────────────────────────────────────────────────────────────────────────────────────────

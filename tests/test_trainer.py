@@ -13,10 +13,10 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from modeling_mmer import MMERTrainer
+from modeling_mmer.batching import LengthBucketSampler
 from modeling_mmer.commands.arguments import RunArguments
 from modeling_mmer.evaluation import judge
 from modeling_mmer.losses import gather_rows
-from modeling_mmer.trainer import LengthBucketSampler
 
 TASKS = ("emotion", "sentiment", "valence", "arousal", "dominance")
 

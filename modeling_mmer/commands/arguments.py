@@ -107,6 +107,14 @@ class RunArguments(TrainingArguments):
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up; below 1, their share of all."})
     num_train_epochs: float = field(default=8, metadata={"help": "Passes over the training split."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Rows of a batch on each device."})
+    max_frames_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Cap each training batch of a device by its padded size, rows times the longest row, in place of "
+            "per_device_train_batch_size: as many rows as fit. In encoder frames (50 a second, whatever "
+            "audio_context says) and text tokens."
+        },
+    )
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "Rows of a batch on each device."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When the validation split is judged."})
     save_strategy: str = field(default="epoch", metadata={"help": "When a checkpoint is written."})
@@ -128,6 +136,18 @@ class RunArguments(TrainingArguments):
         default="none",
         metadata={"help": "Weigh the cross-entropies by inverse class frequency in the training split."},
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.max_frames_per_batch is None:
+            return
+        if self.max_frames_per_batch < 1:
+            raise ValueError(f"--max_frames_per_batch takes a number of frames, not {self.max_frames_per_batch}.")
+        if self.train_sampling_strategy not in ("random", "group_by_length"):
+            raise ValueError(
+                "--max_frames_per_batch goes with --train_sampling_strategy random or group_by_length, not "
+                f"{self.train_sampling_strategy}."
+            )
 
 
 # What the commands settle themselves, from the encoders and the corpus.

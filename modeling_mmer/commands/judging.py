@@ -35,8 +35,8 @@ def fill_features(
         return None, corpus
     features = FeatureCache(arguments.feature_cache, model.base_model, processor, arguments.cache_dtype)
     located = {split: features.locate(rows, processor) for split, rows in corpus.splits.items()}
-    show_progress = not run.disable_tqdm
-    extract(features, model, processor, located.values(), run.per_device_eval_batch_size, show_progress)
+    how = {"num_workers": run.dataloader_num_workers, "show_progress": not run.disable_tqdm}
+    extract(features, model, processor, located.values(), run.per_device_eval_batch_size, **how)
     return features, replace(corpus, splits=located)
 
 

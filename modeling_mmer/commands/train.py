@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import (
     AutoFeatureExtractor,
     AutoTokenizer,
@@ -14,6 +13,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from ..batching import with_lengths
 from ..collator import MMERCollator
 from ..configuration_mmer import MMERConfig
 from ..corpora import TASKS, Corpus
@@ -175,15 +175,6 @@ def build_trainer(
     )
 
 
-def with_lengths(split: Dataset, stride: int) -> Dataset:
-    """Add `length`, roughly the tokens of a row in the shared sequence, which batches of like lengths are made by."""
-    lengths = [
-        round((seconds or 0.0) * 50 / stride) + len(text or "") // 4 + 1
-        for seconds, text in zip(split["duration"], split["text"], strict=True)
-    ]
-    return split.add_column("length", lengths)
-
-
 def introduce(trainer: MMERTrainer, corpus: Corpus) -> None:
     """Say what is about to be trained, and what of the corpus was left out."""
     if not trainer.is_world_process_zero():
@@ -236,5 +227,7 @@ def is_labelled(rows: Dataset) -> bool:
 def told(run: RunArguments) -> dict[str, Any]:
     """The options of a run that its card names."""
     names = ("learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "per_device_train_batch_size")
+    if run.max_frames_per_batch is not None:
+        names = (*names[:-1], "max_frames_per_batch")
     names += ("gradient_accumulation_steps", "world_size", "seed", "class_weights", "train_sampling_strategy")
     return {name: getattr(getattr(run, name), "value", getattr(run, name)) for name in names}
