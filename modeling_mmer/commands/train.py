@@ -35,7 +35,7 @@ from .arguments import (
     parse,
     with_recipe,
 )
-from .judging import fill_features, judge_split, results_of, show
+from .judging import fill_features, fill_text, judge_split, results_of, show
 
 PROG = "mmer train"
 
@@ -46,13 +46,14 @@ def main(argv: list[str]) -> None:
         (CorpusArguments, StartArguments, ModelArguments, RunArguments), argv, PROG
     )
     keep_freed_memory()
-    set_seed(run.seed)
     with bad_input_ends(PROG):
         overrides = vars(model_arguments)
         if start.model is not None:
             overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments))
         corpus = load(corpus_arguments, overrides["emotion_labels"])
         require_splits(corpus)
+        corpus = fill_text(corpus_arguments, corpus, run)
+        set_seed(run.seed)  # here: a model starts the same whether or not a speech recogniser was loaded before it
         checkpoint = resumed_checkpoint(run)
         overrides |= corpus_overrides(corpus, overrides, run.class_weights)
         if corpus_arguments.cache_layers is not None:

@@ -5,6 +5,7 @@ are relative to the metadata's folder.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -51,7 +52,7 @@ def load_folder(
         table["audio"] = relative.map(lambda path: path and str(file.parent / path))
         _fill_ids(table, relative)
     unused = [str(column) for column in raw.columns if column not in columns.values()]
-    return build_corpus(
+    corpus = build_corpus(
         _corpus_name(file),
         table,
         label_scale=DEFAULT_SCALE if label_scale is None else check_scale(label_scale),
@@ -59,6 +60,7 @@ def load_folder(
         label_map=label_map,
         notices=[f"columns not used: {', '.join(unused)}"] if unused else [],
     )
+    return replace(corpus, folders=(file.parent,))
 
 
 def find_metadata(path: Path) -> Path:

@@ -41,6 +41,7 @@ def build_corpus(
     for field in _TEXT_FIELDS:
         table[field] = clean_strings(table[field])
     table["utterance_id"] = [given or f"row_{i:05d}" for i, given in enumerate(table["utterance_id"], start=1)]
+    table["text_source"] = table["text"].map(lambda _: "reference", na_action="ignore")
     row_names = [f"row {i} ({utterance_id})" for i, utterance_id in enumerate(table["utterance_id"], start=1)]
 
     try:
