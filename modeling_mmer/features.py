@@ -129,7 +129,7 @@ def encoder_identity(name_or_path: str | None, encoder: nn.Module | None) -> str
     if folder.is_dir():
         files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin")]
         with ThreadPoolExecutor(_READERS) as readers:
-            return digest((folder / "config.json").read_bytes(), *readers.map(_file_digest, files))
+            return digest((folder / "config.json").read_bytes(), *readers.map(file_digest, files))
     return f"{name_or_path}@{AutoConfig.from_pretrained(name_or_path)._commit_hash}"
 
 
@@ -151,6 +151,7 @@ def digest(*parts: str | bytes) -> str:
     return sha.hexdigest()
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
+def file_digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

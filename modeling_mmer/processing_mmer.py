@@ -167,12 +167,7 @@ class MMERProcessor(ProcessorMixin):
             ImportError: if decoding or resampling needs a package that is not installed.
         """
         rate = self.feature_extractor.sampling_rate
-        waveform = _read_any(audio, rate, rate if sampling_rate is None else sampling_rate)
-        if waveform.size == 0:
-            raise ValueError("the recording is empty (0 samples); give None for missing audio.")
-        if not np.isfinite(waveform).all():
-            raise ValueError("the recording has samples that are not finite (NaN or infinity); repair or remove it.")
-        return waveform
+        return read_recording(audio, rate, rate if sampling_rate is None else sampling_rate)
 
     def _read_row(self, index: int, audio, sampling_rate: int | None) -> np.ndarray:
         try:
@@ -323,6 +318,20 @@ def _read_options(options: dict, of_tokenizer: dict) -> tuple[int | None, dict]:
 
 
 # Reading audio
+
+
+def read_recording(audio, rate: int, array_rate: int) -> np.ndarray:
+    """Any form of recording → float32 (samples,), mono, at `rate`; see [`MMERProcessor.read_audio`].
+
+    Args:
+        array_rate: of arrays that do not say otherwise.
+    """
+    waveform = _read_any(audio, rate, array_rate)
+    if waveform.size == 0:
+        raise ValueError("the recording is empty (0 samples); give None for missing audio.")
+    if not np.isfinite(waveform).all():
+        raise ValueError("the recording has samples that are not finite (NaN or infinity); repair or remove it.")
+    return waveform
 
 
 def _read_any(audio, rate: int, array_rate: int) -> np.ndarray:

@@ -13,17 +13,14 @@ from safetensors.torch import load_file
 from modeling_mmer import MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
 from modeling_mmer.commands.arguments import (
-    CorpusArguments,
-    ModelArguments,
-    RunArguments,
     StartArguments,
     parse,
     recipe_options,
 )
-from modeling_mmer.commands.train import balanced_weights, fine_tuning_overrides, trained_model
+from modeling_mmer.commands.train import ARGUMENTS, balanced_weights, fine_tuning_overrides, trained_model
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
-TRAIN_ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
+TRAIN_ARGUMENTS = ARGUMENTS
 
 
 # ── what a run leaves ───────────────────────────────────────────────────────────────────────────────────────────────

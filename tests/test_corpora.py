@@ -78,6 +78,7 @@ def test_rows_come_out_in_the_schema(tmp_path, table):
         "utterance_id": "a",
         "audio": str(tmp_path / "audio" / "a.wav"),
         "text": "null",  # a word, not a missing value
+        "text_source": "reference",
         "emotion": "anger",
         "sentiment": "negative",
         "valence": 2.0,
@@ -87,7 +88,7 @@ def test_rows_come_out_in_the_schema(tmp_path, table):
         "split": "train",
         "duration": 0.1,
     }
-    assert rows["b"]["text"] is None
+    assert rows["b"]["text"] is None and rows["b"]["text_source"] is None
     assert rows["c"]["emotion"] is None and rows["c"]["arousal"] is None
     assert rows["d"]["audio"] is None and rows["d"]["duration"] is None and rows["d"]["speaker"] is None
     assert rows["d"]["valence"] is None and rows["d"]["sentiment"] is None

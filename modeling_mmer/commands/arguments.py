@@ -60,6 +60,20 @@ class CorpusArguments:
             "(the default of training), which trains a model for each and gives the mean of their figures."
         },
     )
+    transcribe: str | None = field(
+        default=None,
+        metadata={
+            "help": "Hear the text of rows that have none with this speech recogniser, a hub name or a folder; "
+            "transcripts are kept in the corpus's folder."
+        },
+    )
+    transcribe_rows: Literal["missing", "all"] | None = field(
+        default=None,
+        metadata={
+            "help": "Rows to transcribe: those without text (missing, which is what happens), or every row with "
+            "audio, so that reference text is replaced (all)."
+        },
+    )
     feature_cache: str | None = field(
         default=None, metadata={"help": "A folder that keeps encoder states: each utterance is then encoded once."}
     )

@@ -16,7 +16,7 @@ from ..trainer import MMERTrainer
 from .allocator import keep_freed_memory
 from .arguments import CorpusArguments, RunArguments, bad_input_ends, load, parse
 from .collapse import collapse_distances
-from .judging import fill_features, judge_split, results_of, show
+from .judging import fill_features, fill_text, judge_split, results_of, show
 from .predictions import write_predictions
 
 PROG = "mmer eval"
@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
         config = model.config
         corpus = on_scale(load(corpus_arguments, config.emotion_labels), tuple(config.label_scale))
         corpus = replace(corpus, splits={run.split: rows_of(corpus, run.split)})
+        corpus = fill_text(corpus_arguments, corpus, run)
         features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
     labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
     trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, *labels, features))

@@ -1,5 +1,5 @@
-"""What `mmer train` and `mmer eval` share: encoder states from a cache, and a split's rows → its figures and the
-table."""
+"""What `mmer train` and `mmer eval` share: text that is heard, encoder states from a cache, and a split's rows → its
+figures and the table."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,23 @@ from ..passes import COMBINATIONS
 from ..processing_mmer import MMERProcessor
 from ..report import results_table, retrieval_line
 from ..trainer import MMERTrainer
+from ..transcription import transcribe
 from .arguments import CorpusArguments
+
+
+def fill_text(arguments: CorpusArguments, corpus: Corpus, run: TrainingArguments) -> Corpus:
+    """The corpus with the text that `--transcribe` hears; without it, the corpus as it is."""
+    if arguments.transcribe is None:
+        if arguments.transcribe_rows is not None:
+            raise ValueError("--transcribe_rows chooses rows for a speech recogniser: name one with --transcribe.")
+        return corpus
+    return transcribe(
+        corpus,
+        arguments.transcribe,
+        arguments.transcribe_rows or "missing",
+        batch_size=run.per_device_eval_batch_size,
+        show_progress=not run.disable_tqdm,
+    )
 
 
 def fill_features(

@@ -14,9 +14,9 @@ from ..passes import COMBINATIONS
 def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], config: MMERConfig) -> None:
     """Write what was predicted for each row in every combination it has, joined to it by `utterance_id`.
 
-    Columns: utterance_id, combination; emotion and sentiment (the likeliest label) with `emotion_<label>` and
-    `sentiment_<label>` probabilities; the dimensions on the corpus's scale; `reference_<task>` (null where not
-    labelled).
+    Columns: utterance_id, combination; text_source (`reference` or `asr`; null where the utterance has no text);
+    emotion and sentiment (the likeliest label) with `emotion_<label>` and `sentiment_<label>` probabilities; the
+    dimensions on the corpus's scale; `reference_<task>` (null where not labelled).
     """
     columns: dict[str, list] = {}
     for combination in COMBINATIONS:
@@ -25,6 +25,7 @@ def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], co
         part = {
             "utterance_id": [rows["utterance_id"][i] for i in present],
             "combination": [combination] * len(present),
+            "text_source": [rows["text_source"][i] for i in present],
         }
         for task, labels in (("emotion", config.emotion_labels), ("sentiment", config.sentiment_labels)):
             probabilities = softmax(of_tasks[task][present])  # (present rows, K)

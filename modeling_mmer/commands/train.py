@@ -37,39 +37,55 @@ from .arguments import (
     with_recipe,
 )
 from .folds import folds_to_train, train_folds
-from .judging import fill_features, judge_split, results_of, show
+from .judging import fill_features, fill_text, judge_split, results_of, show
 
 PROG = "mmer train"
+ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
 
 
 def main(argv: list[str]) -> None:
     argv = with_recipe(argv, PROG)
-    corpus_arguments, start, model_arguments, run = parse(
-        (CorpusArguments, StartArguments, ModelArguments, RunArguments), argv, PROG
-    )
+    corpus_arguments, start, model_arguments, run = arguments = parse(ARGUMENTS, argv, PROG)
     if (n_folds := folds_to_train(corpus_arguments)) is not None:
         return train_folds(main, argv, n_folds, run)
     keep_freed_memory()
-    set_seed(run.seed)
     with bad_input_ends(PROG):
-        overrides = vars(model_arguments)
-        if start.model is not None:
-            overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments))
-        corpus = load(corpus_arguments, overrides["emotion_labels"])
-        require_splits(corpus)
         checkpoint = resumed_checkpoint(run)
-        overrides |= corpus_overrides(corpus, overrides, run.class_weights)
-        if corpus_arguments.cache_layers is not None:
-            overrides |= dict.fromkeys(("audio_layers", "text_layers"), corpus_arguments.cache_layers)
-        with_encoders = start.self_contained or corpus_arguments.feature_cache is None
-        model, processor = (new_model if start.model is None else trained_model)(start, overrides, with_encoders)
-        if start.self_contained:
-            model.make_self_contained()
-        features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-        trainer = build_trainer(model, processor, features, corpus, run)
+        trainer, corpus = prepare(argv, *arguments)
     introduce(trainer, corpus)
     trainer.train(resume_from_checkpoint=checkpoint)
     finish(trainer, corpus)
+
+
+def prepare(
+    argv: list[str],
+    corpus_arguments: CorpusArguments,
+    start: StartArguments,
+    model_arguments: ModelArguments,
+    run: RunArguments,
+) -> tuple[MMERTrainer, Corpus]:
+    """All that training needs, checked and in place: `argv` and what was parsed of it → a trainer, and its corpus.
+
+    Raises:
+        ValueError: the corpus has faults, or options do not fit it, the encoders or the checkpoint to start from.
+        OSError: an encoder, a checkpoint or a recording is not there.
+    """
+    overrides = vars(model_arguments)
+    if start.model is not None:
+        overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments))
+    corpus = load(corpus_arguments, overrides["emotion_labels"])
+    require_splits(corpus)
+    corpus = fill_text(corpus_arguments, corpus, run)
+    set_seed(run.seed)  # here: a model starts the same whether or not a speech recogniser was loaded before it
+    overrides |= corpus_overrides(corpus, overrides, run.class_weights)
+    if corpus_arguments.cache_layers is not None:
+        overrides |= dict.fromkeys(("audio_layers", "text_layers"), corpus_arguments.cache_layers)
+    with_encoders = start.self_contained or corpus_arguments.feature_cache is None
+    model, processor = (new_model if start.model is None else trained_model)(start, overrides, with_encoders)
+    if start.self_contained:
+        model.make_self_contained()
+    features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
+    return build_trainer(model, processor, features, corpus, run), corpus
 
 
 def require_splits(corpus: Corpus) -> None:

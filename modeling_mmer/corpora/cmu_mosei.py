@@ -67,7 +67,7 @@ def load_cmu_mosei(
     table["split"], split_notices = official_splits(root, table["video"])
     table["audio"], audio_notices = cut_segments(root, table)
     table["speaker"] = table["video"]
-    facts = {"license": "other", "language": "en"}
+    facts = {"license": "other", "language": "en", "folder": root}
     labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
     notices += split_notices + audio_notices
     return build_corpus("cmu_mosei", table, notices=notices, **labelling, **facts)

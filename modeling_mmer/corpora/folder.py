@@ -59,6 +59,7 @@ def load_folder(
         emotion_labels=emotion_labels,
         label_map=label_map,
         notices=notices + ([f"columns not used: {', '.join(unused)}"] if unused else []),
+        folder=file.parent,
     )
 
 

@@ -53,6 +53,7 @@ def load_hub(
         label_map=label_map,
         notices=notices + ([f"columns not used: {', '.join(unused)}"] if unused else []),
         license=first.info.license or None,
+        folder=audio_folder(),
     )
 
 
@@ -92,9 +93,13 @@ def write_audio(rows: Dataset, column: str) -> list[str | None]:
     """The file of each recording: the one it names if that is there, otherwise one with the bytes it holds."""
     if not isinstance(rows.features[column], Audio):
         return list(rows[column])
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "mmer_audio"
+    folder = audio_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return [write_one(folder, recording) for recording in rows.cast_column(column, Audio(decode=False))[column]]
+
+
+def audio_folder() -> Path:
+    return Path(datasets.config.HF_DATASETS_CACHE) / "mmer_audio"
 
 
 def write_one(folder: Path, recording: Mapping[str, object] | None) -> str | None:

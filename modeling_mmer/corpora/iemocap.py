@@ -66,7 +66,7 @@ def load_iemocap(
         "transcripts have no label", sorted(texts.keys() - set(table["utterance_id"])), "they are not read"
     )
     label_map, excitement = with_excitement(table["emotion"], emotion_labels, label_map)
-    facts = {"license": "other", "language": "en"}
+    facts = {"license": "other", "language": "en", "folder": root}
     labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("iemocap", table, notices=notices + excitement, **labelling, **facts)
 

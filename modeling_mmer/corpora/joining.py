@@ -26,7 +26,8 @@ def join(corpora: list[Corpus]) -> Corpus:
             splits[split] = concatenate_datasets(parts)
     notices = [f"{name}: {notice}" for corpus, name in zip(corpora, names, strict=True) for notice in corpus.notices]
     shared = {fact: _shared(getattr(corpus, fact) for corpus in corpora) for fact in ("license", "language")}
-    return Corpus("+".join(names), splits, scale, notices, **shared)
+    folders = tuple(dict.fromkeys(folder for corpus in corpora for folder in corpus.folders))
+    return Corpus("+".join(names), splits, scale, notices, folders=folders, **shared)
 
 
 def _shared(values: Iterable[str | None]) -> str | None:

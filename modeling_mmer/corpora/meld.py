@@ -39,7 +39,7 @@ def load_meld(
     root = Path(directory).expanduser().absolute()
     table = pd.concat([read_split(root, split) for split in SPLITS], ignore_index=True)
     table["audio"], notices = take_out_audio(root, table)
-    facts = {"license": "gpl-3.0", "language": "en"}
+    facts = {"license": "gpl-3.0", "language": "en", "folder": root}
     labelling = {"label_scale": (1.0, 7.0), "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("meld", table.drop(columns="clip"), notices=notices, **labelling, **facts)
 

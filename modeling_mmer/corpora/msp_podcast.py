@@ -66,7 +66,7 @@ def load_msp_podcast(
     notices += count("recordings have no labels", [file for file in files if file not in labels.index])
     unlisted = {path.name for path in recordings.glob("*.wav")}.difference(files)
     notices += count("recordings are in no list of the release", sorted(unlisted), "they are not read")
-    facts = {"license": "other", "language": "en"}
+    facts = {"license": "other", "language": "en", "folder": root}
     labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("msp_podcast", table, notices=notices, **labelling, **facts)
 

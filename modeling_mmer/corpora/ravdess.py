@@ -59,7 +59,7 @@ def load_ravdess(
     table["split"], notices = split_by_speaker(table["speaker"])
     notices += [f"{n} recordings {what} are not read" for what, n in sorted(left_aside.items())]
     notices += count("recordings lie there more than once", repeated, "one of each is read")
-    facts = {"license": "cc-by-nc-sa-4.0", "language": "en"}
+    facts = {"license": "cc-by-nc-sa-4.0", "language": "en", "folder": root}
     labelling = {"label_scale": (1.0, 7.0), "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("ravdess", table, notices=notices, **labelling, **facts)
 

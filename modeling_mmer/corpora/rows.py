@@ -29,8 +29,9 @@ def build_corpus(
     notices: Sequence[str] = (),
     license: str | None = None,
     language: str | None = None,
+    folder: Path | None = None,
 ) -> Corpus:
-    """Checks and normalises the rows of one corpus; the last two arguments are facts that it carries.
+    """Checks and normalises the rows of one corpus; the last three arguments are facts that it carries.
 
     Raises:
         CorpusError: no rows; duplicate ids; rows with neither audio nor text; missing or unreadable audio files;
@@ -43,6 +44,7 @@ def build_corpus(
     for field in _TEXT_FIELDS:
         table[field] = clean_strings(table[field])
     table["utterance_id"] = [given or f"row_{i:05d}" for i, given in enumerate(table["utterance_id"], start=1)]
+    table["text_source"] = table["text"].map(lambda _: "reference", na_action="ignore")
     row_names = [f"row {i} ({utterance_id})" for i, utterance_id in enumerate(table["utterance_id"], start=1)]
 
     try:
@@ -65,7 +67,7 @@ def build_corpus(
         for split in SPLITS
         if (table["split"] == split).any()
     }
-    return Corpus(name, splits, label_scale, notices, license, language)
+    return Corpus(name, splits, label_scale, notices, license, language, () if folder is None else (folder,))
 
 
 def clean_strings(values: pd.Series) -> pd.Series:

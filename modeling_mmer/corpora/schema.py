@@ -5,6 +5,7 @@ A corpus declares its dimensions' scale; rows are told apart by `utterance_id`, 
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
@@ -17,6 +18,7 @@ FEATURES = Features(
         "utterance_id": Value("string"),
         "audio": Value("string"),  # path of a file; None if missing
         "text": Value("string"),  # None if missing or blank
+        "text_source": Value("string"),  # reference: came with the corpus; asr: transcribed; None without text
         "emotion": Value("string"),  # one of the emotion labels; None if not labelled
         "sentiment": Value("string"),  # negative, neutral or positive; None if not labelled
         "valence": Value("float64"),  # on the corpus's scale, as arousal and dominance; None if not labelled
@@ -53,6 +55,7 @@ class Corpus:
         notices: what was counted or left out on the way here, as readable sentences.
         license, language: of the data, where they are known: an identifier as the hub has it, such as `apache-2.0`,
             and a code such as `en`.
+        folders: that the corpus was read from, where what is made of its recordings may be kept.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Corpus:
     notices: list[str] = field(default_factory=list)
     license: str | None = None
     language: str | None = None
+    folders: tuple[Path, ...] = ()
 
 
 def canonical_split(name: str) -> str | None:
