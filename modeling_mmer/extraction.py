@@ -64,9 +64,10 @@ def extract(
     """
     state = PartialState()
     splits = list(splits)
-    groups = {modality: lacking_groups(features, splits, modality, group_size) for modality in MODALITIES}
+    share = slice(state.process_index, None, state.num_processes)
+    groups = {modality: lacking_groups(features, splits, modality, group_size, share) for modality in MODALITIES}
     core = model.base_model
-    check_space(features, core, groups)
+    check_space(features, core, groups, state.num_processes)
     if any(groups.values()):
         sweep(features)
         borrowed = core.audio_encoder is None
@@ -74,9 +75,8 @@ def extract(
             model.load_encoders()
         core.to(state.device)
         for modality in MODALITIES:
-            own = groups[modality][state.process_index :: state.num_processes]
             prepared = DataLoader(
-                own,
+                groups[modality],
                 batch_size=None,  # a group is a batch already
                 collate_fn=partial(prepare_group, processor, modality),
                 num_workers=num_workers if modality == "audio" else 0,  # to tokenize takes no time
@@ -90,9 +90,12 @@ def extract(
 
 
 def lacking_groups(
-    features: FeatureCache, splits: Iterable[Dataset], modality: str, group_size: int
+    features: FeatureCache, splits: Iterable[Dataset], modality: str, group_size: int, share: slice = slice(None)
 ) -> list[list[Entry]]:
-    """The groups of which the cache lacks something, utterances of like length together."""
+    """The groups, of a share of all, of which the cache lacks something; utterances of like length are together.
+
+    The share is taken before what is there is left out: another process may have written more by then.
+    """
     entries = {}
     for rows in splits:
         columns = ("utterance_id", modality, STATES[modality], "duration")
@@ -102,17 +105,20 @@ def lacking_groups(
                 entries[name] = Entry(name, content, rough_length(modality, seconds_or_text), utterance_id)
     ordered = sorted(entries.values(), key=lambda entry: (entry.length, entry.name))
     groups = [ordered[start : start + group_size] for start in range(0, len(ordered), group_size)]
-    return [group for group in groups if not all(features.holds(entry.name) for entry in group)]
+    return [group for group in groups[share] if not all(features.holds(entry.name) for entry in group)]
 
 
-def check_space(features: FeatureCache, core: MMERModel, groups: dict[str, list[list[Entry]]]) -> None:
-    """Raise a ValueError unless the disk has room for the states to come."""
+def check_space(
+    features: FeatureCache, core: MMERModel, groups: dict[str, list[list[Entry]]], processes: int = 1
+) -> None:
+    """Raise a ValueError unless the disk has room for the states to come, of all processes."""
     needed = 0
     for modality, embedder in core.embedders.items():
         kept, width = embedder.states_shape
         needed += sum(entry.length for group in groups[modality] for entry in group) * kept * width * 2  # bytes each
     features.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(features.folder).free
+    needed *= processes  # shares are alike
     if needed > SPARE * free:
         kept = {modality: embedder.states_shape[0] for modality, embedder in core.embedders.items()}
         raise ValueError(

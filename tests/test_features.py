@@ -236,6 +236,23 @@ def test_the_size_that_is_reckoned_is_near_the_size_that_comes(processor, rows, 
                 extraction.check_space(empty, build_model().model, groups)
 
 
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_late_process_takes_its_own_share_whatever_others_have_written(modality, processor, rows, tmp_path):
+    model = build_model()
+    features = FeatureCache(tmp_path, model.model, processor)
+    located = features.locate(rows, processor)
+    shares = []
+    for rank in range(2):  # the second looks when the first is done
+        groups = extraction.lacking_groups(features, [located], modality, 2, slice(rank, None, 2))
+        shares.append({entry.name for group in groups for entry in group})
+        for group in groups:
+            extraction.encode_group(
+                features, model.model, modality, *extraction.prepare_group(processor, modality, group)
+            )
+    assert shares[0] and shares[1] and not shares[0] & shares[1]
+    assert shares[0] | shares[1] == {name for name in located[f"{modality}_states"] if name is not None}
+
+
 # ── worker processes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
