@@ -11,7 +11,7 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .configuration_mmer import MMERConfig
-from .embedding import ModalityEmbedder
+from .embedding import ModalityEmbedder, StateMixer
 from .encoders import load_audio_encoder, load_text_encoder
 from .transformer import MMERAttention, MMERLayer
 
@@ -47,9 +47,10 @@ class MMERPreTrainedModel(PreTrainedModel):
         if hasattr(module, "cls_token"):
             for token in (module.cls_token, module.sep_token, module.mask_token):
                 init.normal_(token, std=self.config.initializer_range)
-        elif isinstance(module, ModalityEmbedder):
+        elif isinstance(module, StateMixer):
             init.zeros_(module.layer_logits)  # uniform layer weights
-            init.normal_(module.type_embedding, std=self.config.initializer_range)
+            if isinstance(module, ModalityEmbedder):
+                init.normal_(module.type_embedding, std=self.config.initializer_range)
             if module.standardizer is not None:
                 init.zeros_(module.standardizer.mean)
                 init.ones_(module.standardizer.std)

@@ -32,38 +32,50 @@ class ModalityTokens:
         return self.mask.any(-1)
 
 
-class ModalityEmbedder(nn.Module):
-    """Encoder states of modality m → tokens of the shared transformer."""
+class StateMixer(nn.Module):
+    """Eq. 1: the learnt convex combination of a modality's encoder states, standardised before if asked for."""
 
-    def __init__(self, num_states: int, encoder_width: int, hidden_size: int, stride: int, standardize: bool):
+    def __init__(self, num_states: int, encoder_width: int, standardize: bool):
         super().__init__()
-        self.stride = stride
+        self.encoder_width = encoder_width
         self.layer_logits = nn.Parameter(torch.zeros(num_states))
-        self.projection = (
-            nn.Conv1d(encoder_width, hidden_size, kernel_size=stride, stride=stride)
-            if stride > 1
-            else nn.Linear(encoder_width, hidden_size)
-        )
-        self.type_embedding = nn.Parameter(torch.zeros(hidden_size))  # v^m
         self.standardizer = StateStandardizer(num_states, encoder_width) if standardize else None
 
     @property
     def states_shape(self) -> tuple[int, int]:
         """L+1 and D of the states it takes."""
-        return len(self.layer_logits), self.projection.weight.shape[1]
+        return len(self.layer_logits), self.encoder_width
 
     @property
     def layer_weights(self) -> torch.Tensor:
         """w^m of Eq. 1, (L+1,): non-negative, summing to one."""
         return self.layer_logits.softmax(0)
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> ModalityTokens:
-        """states (B, L+1, T, D) and mask (B, T), true where real → tokens. What lies at padded positions leaves no
-        trace."""
+    def mix(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """states (B, L+1, T, D) and mask (B, T), true where real → H (B, T, D), zero at padded positions."""
         states = states.to(self.layer_logits.dtype)
         if self.standardizer is not None:
             states = self.standardizer(states)
-        mixed = mix_layers(self.layer_weights, states).masked_fill(~mask.unsqueeze(-1), 0.0)
+        return mix_layers(self.layer_weights, states).masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
+class ModalityEmbedder(StateMixer):
+    """Encoder states of modality m → tokens of the shared transformer."""
+
+    def __init__(self, num_states: int, encoder_width: int, hidden_size: int, stride: int, standardize: bool):
+        super().__init__(num_states, encoder_width, standardize)
+        self.stride = stride
+        self.projection = (
+            nn.Conv1d(encoder_width, hidden_size, kernel_size=stride, stride=stride)
+            if stride > 1
+            else nn.Linear(encoder_width, hidden_size)
+        )
+        self.type_embedding = nn.Parameter(torch.zeros(hidden_size))  # v^m
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> ModalityTokens:
+        """states (B, L+1, T, D) and mask (B, T), true where real → tokens. What lies at padded positions leaves no
+        trace."""
+        mixed = self.mix(states, mask)
         hidden, token_mask = self.project(mixed, mask)
         return ModalityTokens(hidden=hidden, mask=token_mask, states=mixed, states_mask=mask)
 

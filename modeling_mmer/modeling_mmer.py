@@ -9,19 +9,17 @@ Shapes: B examples, L+1 encoder states, T_a frames, T_t text tokens, D encoder w
 projection (N_a = ceil(T_a / k), N_t = T_t), S positions of a sequence CLS | audio | SEP | text, d shared width.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs, maybe_install_capturing_hooks
 
+from .backbone import MMERBackbone
 from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder
-from .encoders import audio_states, build_audio_encoder, build_text_encoder, is_whisper, mask_or_ones, text_states
 from .heads import TaskHead
 from .losses import contrastive_loss, draw_mask, gather_rows, reconstruction_errors, supervised_loss, total_loss
 from .outputs import MMERModelOutput, MMEROutput, name_predictions, void_rows
@@ -30,28 +28,20 @@ from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what make
 from .transformer import SharedTransformer
 
 
-class MMERModel(MMERPreTrainedModel):
+class MMERModel(MMERBackbone):
     """Frozen encoders, their embedding, and the shared transformer over what each row has."""
 
     def __init__(self, config: MMERConfig):
         super().__init__(config)
-        self.audio_encoder = self.text_encoder = None
-        if config.audio_encoder_name_or_path is None:
-            self.audio_encoder = build_audio_encoder(config.audio_config)
-            self.text_encoder = build_text_encoder(config.text_config)
         self.embedders = nn.ModuleDict(
             {
                 modality: ModalityEmbedder(
-                    num_states=encoder.num_hidden_layers + 1 if layers is None else len(layers),
-                    encoder_width=encoder.hidden_size,
+                    *self.states_shape(modality),
                     hidden_size=config.hidden_size,
-                    stride=stride,
+                    stride=config.audio_stride if modality == "audio" else 1,
                     standardize=config.state_normalization == "standardize",
                 )
-                for modality, encoder, layers, stride in (
-                    ("audio", config.audio_config, config.audio_layers, config.audio_stride),
-                    ("text", config.text_config, config.text_layers, 1),
-                )
+                for modality in MODALITIES
             }
         )
         self.cls_token = nn.Parameter(torch.zeros(config.hidden_size))
@@ -61,26 +51,6 @@ class MMERModel(MMERPreTrainedModel):
         self.post_init()
         self.freeze_encoders()
         maybe_install_capturing_hooks(self)  # now, or a later request would make the encoders record their states twice
-
-    def freeze_encoders(self):
-        for encoder in self.encoders():
-            encoder.requires_grad_(False).eval()
-
-    def encoders(self) -> list[PreTrainedModel]:
-        return [encoder for encoder in (self.audio_encoder, self.text_encoder) if encoder is not None]
-
-    def train(self, mode: bool = True):
-        super().train(mode)
-        for encoder in self.encoders():
-            encoder.eval()
-        return self
-
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embeddings of the text encoder."""
-        return self.text_encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.text_encoder.set_input_embeddings(value)
 
     @merge_with_config_defaults
     def forward(
@@ -132,104 +102,12 @@ class MMERModel(MMERPreTrainedModel):
         Raises:
             ValueError: an example has neither modality, or raw inputs meet a model without encoders.
         """
-        states = self.encode(**inputs)
-        for modality, (of_modality, mask) in states.items():
-            expected = self.embedders[modality].states_shape
-            if mask.any() and (of_modality.shape[1], of_modality.shape[3]) != expected:
-                raise ValueError(
-                    f"{modality} states of shape {tuple(of_modality.shape)} do not fit: they must be (B, L+1, T, D) "
-                    f"with L+1, D = {expected}."
-                )
-        tokens = {
+        states = self.read(**inputs)
+        return {
             modality: embedder(*states[modality])
             for modality, embedder in self.embedders.items()
             if modality in states and states[modality][1].any()
         }
-        present = sum(states[modality][1].any(-1).long() for modality in states)  # (B,)
-        if not states or not present.all():
-            lacking = "every example" if not states else f"example {(present == 0).nonzero().flatten().tolist()}"
-            raise ValueError(f"Neither audio nor text for {lacking} of the batch: each needs at least one of them.")
-        return tokens
-
-    def encode(
-        self,
-        input_features=None,
-        input_features_mask=None,
-        input_values=None,
-        input_values_mask=None,
-        input_ids=None,
-        attention_mask=None,
-        audio_hidden_states=None,
-        audio_mask=None,
-        text_hidden_states=None,
-        text_mask=None,
-    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """States (B, L+1, T, D) and mask (B, T) bool of each modality given: the encoders' one run per step."""
-        audio, frames_mask, other = input_features, input_features_mask, input_values
-        if not is_whisper(self.config.audio_config):
-            audio, frames_mask, other = input_values, input_values_mask, input_features
-        if other is not None:
-            kind = self.config.audio_config.model_type
-            raise ValueError(
-                f"A {kind} encoder reads the other kind of audio: use the processor saved with this model."
-            )
-        states = {}
-        if audio_hidden_states is not None:
-            states["audio"] = audio_hidden_states, mask_or_ones(audio_mask, audio_hidden_states[:, 0, :, 0])
-        elif audio is not None:
-            states["audio"] = self._encode_rows(
-                lambda rows, mask: audio_states(self.audio_encoder, rows, mask, self.config.audio_context),
-                self.audio_encoder,
-                self.config.audio_layers,
-                audio,
-                mask_or_ones(frames_mask, audio[:, 0] if audio.dim() == 3 else audio),
-            )
-        if text_hidden_states is not None:
-            states["text"] = text_hidden_states, mask_or_ones(text_mask, text_hidden_states[:, 0, :, 0])
-        elif input_ids is not None:
-            states["text"] = self._encode_rows(
-                lambda rows, mask: text_states(self.text_encoder, rows, mask.long()),
-                self.text_encoder,
-                self.config.text_layers,
-                input_ids,
-                mask_or_ones(attention_mask, input_ids),
-            )
-        return states
-
-    def _encode_rows(self, encode, encoder, layers, inputs, mask):
-        """Run an encoder over the rows that have the modality and keep the states that are mixed; the others get zeros
-        and an all-false mask."""
-        if encoder is None:
-            raise ValueError(
-                "This model has no encoders loaded: give it encoder states (audio_hidden_states, text_hidden_states), "
-                "or load it with from_pretrained, from_audio_text_pretrained or load_encoders()."
-            )
-        present = mask.any(-1)
-        if not present.any():
-            return inputs.new_zeros((len(inputs), 1, 1, 1)), mask[:, :1]
-        some, some_mask = encode(inputs[present], mask[present])
-        some = some if layers is None else some[:, list(layers)]
-        if present.all():
-            return some, some_mask
-        states = some.new_zeros((len(inputs), *some.shape[1:]))
-        states[present] = some
-        states_mask = some_mask.new_zeros((len(inputs), some_mask.shape[1]))
-        states_mask[present] = some_mask
-        return states, states_mask
-
-    @torch.no_grad()
-    def calibrate(self, batches: Iterable[dict[str, torch.Tensor]]):
-        """Set the statistics of `state_normalization="standardize"` from the real frames of training batches.
-
-        Under several processes each gives its own share of the batches, and all end up with the same statistics.
-        """
-        sums = {m: torch.zeros_like(e.standardizer.moments()) for m, e in self.embedders.items()}
-        for batch in batches:
-            for modality, (states, mask) in self.encode(**batch).items():
-                if mask.any():
-                    sums[modality] += self.embedders[modality].standardizer.moments(states.transpose(1, 2)[mask])
-        for modality, embedder in self.embedders.items():
-            embedder.standardizer.set_statistics(sums[modality])
 
     # ── tokens → passes → z ─────────────────────────────────────────────────────────────────────────────────────────
 
