@@ -237,7 +237,8 @@ def test_the_report_says_what_was_counted(figures):
         "## Dimensions, on the scale 1 to 5",
         "| valence | train | 3 | 1.00 | 2.50 | 4.50 | 1.47 |",
         "| max | 30.00 | 1.99 | 30.00 | – | 30.00 |",  # half of 8,044 bytes, less a header of 44, are 1,989 samples
-        "| over 30 | 0 | 0 | 1 | 0 | 1 |",
+        "| n from 30 to 60 | 1 | 0 | 1 | 0 | 2 |",
+        "| n over 30 | 0 | 0 | 1 | 0 | 1 |",
         "| s2 | 3 | 0 | 0 | 0 |",
         "| train and test | 1 (2 rows) | 1 (2 rows) | 1 (2 rows) |",
         "| validation and test2 | 0 | 0 | 0 |",

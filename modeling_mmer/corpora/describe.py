@@ -21,6 +21,7 @@ from .rows import is_known
 from .schema import DIMENSIONS, Corpus
 
 LONG = 30  # seconds: what Whisper hears at once
+OVER = f"over_{LONG}_s"
 BINS = (0, 1, 2, 3, 5, 10, 15, 20, LONG, 60)  # seconds at which the bins of the durations begin; the last is open
 _READERS = 16  # threads: soundfile and hashlib let others run while they work
 _BLOCK = 2**16  # samples read at once
@@ -105,7 +106,7 @@ def durations(seconds: np.ndarray) -> dict[str, Any]:
     return spread(seconds) | {
         "hours": float(seconds.sum() / 3600),
         "median": float(np.median(seconds)),
-        f"over_{LONG}_s": int((seconds > LONG).sum()),
+        OVER: int((seconds > LONG).sum()),
         "histogram": {"from": list(BINS), "counts": counts.tolist()},
     }
 

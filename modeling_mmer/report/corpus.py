@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ..corpora.describe import LONG, OVER
 from .plots import SIZE, save
 from .tables import ABSENT, markdown_table
 
@@ -39,29 +40,30 @@ def corpus_report(figures: Mapping[str, Any]) -> str:
 
 # -------------------------------------------------------------------------------------------------------------- tables
 def rows_table(figures: Mapping[str, Any]) -> str:
-    """Rows by modality, distinct speakers and hours of each split."""
-    return split_table(
-        figures,
-        {
-            "rows": lambda part: f"{part['rows']:,}",
-            **{
-                name: lambda part, modality=modality: f"{part['modalities'][modality]:,}"
-                for modality, name in MODALITIES.items()
-            },
-            "hours of audio": lambda part: decimal(part["duration"].get("hours")),
-            "speakers": lambda part: f"{part['speakers']:,}",
-            "rows without a speaker": lambda part: f"{part['rows_without_speaker']:,}",
-        },
-    )
+    """Rows by modality, hours, and distinct speakers of each split."""
+
+    def column(part: Mapping[str, Any]) -> dict[str, str]:
+        modalities = {name: f"{part['modalities'][modality]:,}" for modality, name in MODALITIES.items()}
+        return {
+            "rows": f"{part['rows']:,}",
+            **modalities,
+            "hours of audio": decimal(part["duration"].get("hours")),
+            "speakers": f"{part['speakers']:,}",
+            "rows without a speaker": f"{part['rows_without_speaker']:,}",
+        }
+
+    return split_table(figures, column)
 
 
 def labels_table(figures: Mapping[str, Any], task: str) -> str:
     """Rows of each class, the most frequent first; empty where no row has such a label."""
     names = figures["all"][task]["labels"]
-    if not names:
-        return ""
-    lines = {name: lambda part, name=name: f"{part[task]['labels'].get(name, 0):,}" for name in names}
-    return split_table(figures, lines | {"unlabelled": lambda part: f"{part[task]['unlabelled']:,}"})
+
+    def column(part: Mapping[str, Any]) -> dict[str, str]:
+        counts = {name: part[task]["labels"].get(name, 0) for name in names}
+        return {name: f"{n:,}" for name, n in counts.items()} | {"unlabelled": f"{part[task]['unlabelled']:,}"}
+
+    return split_table(figures, column) if names else ""
 
 
 def dimensions_table(figures: Mapping[str, Any]) -> str:
@@ -80,14 +82,16 @@ def durations_table(figures: Mapping[str, Any]) -> str:
     """Statistics, then the histogram; empty where no recording has a duration."""
     if not figures["all"]["duration"]["n"]:
         return ""
-    over = next(name for name in figures["all"]["duration"] if name.startswith("over_"))
-    lines = {"n": lambda part: f"{part['duration']['n']:,}"}
-    for name in ("min", "median", "mean", "max"):
-        lines[name] = lambda part, name=name: decimal(part["duration"].get(name))
-    lines[over.removesuffix("_s").replace("_", " ")] = lambda part: f"{part['duration'].get(over, 0):,}"
-    for i, name in enumerate(bin_names(figures)):
-        lines[name] = lambda part, i=i: f"{sum(bin_counts(part, i + 1)[i:]):,}"
-    return split_table(figures, lines)
+    bins = bin_names(figures)
+
+    def column(part: Mapping[str, Any]) -> dict[str, str]:
+        duration = part["duration"]
+        statistics = {name: decimal(duration.get(name)) for name in ("min", "median", "mean", "max")}
+        counts = bin_counts(part, len(bins)) or [0] * len(bins)
+        of_bins = {f"n from {name}": f"{n:,}" for name, n in zip(bins, counts, strict=True)}
+        return {"n": f"{duration['n']:,}"} | statistics | of_bins | {f"n over {LONG}": f"{duration.get(OVER, 0):,}"}
+
+    return split_table(figures, column)
 
 
 def speakers_table(figures: Mapping[str, Any]) -> str:
@@ -100,14 +104,12 @@ def speakers_table(figures: Mapping[str, Any]) -> str:
         for speaker in speakers[:MOST_SPEAKERS]
     ]
     more = len(speakers) - MOST_SPEAKERS
-    return markdown_table(["rows of", *figures["splits"]], rows) + (
-        f"\n\nand {more:,} more speakers" if more > 0 else ""
-    )
+    rest = f"\n\nand {more:,} more speakers" if more > 0 else ""
+    return markdown_table(["rows of", *figures["splits"]], rows) + rest
 
 
 def shared_table(figures: Mapping[str, Any]) -> str:
-    """How many speakers, texts and recordings two splits share, for each two, and how many of their rows these are;
-    empty where there is one split."""
+    """What each two splits have in common, and how many of their rows that is; empty where there is one split."""
     rows = [
         [f"{one} and {other}", *(shared_by(figures["shared"][what], one, other) for what in SHARED)]
         for one, other in combinations(figures["splits"], 2)
@@ -132,11 +134,11 @@ def broken_list(figures: Mapping[str, Any]) -> str:
     return "\n".join(lines + ([f"- and {more:,} more"] if more > 0 else []))
 
 
-def split_table(figures: Mapping[str, Any], lines: Mapping[str, Callable[[Mapping[str, Any]], str]]) -> str:
-    """A column per split, and one for all of them; a line's cells are what its function makes of each."""
-    parts = parts_of(figures)
-    rows = [[name, *(cell(part) for part in parts.values())] for name, cell in lines.items()]
-    return markdown_table(["", *parts], rows)
+def split_table(figures: Mapping[str, Any], column: Callable[[Mapping[str, Any]], dict[str, str]]) -> str:
+    """A column per split, and one for all of them: line -> cell, with the same lines in each."""
+    columns = {name: column(part) for name, part in parts_of(figures).items()}
+    rows = [[line, *(cells[line] for cells in columns.values())] for line in column(figures["all"])]
+    return markdown_table(["", *columns], rows)
 
 
 def parts_of(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
