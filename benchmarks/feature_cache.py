@@ -3,7 +3,7 @@
 Trains the recipe `spoken_full.yaml` (the full objective) or any other on the same few batches, in turn from the cache,
 online with clips trimmed to their own frames and online with Whisper's full window of 30 s, round after round. The
 fastest round of each counts: what else the machine does slows single rounds only. All batches of an epoch are drawn
-alike, so the ratio of these is that of an epoch. States are extracted beforehand, and the time that took is not counted.
+alike, so the ratio of these is that of an epoch. States are extracted beforehand; the time that takes is not counted.
 
     python benchmarks/feature_cache.py [recipes/spoken_full.yaml] [--option value]
 """

@@ -67,7 +67,7 @@ def test_every_file_of_the_tree_exists_and_every_module_is_in_it():
     (tree,) = re.findall(r"```\n(train\.py.*?)```", README, re.DOTALL)
     named = set(re.findall(r"[\w/]+\.(?:py|yaml)|\w+/", tree))
     for name in named - {"yaml"}:
-        found = [REPOSITORY / name, REPOSITORY / "modeling_mmer" / name, REPOSITORY / "modeling_mmer/commands" / name]
-        assert any(path.exists() for path in found), name
+        folders = ("", "modeling_mmer", "modeling_mmer/commands", "modeling_mmer/corpora", "modeling_mmer/report")
+        assert any((REPOSITORY / folder / name).exists() for folder in folders), name
     for module in (REPOSITORY / "modeling_mmer").glob("*.py"):
         assert module.name in named | {"__init__.py"}, module.name
