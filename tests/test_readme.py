@@ -11,9 +11,11 @@ from modeling_mmer.commands.arguments import (
     CorpusArguments,
     ModelArguments,
     RunArguments,
+    SourceArguments,
     StartArguments,
     parse,
 )
+from modeling_mmer.commands.corpus import DescriptionArguments
 from modeling_mmer.commands.eval import EvaluationArguments
 from modeling_mmer.commands.export import ExportArguments
 
@@ -54,6 +56,8 @@ def test_the_commands_of_the_readme_have_options_that_exist(command, monkeypatch
         parse((CorpusArguments, StartArguments, ModelArguments, RunArguments), options, "train.py")
     elif words[:2] == ["mmer", "export"]:
         parse((ExportArguments,), words[3:], "mmer export")
+    elif words[:3] == ["mmer", "corpus", "describe"]:
+        parse((SourceArguments, DescriptionArguments), words[3:], "mmer corpus describe")
     else:
         assert words[:2] == ["python", "eval.py"] and not words[2].startswith("-")
         parse((CorpusArguments, EvaluationArguments), words[3:], "eval.py")

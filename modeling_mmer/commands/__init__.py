@@ -1,5 +1,5 @@
-"""The command line: `mmer train …`, `mmer eval …` and `mmer export …`; `train.py` and `eval.py` of a checkout call it
-too."""
+"""The command line: `mmer train …`, `mmer eval …`, `mmer export …` and `mmer corpus …`; `train.py` and `eval.py` of a
+checkout call it too."""
 
 import sys
 from importlib import import_module
@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train a model and judge it",
     "eval": "judge a trained model on any corpus",
     "export": "make a folder to publish of a trained model",
+    "corpus": "describe a corpus: counts, durations, labels, what splits share, broken files",
 }
 
 

@@ -22,7 +22,9 @@ from ..corpora import FROM_DIRECTORY, PUBLISHED, Corpus, load_corpora
 
 
 @dataclass
-class CorpusArguments:
+class SourceArguments:
+    """Which corpora are read, and how their columns and labels are understood."""
+
     corpus: list[str] = field(
         metadata={
             "help": "Corpora by name: demo; "
@@ -60,6 +62,12 @@ class CorpusArguments:
             "(the default of training), which trains a model for each and gives the mean of their figures."
         },
     )
+
+
+@dataclass
+class CorpusArguments(SourceArguments):
+    """What is read, and what is made of it and kept."""
+
     transcribe: str | None = field(
         default=None,
         metadata={
@@ -248,8 +256,8 @@ def recipe_options(recipe: Path, prog: str) -> list[str]:
     return argv
 
 
-def load(arguments: CorpusArguments, emotion_labels: list[str]) -> Corpus:
-    """The corpora that the options name.
+def load(arguments: SourceArguments, emotion_labels: list[str], allow_broken_audio: bool = False) -> Corpus:
+    """The corpora that the options name, which may have broken audio files if that is allowed.
 
     Raises:
         ValueError: an option is malformed, or a corpus has faults; the message lists them.
@@ -268,6 +276,7 @@ def load(arguments: CorpusArguments, emotion_labels: list[str]) -> Corpus:
         column_map=pairs(arguments.column_map, "--column_map", blank=True),
         label_scale=None if scale is None else tuple(scale),
         fold=None if fold is None else int(fold),
+        allow_broken_audio=allow_broken_audio,
     )
 
 

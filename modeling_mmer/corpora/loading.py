@@ -19,6 +19,7 @@ from .joining import join
 from .meld import load_meld
 from .msp_podcast import load_msp_podcast
 from .ravdess import load_ravdess
+from .rows import check_audio
 from .schema import Corpus, CorpusError
 
 PACKAGED = {"demo": load_demo}
@@ -43,6 +44,7 @@ def load_corpora(
     column_map: Mapping[str, str] | None = None,
     label_scale: Sequence[float] | None = None,
     fold: int | None = None,
+    allow_broken_audio: bool = False,
 ) -> Corpus:
     """Loads one corpus or several as one.
 
@@ -60,6 +62,8 @@ def load_corpora(
         label_scale: lowest and highest value of the dimensions of data of one's own (default 1 and 7); one pair, or one
             for each such corpus in order.
         fold: for corpora whose protocol is a cross-validation (`FOLDS`), counted from 1.
+        allow_broken_audio: keep rows whose audio file is missing or unreadable, without a duration, and list them in
+            `Corpus.broken_audio`. Nothing but a description can use them.
 
     Raises:
         CorpusError: an unknown name; directories that do not match the names; options that no named corpus takes;
@@ -86,6 +90,8 @@ def load_corpora(
         if name in FOLDS:
             options["fold"] = fold
         corpora.append(_loader(name)(*([] if name in PACKAGED else [place]), **options))
+        if not allow_broken_audio:
+            check_audio(corpora[-1])
     return corpora[0] if len(corpora) == 1 else join(corpora)
 
 

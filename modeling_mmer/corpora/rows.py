@@ -33,9 +33,11 @@ def build_corpus(
 ) -> Corpus:
     """Checks and normalises the rows of one corpus; the last three arguments are facts that it carries.
 
+    Audio files that are missing or unreadable are collected, not raised: `check_audio` raises them.
+
     Raises:
-        CorpusError: no rows; duplicate ids; rows with neither audio nor text; missing or unreadable audio files;
-            unknown or missing splits; dimensions that are not numbers on the scale. Each message names its rows.
+        CorpusError: no rows; duplicate ids; rows with neither audio nor text; unknown or missing splits; dimensions
+            that are not numbers on the scale. Each message names its rows.
     """
     if raw.empty:
         raise CorpusError(f"corpus {name}: the metadata has no rows")
@@ -57,7 +59,7 @@ def build_corpus(
             table["sentiment"], sentiment_notices = map_sentiments(table["sentiment"])
         else:
             table["sentiment"], sentiment_notices = sentiment_of_valence(table["valence"], label_scale), []
-        table["duration"] = _durations(table["audio"], row_names)
+        table["duration"], broken = _durations(table["audio"], row_names)
     except CorpusError as error:
         raise CorpusError(f"corpus {name}: {error}") from None
 
@@ -67,7 +69,20 @@ def build_corpus(
         for split in SPLITS
         if (table["split"] == split).any()
     }
-    return Corpus(name, splits, label_scale, notices, license, language, () if folder is None else (folder,))
+    folders = () if folder is None else (folder,)
+    return Corpus(name, splits, label_scale, notices, license, language, folders, broken)
+
+
+def check_audio(corpus: Corpus) -> None:
+    """Raises one error for all audio files that are missing or unreadable."""
+    broken = corpus.broken_audio
+    if broken:
+        first = "\n  ".join(broken[:20])
+        rest = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
+        raise CorpusError(
+            f"corpus {corpus.name}: {len(broken)} audio files are missing or unreadable (paths are relative to the "
+            f"metadata's folder; blank the path of a row that has no audio):\n  {first}{rest}"
+        )
 
 
 def clean_strings(values: pd.Series) -> pd.Series:
@@ -81,6 +96,11 @@ def clean_strings(values: pd.Series) -> pd.Series:
         return str(value).strip() or None
 
     return pd.Series([clean(value) for value in values], index=values.index, dtype=object)
+
+
+def is_known(speakers: pd.Series) -> pd.Series:
+    """Which rows name a speaker; `Unknown`, as published corpora have it, names none."""
+    return ~speakers.str.fullmatch("(.*/)?unknown", case=False, na=True)  # of several corpora: msp_podcast/Unknown
 
 
 def _check_identity(table: pd.DataFrame, row_names: Sequence[str]) -> None:
@@ -111,8 +131,8 @@ def _splits(given: pd.Series, row_names: Sequence[str]) -> tuple[pd.Series, list
     return pd.Series(splits, index=given.index), []
 
 
-def _durations(audio: pd.Series, row_names: Sequence[str]) -> list[float | None]:
-    """Seconds of each file by its header, None without a file; every file that cannot be read goes into one error."""
+def _durations(audio: pd.Series, row_names: Sequence[str]) -> tuple[list[float | None], list[str]]:
+    """Seconds of each file by its header, None without one that can be read; a sentence for each that cannot."""
 
     def read_header(path: str | None) -> float | Exception | None:
         if path is None:
@@ -128,15 +148,8 @@ def _durations(audio: pd.Series, row_names: Sequence[str]) -> list[float | None]
     with ThreadPoolExecutor(_HEADER_READERS) as readers:
         found = list(readers.map(read_header, audio))
     rows = zip(row_names, audio, found, strict=True)
-    wrong = [f"{row}: {path}: {result}" for row, path, result in rows if isinstance(result, Exception)]
-    if wrong:
-        first = "\n  ".join(wrong[:20])
-        rest = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-        raise CorpusError(
-            f"{len(wrong)} audio files are missing or unreadable (paths are relative to the metadata's folder; "
-            f"blank the path of a row that has no audio):\n  {first}{rest}"
-        )
-    return found
+    broken = [f"{row}: {path}: {result}" for row, path, result in rows if isinstance(result, Exception)]
+    return [None if isinstance(result, Exception) else result for result in found], broken
 
 
 def _missing(table: pd.DataFrame) -> list[str]:
@@ -145,7 +158,7 @@ def _missing(table: pd.DataFrame) -> list[str]:
 
 
 def _shared_speakers(table: pd.DataFrame) -> list[str]:
-    known = table[table["speaker"].notna() & (table["speaker"].str.lower() != "unknown")]
+    known = table[is_known(table["speaker"])]
     splits_of = Counter(speaker for speaker, _ in set(zip(known["speaker"], known["split"], strict=True)))
     shared = sorted(speaker for speaker, n in splits_of.items() if n > 1)
     if not shared:

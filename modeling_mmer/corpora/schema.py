@@ -56,6 +56,8 @@ class Corpus:
         license, language: of the data, where they are known: an identifier as the hub has it, such as `apache-2.0`,
             and a code such as `en`.
         folders: that the corpus was read from, where what is made of its recordings may be kept.
+        broken_audio: a sentence for each row whose audio file is missing or unreadable, and so has no duration;
+            `load_corpora` raises them unless it is asked for such rows.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Corpus:
     license: str | None = None
     language: str | None = None
     folders: tuple[Path, ...] = ()
+    broken_audio: list[str] = field(default_factory=list)
 
 
 def canonical_split(name: str) -> str | None:

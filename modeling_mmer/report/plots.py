@@ -32,7 +32,7 @@ def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
         panel.set_yticks(range(len(labels)), labels)
         panel.set(title=combination_name(combination), xlabel="predicted")
     panels[0].set_ylabel("reference")
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -58,7 +58,7 @@ def plot_training(path: Path, log_history: Sequence[Mapping[str, float]]) -> boo
     for panel in (losses, recall, concordance):
         if panel.lines:
             panel.legend(fontsize="small")
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
@@ -67,7 +67,8 @@ def _line(panel, points: list[tuple[float, float]], label: str) -> None:
         panel.plot(*zip(*points, strict=True), label=label, marker="." if len(points) < 30 else None)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture as PNG, in one step."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=80, metadata={"Software": None})
     write_bytes(path, picture.getvalue())

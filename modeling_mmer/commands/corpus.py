@@ -1,0 +1,41 @@
+"""`mmer corpus describe`: what a corpus holds, before anything is trained on it."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..configuration_mmer import MMERConfig
+from ..corpora.describe import describe
+from ..files import write_json
+from ..report.corpus import corpus_report, plot_corpus
+from .arguments import SourceArguments, bad_input_ends, load, parse
+
+PROG = "mmer corpus describe"
+
+
+@dataclass
+class DescriptionArguments:
+    """How a corpus is described, and where the figures go."""
+
+    emotion_labels: list[str] = field(
+        default_factory=lambda: list(MMERConfig.emotion_labels),
+        metadata={"help": "Emotion classes to count; other emotions count as unlabelled, and a notice names them."},
+    )
+    output_dir: str = field(default="runs/corpus", metadata={"help": "Where corpus.json and corpus.png go."})
+
+
+def main(argv: list[str]) -> None:
+    """Print a corpus's report, and write `corpus.json` and `corpus.png`; broken recordings are part of the report."""
+    if not argv or argv[0] != "describe":
+        usage = f"usage: {PROG} --corpus NAME [--corpus_dir DIR] [--option value …]"
+        asked = bool(argv) and argv[0] in ("-h", "--help")
+        print(usage, file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)
+    source, description = parse((SourceArguments, DescriptionArguments), argv[1:], PROG)
+    with bad_input_ends(PROG):
+        figures = describe(load(source, description.emotion_labels, allow_broken_audio=True))
+        folder = Path(description.output_dir)
+        write_json(folder / "corpus.json", figures)
+        plot_corpus(folder / "corpus.png", figures)
+    print(corpus_report(figures))
+    print(f"\nFigures: {folder / 'corpus.json'}; picture: {folder / 'corpus.png'}")

@@ -1,0 +1,236 @@
+"""A corpus's figures (`corpora/describe.py`) as Markdown and as a picture. A split has a column of each table."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ..corpora.describe import LONG, OVER
+from .plots import SIZE, save
+from .tables import ABSENT, markdown_table
+
+MODALITIES = {"audio_text": "audio + text", "audio_only": "audio alone", "text_only": "text alone"}
+SHARED = ("speakers", "texts", "recordings")
+MOST_SPEAKERS = 10  # named in the report; the figures have all
+MOST_BROKEN = 20
+
+
+def corpus_report(figures: Mapping[str, Any]) -> str:
+    """The whole report: a section per question, and none for what the corpus does not have."""
+    sections = {
+        "Rows": rows_table(figures),
+        "Emotion": labels_table(figures, "emotion"),
+        "Sentiment": labels_table(figures, "sentiment"),
+        "Dimensions, on the scale {:g} to {:g}".format(*figures["label_scale"]): dimensions_table(figures),
+        "Durations, in seconds": durations_table(figures),
+        "Speakers": speakers_table(figures),
+        "In more than one split": shared_table(figures),
+        "Broken recordings": broken_list(figures),
+        "Notices": "\n".join(f"- {notice}" for notice in figures["notices"]),
+    }
+    facts = [f"- {fact.capitalize()}: {figures[fact]}" for fact in ("license", "language") if fact in figures]
+    parts = [f"# Corpus {figures['corpus']}", *(["\n".join(facts)] if facts else [])]
+    parts += [f"## {title}\n\n{text}" for title, text in sections.items() if text]
+    return "\n\n".join(parts)
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+def rows_table(figures: Mapping[str, Any]) -> str:
+    """Rows by modality, hours, and distinct speakers of each split."""
+
+    def column(part: Mapping[str, Any]) -> dict[str, str]:
+        modalities = {name: f"{part['modalities'][modality]:,}" for modality, name in MODALITIES.items()}
+        return {
+            "rows": f"{part['rows']:,}",
+            **modalities,
+            "hours of audio": decimal(part["duration"].get("hours")),
+            "speakers": f"{part['speakers']:,}",
+            "rows without a speaker": f"{part['rows_without_speaker']:,}",
+        }
+
+    return split_table(figures, column)
+
+
+def labels_table(figures: Mapping[str, Any], task: str) -> str:
+    """Rows of each class, the most frequent first; empty where no row has such a label."""
+    names = figures["all"][task]["labels"]
+
+    def column(part: Mapping[str, Any]) -> dict[str, str]:
+        counts = {name: part[task]["labels"].get(name, 0) for name in names}
+        return {name: f"{n:,}" for name, n in counts.items()} | {"unlabelled": f"{part[task]['unlabelled']:,}"}
+
+    return split_table(figures, column) if names else ""
+
+
+def dimensions_table(figures: Mapping[str, Any]) -> str:
+    """A row per dimension and split; empty where no row has such a label."""
+    rows = [
+        [dimension, split, f"{values['n']:,}", *(decimal(values.get(name)) for name in ("min", "mean", "max", "std"))]
+        for dimension in figures["all"]["dimensions"]
+        for split, part in parts_of(figures).items()
+        if (values := part["dimensions"][dimension])["n"]
+    ]
+    header = ["dimension", "split", "n", "min", "mean", "max", "standard deviation"]
+    return markdown_table(header, rows) if rows else ""
+
+
+def durations_table(figures: Mapping[str, Any]) -> str:
+    """Statistics, then the histogram; empty where no recording has a duration."""
+    if not figures["all"]["duration"]["n"]:
+        return ""
+    bins = bin_names(figures)
+
+    def column(part: Mapping[str, Any]) -> dict[str, str]:
+        duration = part["duration"]
+        statistics = {name: decimal(duration.get(name)) for name in ("min", "median", "mean", "max")}
+        counts = bin_counts(part, len(bins)) or [0] * len(bins)
+        of_bins = {f"n from {name}": f"{n:,}" for name, n in zip(bins, counts, strict=True)}
+        return {"n": f"{duration['n']:,}"} | statistics | of_bins | {f"n over {LONG}": f"{duration.get(OVER, 0):,}"}
+
+    return split_table(figures, column)
+
+
+def speakers_table(figures: Mapping[str, Any]) -> str:
+    """The speakers with most rows, and how many more there are; empty where none is known."""
+    speakers = figures["speakers"]
+    if not speakers:
+        return ""
+    rows = [
+        [speaker["speaker"], *(f"{speaker['rows'].get(split, 0):,}" for split in figures["splits"])]
+        for speaker in speakers[:MOST_SPEAKERS]
+    ]
+    more = len(speakers) - MOST_SPEAKERS
+    rest = f"\n\nand {more:,} more speakers" if more > 0 else ""
+    return markdown_table(["rows of", *figures["splits"]], rows) + rest
+
+
+def shared_table(figures: Mapping[str, Any]) -> str:
+    """What each two splits have in common, and how many of their rows that is; empty where there is one split."""
+    rows = [
+        [f"{one} and {other}", *(shared_by(figures["shared"][what], one, other) for what in SHARED)]
+        for one, other in combinations(figures["splits"], 2)
+    ]
+    return markdown_table(["in both", *SHARED], rows) if rows else ""
+
+
+def broken_list(figures: Mapping[str, Any]) -> str:
+    """How many recordings have each fault, and the rows of the first ones; empty where there are no recordings."""
+    broken = figures["broken"]
+    n_audio = figures["all"]["modalities"]["audio_text"] + figures["all"]["modalities"]["audio_only"]
+    if not n_audio:
+        return ""
+    if not broken:
+        return f"None of {n_audio:,}: each was read to its end."
+    kinds = Counter(row["kind"] for row in broken)
+    lines = [f"{len(broken):,} of {n_audio:,}: {', '.join(f'{n:,} {kind}' for kind, n in kinds.items())}.", ""]
+    for row in broken[:MOST_BROKEN]:
+        fault = f"{row['kind']}, {row['detail']}" if row["detail"] else row["kind"]
+        lines.append(f"- {row['utterance_id']} ({row['split']}): {fault}: {row['audio']}")
+    more = len(broken) - MOST_BROKEN
+    return "\n".join(lines + ([f"- and {more:,} more"] if more > 0 else []))
+
+
+def split_table(figures: Mapping[str, Any], column: Callable[[Mapping[str, Any]], dict[str, str]]) -> str:
+    """A column per split, and one for all of them: line -> cell, with the same lines in each."""
+    columns = {name: column(part) for name, part in parts_of(figures).items()}
+    rows = [[line, *(cells[line] for cells in columns.values())] for line in column(figures["all"])]
+    return markdown_table(["", *columns], rows)
+
+
+def parts_of(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The splits, then all of them together if there are several."""
+    return figures["splits"] | ({"all": figures["all"]} if len(figures["splits"]) > 1 else {})
+
+
+def shared_by(items: Sequence[Mapping[str, Any]], one: str, other: str) -> str:
+    rows = [item["rows"][one] + item["rows"][other] for item in items if {one, other} <= item["rows"].keys()]
+    return f"{len(rows):,} ({sum(rows):,} rows)" if rows else "0"
+
+
+def bin_names(figures: Mapping[str, Any]) -> list[str]:
+    """The bins of the histogram up to the last that is not empty."""
+    histogram = figures["all"]["duration"]["histogram"]
+    starts = histogram["from"]
+    names = [f"{start} to {end}" for start, end in pairwise(starts)] + [f"{starts[-1]} and more"]
+    return names[: max(i for i, n in enumerate(histogram["counts"], start=1) if n)]
+
+
+def bin_counts(part: Mapping[str, Any], n_bins: int) -> list[int]:
+    """The first counts of a histogram; nothing where there is none."""
+    return part["duration"].get("histogram", {"counts": []})["counts"][:n_bins]
+
+
+def decimal(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:,.2f}"
+
+
+# ------------------------------------------------------------------------------------------------------------- picture
+def plot_corpus(path: Path, figures: Mapping[str, Any]) -> None:
+    """A panel each for rows, classes, durations and dimensions, as far as the corpus has them; a colour is a split
+    (in the first panel, a shade is a modality)."""
+    whole = figures["all"]
+    panels = [plot_rows]
+    panels += [plot_emotions] if whole["emotion"]["labels"] else []
+    panels += [plot_durations] if whole["duration"]["n"] else []
+    panels += [plot_dimensions] if any(values["n"] for values in whole["dimensions"].values()) else []
+    figure = Figure(figsize=((SIZE + 0.4) * len(panels) + 1, SIZE), layout="constrained")
+    for plot, panel in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        plot(panel, figures)
+    if len(panels) > 1:
+        colours = [Patch(color=f"C{i}", label=split) for i, split in enumerate(figures["splits"])]
+        figure.legend(handles=colours, loc="outside center right")
+    save(figure, path)
+
+
+def plot_rows(panel, figures: Mapping[str, Any]) -> None:
+    splits, below = figures["splits"], [0] * len(figures["splits"])
+    for (modality, name), shade in zip(MODALITIES.items(), ("0.3", "0.55", "0.8"), strict=True):
+        counts = [part["modalities"][modality] for part in splits.values()]
+        panel.bar(list(splits), counts, bottom=below, color=shade, label=name)
+        below = [sum(pair) for pair in zip(below, counts, strict=True)]
+    panel.set(title="rows")
+    panel.tick_params("x", rotation=45)
+    panel.legend(fontsize="small")
+
+
+def plot_emotions(panel, figures: Mapping[str, Any]) -> None:
+    names = list(figures["all"]["emotion"]["labels"])
+    counts = {s: [part["emotion"]["labels"].get(name, 0) for name in names] for s, part in figures["splits"].items()}
+    grouped_bars(panel, names, counts)
+    panel.set(title="emotion, share of labelled rows")
+
+
+def plot_durations(panel, figures: Mapping[str, Any]) -> None:
+    names = bin_names(figures)
+    grouped_bars(panel, names, {split: bin_counts(part, len(names)) for split, part in figures["splits"].items()})
+    panel.set(title="seconds, share of recordings")
+
+
+def plot_dimensions(panel, figures: Mapping[str, Any]) -> None:
+    """Mean and standard deviation as a bar, from the lowest to the highest value as a line."""
+    dimensions = list(figures["all"]["dimensions"])
+    width = 0.8 / len(figures["splits"])
+    for i, part in enumerate(figures["splits"].values()):
+        spreads = [(x + i * width, values) for x, d in enumerate(dimensions) if (values := part["dimensions"][d])["n"]]
+        if not spreads:
+            continue
+        places = [x for x, _ in spreads]
+        means, deviations = ([values[name] for _, values in spreads] for name in ("mean", "std"))
+        panel.vlines(places, *([values[name] for _, values in spreads] for name in ("min", "max")), color=f"C{i}")
+        panel.errorbar(places, means, deviations, fmt="o", elinewidth=5, color=f"C{i}")
+    panel.set_xticks([x + 0.4 - width / 2 for x in range(len(dimensions))], dimensions)
+    panel.set(title="dimensions", ylim=figures["label_scale"])
+
+
+def grouped_bars(panel, names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> None:
+    """For each name a bar per split: its share of that split's counts."""
+    width = 0.8 / len(counts)
+    for i, of_split in enumerate(counts.values()):
+        if of_split:
+            shares = [n / max(1, sum(of_split)) for n in of_split]
+            panel.bar([x + i * width for x in range(len(names))], shares, width, color=f"C{i}")
+    panel.set_xticks([x + 0.4 - width / 2 for x in range(len(names))], names, rotation=45, ha="right")
