@@ -6,7 +6,7 @@ judge; a term with nothing to judge is a zero that still carries a graph, so tha
 Shapes: B examples, N_m tokens of modality m, T_m frames or tokens, D encoder width, d shared width, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.distributed as dist
@@ -147,14 +147,15 @@ def contrastive_loss(
 # ── total: L ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def total_loss(losses: Mapping[str, torch.Tensor], lambda_mae: float, lambda_contrastive: float) -> torch.Tensor:
-    """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C. A term that was not computed, because its λ is 0, is not in `losses`."""
-    total = losses["supervised"]
-    if "mae" in losses:
-        total = total + lambda_mae * losses["mae"]
-    if "contrastive" in losses:
-        total = total + lambda_contrastive * losses["contrastive"]
-    return total
+def total_loss(losses: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
+    """Eq. 7, L_S + λ_MAE L_MAE + λ_C L_C: the weighted sum of the terms. Those without a weight are there to be logged;
+    one that was not computed, because its λ is 0, is not in `losses`."""
+    return sum(weight * losses[name] for name, weight in weights.items() if name in losses)
+
+
+def gatherer(training: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`gather_rows` in training; in an evaluation every process judges its own rows."""
+    return gather_rows if training else lambda rows: rows
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:

@@ -20,10 +20,20 @@ from .backbone import MMERBackbone
 from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder
-from .heads import TaskHead
-from .losses import contrastive_loss, draw_mask, gather_rows, reconstruction_errors, supervised_loss, total_loss
+from .heads import TaskHeads, supervised
+from .losses import contrastive_loss, draw_mask, gatherer, reconstruction_errors, total_loss
 from .outputs import MMERModelOutput, MMEROutput, name_predictions, void_rows
-from .passes import COMBINATIONS, MODALITIES, Contextual, Pass, fullest, has_all, split_sequence, spread_rows
+from .passes import (
+    COMBINATIONS,
+    MODALITIES,
+    Contextual,
+    Pass,
+    assemble,
+    fullest,
+    has_all,
+    run_alone,
+    split_sequence,
+)
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
 from .transformer import SharedTransformer
 
@@ -80,7 +90,7 @@ class MMERModel(MMERBackbone):
             text_hidden_states=text_hidden_states,
             text_mask=text_mask,
         )
-        return self._run_transformer(*self.assemble(self.clean_pass(tokens, MODALITIES)), **kwargs)
+        return self._run_transformer(*assemble(self.clean_pass(tokens, MODALITIES), *self.special_tokens), **kwargs)
 
     @capture_outputs  # apart from the encoders' runs, which capture states of their own
     def _run_transformer(self, sequence, mask, **kwargs) -> MMERModelOutput:
@@ -109,6 +119,10 @@ class MMERModel(MMERBackbone):
             if modality in states and states[modality][1].any()
         }
 
+    @property
+    def special_tokens(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.cls_token, self.sep_token
+
     # ── tokens → passes → z ─────────────────────────────────────────────────────────────────────────────────────────
 
     def clean_pass(self, tokens: dict[str, ModalityTokens], modalities: tuple[str, ...], whole: bool = False) -> Pass:
@@ -131,19 +145,6 @@ class MMERModel(MMERBackbone):
         }
         return self.clean_pass(with_mask, MODALITIES), masked
 
-    def assemble(self, of_pass: Pass) -> tuple[torch.Tensor, torch.Tensor]:
-        """Eq. 3: CLS | audio + v^audio | SEP | text + v^text as (B, S, d), and the mask (B, S) of what is shown."""
-        some = next(iter(of_pass.shown.values()))
-        special = some.new_ones((len(some), 1))
-        sequence, mask = [], []
-        for token, modality in zip((self.cls_token, self.sep_token), MODALITIES, strict=True):
-            sequence.append(token.expand(len(some), 1, -1))
-            mask.append(special)
-            if modality in of_pass.shown:
-                sequence.append(of_pass.embeddings[modality])
-                mask.append(of_pass.shown[modality])
-        return torch.cat(sequence, dim=1), torch.cat(mask, dim=1)
-
     def contextualize(self, passes: dict[str, Pass], one_call: bool | None = None) -> dict[str, Contextual]:
         """Run passes through the shared transformer, in one padded call or in one call each, with equal results.
 
@@ -153,28 +154,10 @@ class MMERModel(MMERBackbone):
         if one_call is None:
             one_call = next(iter(some.values())).device.type != "cpu"
         if not one_call:
-            return {name: self._contextualize_alone(of_pass) for name, of_pass in passes.items()}
-        sequences, masks = zip(*(self.assemble(of_pass) for of_pass in passes.values()), strict=True)
+            return {name: run_alone(p, *self.special_tokens, self.transformer) for name, p in passes.items()}
+        sequences, masks = zip(*(assemble(p, *self.special_tokens) for p in passes.values()), strict=True)
         contextual = self.transformer(torch.cat(sequences), torch.cat(masks)).chunk(len(passes))
         return {name: split_sequence(z, of_pass) for (name, of_pass), z in zip(passes.items(), contextual, strict=True)}
-
-    def _contextualize_alone(self, of_pass: Pass) -> Contextual:
-        rows = of_pass.rows
-        if not rows.any():  # nothing to run; the zeros carry a graph, so that all processes share one backward
-            return Contextual(cls=(self.cls_token * 0.0).expand(len(rows), -1), tokens={})
-        every_row = bool(rows.all())
-        visible = {m for m, shown in of_pass.shown.items() if shown.any()}
-        compact = Pass(
-            {m: e if every_row else e[rows] for m, e in of_pass.embeddings.items() if m in visible},
-            {m: s if every_row else s[rows] for m, s in of_pass.shown.items() if m in visible},
-        )
-        contextual = split_sequence(self.transformer(*self.assemble(compact)), compact)
-        if every_row:
-            return contextual
-        return Contextual(
-            cls=spread_rows(contextual.cls, rows),
-            tokens={m: spread_rows(z, rows) for m, z in contextual.tokens.items()},
-        )
 
 
 class MMERForEmotionRecognition(MMERPreTrainedModel):
@@ -183,9 +166,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
     def __init__(self, config: MMERConfig):
         super().__init__(config)
         self.model = MMERModel(config)
-        sizes = {"emotion": len(config.emotion_labels), "sentiment": len(config.sentiment_labels)}
-        sizes |= {dimension: 1 for dimension in config.dimensions}
-        self.heads = nn.ModuleDict({task: TaskHead(config, size) for task, size in sizes.items()})
+        self.heads = TaskHeads(config)
         original = config.mae_target == "original"
         self.decoders = nn.ModuleDict(
             {
@@ -249,7 +230,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
 
     def _infer(self, inputs, **kwargs) -> MMEROutput:
         outputs = self.model(**inputs, **kwargs, return_dict=True)
-        predictions = self.predict(outputs.last_hidden_state[:, 0])
+        predictions = self.heads(outputs.last_hidden_state[:, 0])
         return MMEROutput(
             **name_predictions(predictions),
             last_hidden_state=outputs.last_hidden_state,
@@ -265,37 +246,26 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             passes["masked"], masked = self.model.masked_pass(tokens)
         contextual = self.model.contextualize(passes)
         present = {name: passes[name].rows for name in COMBINATIONS}
-        predictions = {name: self.predict(contextual[name].cls) for name in COMBINATIONS}
+        predictions = {name: self.heads(contextual[name].cls) for name in COMBINATIONS}
         embeds = {}
         if with_contrast or (not self.training and self.contrastive_head is not None):
             embeds = {m: self.pool(contextual[m], tokens, m) for m in MODALITIES}
 
         losses = None
         if labels is not None:
-            losses = self._supervised(predictions, labels, present)
+            losses = supervised(self, predictions, labels, present)
             if with_mae:
                 losses["mae"] = self._mae(contextual["masked"], tokens, masked)
             if with_contrast:
                 losses["contrastive"] = self._contrastive(embeds, present["audio_text"])
         combinations = {name: void_rows(predictions[name], ~present[name]) for name in COMBINATIONS}
         return MMEROutput(
-            loss=None if losses is None else total_loss(losses, self.config.lambda_mae, self.config.lambda_contrastive),
+            loss=None if losses is None else total_loss(losses, self.config.loss_weights),
             losses=losses,
             **name_predictions(fullest(predictions, present)),
             **{f"{m}_embeds": z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()},
             combinations=combinations,
         )
-
-    def predict(self, cls: torch.Tensor) -> dict[str, torch.Tensor]:
-        """f(z^CLS) of every task for cls (B, d): logits (B, K); dimensions (B,) on the corpus's scale.
-
-        A dimension's head works on [0, 1], from the middle of the scale (1 − CCC does not change under the mapping).
-        """
-        predictions = {task: head(cls) for task, head in self.heads.items()}
-        low, high = self.config.label_scale
-        for dimension in self.config.dimensions:
-            predictions[dimension] = low + (high - low) * (0.5 + predictions[dimension].squeeze(-1).float())
-        return predictions
 
     def pool(self, contextual: Contextual, tokens: dict[str, ModalityTokens], modality: str) -> torch.Tensor:
         """z^m = g(mean_j z_j^m) over the modality's real tokens, not CLS, not SEP: (B, d)."""
@@ -307,24 +277,9 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
 
     # ── the terms of Eq. 7, over the global batch ───────────────────────────────────────────────────────────────────
 
-    def _supervised(self, predictions, labels, present) -> dict[str, torch.Tensor]:
-        gather = gather_rows if self.training else unchanged
-        predictions = {name: {t: gather(p) for t, p in tasks.items()} for name, tasks in predictions.items()}
-        present = {name: gather(rows) for name, rows in present.items()}
-        labels = {task: gather(of_task) for task, of_task in labels.items()}
-        weights = {
-            task: None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
-            for task, weights in (
-                ("emotion", self.config.emotion_class_weights),
-                ("sentiment", self.config.sentiment_class_weights),
-            )
-        }
-        total, of_tasks = supervised_loss(predictions, labels, present, weights)
-        return {"supervised": total, **of_tasks}
-
     def _mae(self, contextual: Contextual, tokens, masked) -> torch.Tensor:
         """Eq. 5: the errors of both modalities added, averaged over the N examples of the batch."""
-        gather = gather_rows if self.training else unchanged
+        gather = gatherer(self.training)
         total = contextual.cls.sum(-1).float() * 0.0  # (B,)
         for modality, z in contextual.tokens.items():
             of_modality, where = tokens[modality], masked[modality]
@@ -344,7 +299,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         return gather(total).mean()
 
     def _contrastive(self, embeds, paired) -> torch.Tensor:
-        gather = gather_rows if self.training else unchanged
+        gather = gatherer(self.training)
         return contrastive_loss(
             gather(embeds["audio"]), gather(embeds["text"]), gather(paired), self.config.contrastive_form
         )
@@ -358,10 +313,6 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
                 "start from a whole checkpoint."
             )
         return weight > 0 and getattr(self, part) is not None
-
-
-def unchanged(rows: torch.Tensor) -> torch.Tensor:
-    return rows
 
 
 MMERModel.register_for_auto_class("AutoModel")

@@ -3,6 +3,7 @@
 Shapes: B examples, N_m tokens of modality m, S positions of a sequence CLS | audio | SEP | text, d shared width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,42 @@ def has_all(tokens: dict[str, ModalityTokens], modalities: tuple[str, ...]) -> t
     for modality in modalities:
         complete = complete & (tokens[modality].present if modality in tokens else ~torch.ones_like(some))
     return complete
+
+
+def assemble(of_pass: Pass, cls_token: torch.Tensor, sep_token: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eq. 3: CLS | audio + v^audio | SEP | text + v^text as (B, S, d), and the mask (B, S) of what is shown."""
+    some = next(iter(of_pass.shown.values()))
+    special = some.new_ones((len(some), 1))
+    sequence, mask = [], []
+    for token, modality in zip((cls_token, sep_token), MODALITIES, strict=True):
+        sequence.append(token.expand(len(some), 1, -1))
+        mask.append(special)
+        if modality in of_pass.shown:
+            sequence.append(of_pass.embeddings[modality])
+            mask.append(of_pass.shown[modality])
+    return torch.cat(sequence, dim=1), torch.cat(mask, dim=1)
+
+
+def run_alone(
+    of_pass: Pass, cls_token: torch.Tensor, sep_token: torch.Tensor, transformer: Callable[..., torch.Tensor]
+) -> Contextual:
+    """One pass through a transformer in a call of its own, of nothing but the rows and spans that it shows."""
+    rows = of_pass.rows
+    if not rows.any():  # nothing to run; the zeros carry a graph, so that all processes share one backward
+        return Contextual(cls=(cls_token * 0.0).expand(len(rows), -1), tokens={})
+    every_row = bool(rows.all())
+    visible = {m for m, shown in of_pass.shown.items() if shown.any()}
+    compact = Pass(
+        {m: e if every_row else e[rows] for m, e in of_pass.embeddings.items() if m in visible},
+        {m: s if every_row else s[rows] for m, s in of_pass.shown.items() if m in visible},
+    )
+    contextual = split_sequence(transformer(*assemble(compact, cls_token, sep_token)), compact)
+    if every_row:
+        return contextual
+    return Contextual(
+        cls=spread_rows(contextual.cls, rows),
+        tokens={m: spread_rows(z, rows) for m, z in contextual.tokens.items()},
+    )
 
 
 def split_sequence(contextual: torch.Tensor, of_pass: Pass) -> Contextual:

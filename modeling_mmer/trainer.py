@@ -54,8 +54,7 @@ class MMERTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C, with the λs of the model's config."""
         outputs = model(**inputs)
-        config = self.model.config
-        loss = total_loss(outputs.losses, config.lambda_mae, config.lambda_contrastive)
+        loss = total_loss(outputs.losses, self.model.config.loss_weights)
         for name, term in outputs.losses.items():
             total, count = self._terms.get(name, (0.0, 0))
             self._terms[name] = (total + term.detach().float(), count + 1)

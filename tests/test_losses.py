@@ -439,7 +439,7 @@ def test_contrastive_loss_is_computed_in_float32_under_autocast(form):
 def test_total_loss_is_eq_7():
     terms = {"supervised": 0.5, "mae": 0.03, "contrastive": 2.0, "emotion": 9.0, "valence": 7.0}
     losses = {name: torch.tensor(value, requires_grad=True) for name, value in terms.items()}
-    total = total_loss(losses, lambda_mae=10, lambda_contrastive=0.25)
+    total = total_loss(losses, {"supervised": 1, "mae": 10, "contrastive": 0.25})
     assert total.item() == pytest.approx(0.5 + 10 * 0.03 + 0.25 * 2.0)
     total.backward()
     gradients = {name: None if loss.grad is None else loss.grad.item() for name, loss in losses.items()}
@@ -452,7 +452,7 @@ def test_total_loss_is_eq_7():
 def test_a_term_that_was_not_computed_adds_nothing(names, expected):
     values = {"mae": torch.tensor(0.03), "contrastive": torch.tensor(2.0)}
     losses = {"supervised": torch.tensor(0.5)} | {name: values[name] for name in names}
-    assert total_loss(losses, lambda_mae=10, lambda_contrastive=1).item() == pytest.approx(expected)
+    assert total_loss(losses, {"supervised": 1, "mae": 10, "contrastive": 1}).item() == pytest.approx(expected)
 
 
 # ── gather ──────────────────────────────────────────────────────────────────────────────────────────────────────────
