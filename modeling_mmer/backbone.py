@@ -74,7 +74,9 @@ class MMERBackbone(MMERPreTrainedModel):
         present = sum(states[modality][1].any(-1).long() for modality in states)  # (B,)
         if not states or not present.all():
             lacking = "every example" if not states else f"example {(present == 0).nonzero().flatten().tolist()}"
-            raise ValueError(f"Neither audio nor text for {lacking} of the batch: each needs at least one of them.")
+            what = " nor ".join(self.embedders)
+            what, needed = (f"Neither {what}", "at least one of them") if " nor " in what else (f"No {what}", "it")
+            raise ValueError(f"{what} for {lacking} of the batch: each needs {needed}.")
         return states
 
     def encode(
@@ -90,7 +92,10 @@ class MMERBackbone(MMERPreTrainedModel):
         text_hidden_states=None,
         text_mask=None,
     ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """States (B, L+1, T, D) and mask (B, T) bool of each modality given: the encoders' one run per step."""
+        """States (B, L+1, T, D) and mask (B, T) bool of each modality given: the encoders' one run per step.
+
+        A modality that the model does not mix is not looked at.
+        """
         audio, frames_mask, other = input_features, input_features_mask, input_values
         if not is_whisper(self.config.audio_config):
             audio, frames_mask, other = input_values, input_values_mask, input_features
@@ -100,7 +105,9 @@ class MMERBackbone(MMERPreTrainedModel):
                 f"A {kind} encoder reads the other kind of audio: use the processor saved with this model."
             )
         states = {}
-        if audio_hidden_states is not None:
+        if "audio" not in self.embedders:
+            pass
+        elif audio_hidden_states is not None:
             states["audio"] = audio_hidden_states, mask_or_ones(audio_mask, audio_hidden_states[:, 0, :, 0])
         elif audio is not None:
             states["audio"] = self._encode_rows(
@@ -110,7 +117,9 @@ class MMERBackbone(MMERPreTrainedModel):
                 audio,
                 mask_or_ones(frames_mask, audio[:, 0] if audio.dim() == 3 else audio),
             )
-        if text_hidden_states is not None:
+        if "text" not in self.embedders:
+            pass
+        elif text_hidden_states is not None:
             states["text"] = text_hidden_states, mask_or_ones(text_mask, text_hidden_states[:, 0, :, 0])
         elif input_ids is not None:
             states["text"] = self._encode_rows(

@@ -45,8 +45,9 @@ class MMERPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module):
         super()._init_weights(module)
         if hasattr(module, "cls_token"):
-            for token in (module.cls_token, module.sep_token, module.mask_token):
-                init.normal_(token, std=self.config.initializer_range)
+            for name in ("cls_token", "sep_token", "mask_token"):
+                if (token := getattr(module, name, None)) is not None:
+                    init.normal_(token, std=self.config.initializer_range)
         elif isinstance(module, StateMixer):
             init.zeros_(module.layer_logits)  # uniform layer weights
             if isinstance(module, ModalityEmbedder):
@@ -171,7 +172,7 @@ class MMERPreTrainedModel(PreTrainedModel):
 
     def _refuse_broken(self, source, info, ignore_mismatched_sizes):
         unexpected = set(info["unexpected_keys"])
-        if self.base_model is self:  # MMERModel reads the core of any checkpoint
+        if not hasattr(self, "heads"):  # MMERModel reads the core of any checkpoint
             unexpected = {name for name in unexpected if not name.startswith(("heads.", *self._training_parts))}
         misshapen = sorted(key[0] for key in info["mismatched_keys"])
         if misshapen and ignore_mismatched_sizes:

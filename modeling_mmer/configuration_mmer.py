@@ -111,11 +111,6 @@ class MMERConfig(PreTrainedConfig):
         )
 
     @property
-    def loss_weights(self) -> dict[str, float]:
-        """Of the terms of Eq. 7."""
-        return {"supervised": 1.0, "mae": self.lambda_mae, "contrastive": self.lambda_contrastive}
-
-    @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
 

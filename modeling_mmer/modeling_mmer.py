@@ -30,8 +30,8 @@ from .passes import (
     Pass,
     assemble,
     fullest,
-    has_all,
     run_alone,
+    shown_of,
     split_sequence,
 )
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
@@ -127,10 +127,7 @@ class MMERModel(MMERBackbone):
 
     def clean_pass(self, tokens: dict[str, ModalityTokens], modalities: tuple[str, ...], whole: bool = False) -> Pass:
         """The pass that shows `modalities`, everything else hidden; `whole` drops rows that lack any of them."""
-        shown = {m: t.mask if m in modalities else torch.zeros_like(t.mask) for m, t in tokens.items()}
-        if whole:
-            complete = has_all(tokens, modalities)
-            shown = {m: mask & complete[:, None] for m, mask in shown.items()}
+        shown = shown_of(tokens, modalities, whole)
         return Pass({m: t.hidden + self.embedders[m].type_embedding for m, t in tokens.items()}, shown)
 
     def masked_pass(self, tokens: dict[str, ModalityTokens]) -> tuple[Pass, dict[str, torch.Tensor]]:
@@ -185,6 +182,20 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         )
         self.post_init()
         self.model.freeze_encoders()
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Of the terms of Eq. 7."""
+        return {"supervised": 1.0, "mae": self.config.lambda_mae, "contrastive": self.config.lambda_contrastive}
+
+    def freeze_untrained(self):
+        """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained."""
+        if self.config.lambda_mae == 0:
+            self.model.mask_token.requires_grad_(False)
+            if self.decoders is not None:
+                self.decoders.requires_grad_(False)
+        if self.config.lambda_contrastive == 0 and self.contrastive_head is not None:
+            self.contrastive_head.requires_grad_(False)
 
     @can_return_tuple
     def forward(
@@ -260,7 +271,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
                 losses["contrastive"] = self._contrastive(embeds, present["audio_text"])
         combinations = {name: void_rows(predictions[name], ~present[name]) for name in COMBINATIONS}
         return MMEROutput(
-            loss=None if losses is None else total_loss(losses, self.config.loss_weights),
+            loss=None if losses is None else total_loss(losses, self.loss_weights),
             losses=losses,
             **name_predictions(fullest(predictions, present)),
             **{f"{m}_embeds": z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()},

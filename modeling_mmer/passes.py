@@ -101,11 +101,23 @@ def spread_rows(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return spread.index_put((rows.nonzero().squeeze(-1),), values)
 
 
+def shown_of(
+    tokens: dict[str, ModalityTokens], modalities: tuple[str, ...], whole: bool = False
+) -> dict[str, torch.Tensor]:
+    """Which tokens (B, N_m) a pass over `modalities` shows, everything else hidden; `whole` drops rows that lack any of
+    them."""
+    shown = {m: t.mask if m in modalities else torch.zeros_like(t.mask) for m, t in tokens.items()}
+    if not whole:
+        return shown
+    complete = has_all(tokens, modalities)
+    return {m: mask & complete[:, None] for m, mask in shown.items()}
+
+
 def fullest(predictions: dict[str, dict], present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each row's predictions from the fullest combination it has."""
+    """Each row's predictions from the fullest combination it has; combinations come with the fullest last."""
     chosen = {}
-    for task, both in predictions["audio_text"].items():
-        shape = (-1,) + (1,) * (both.dim() - 1)
-        single = torch.where(present["audio"].view(shape), predictions["audio"][task], predictions["text"][task])
-        chosen[task] = torch.where(present["audio_text"].view(shape), both, single)
+    for combination, of_tasks in predictions.items():
+        for task, values in of_tasks.items():
+            rows = present[combination].view((-1,) + (1,) * (values.dim() - 1))
+            chosen[task] = torch.where(rows, values, chosen.get(task, values))
     return chosen

@@ -26,7 +26,7 @@ logger = logging.get_logger(__name__)
 
 
 class MMERTrainer(Trainer):
-    """Trains the trainable parts of a [`MMERForEmotionRecognition`]; takes the arguments of `transformers.Trainer`.
+    """Trains the trainable parts of a [`MMERForEmotionRecognition`], or of a rival (`baselines/`); takes the arguments of `transformers.Trainer`.
 
     Logs, beside the Trainer's own figures, the mean of every loss term since the last log (`loss_supervised`,
     `loss_mae`, `loss_contrastive`, `loss_emotion`, …; `eval_loss_…` in an evaluation) and, per combination of
@@ -40,7 +40,7 @@ class MMERTrainer(Trainer):
             args.ddp_find_unused_parameters = True  # a batch without text, say, leaves its embedder unused
         super().__init__(model, args, **kwargs)
         self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # sum and count since the last log
-        freeze_unused_parts(model)
+        model.freeze_untrained()
 
     def trainable_parameters(self) -> int:
         """How many parameters the objective trains; those of a term with λ = 0 are not among them."""
@@ -52,9 +52,9 @@ class MMERTrainer(Trainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C, with the λs of the model's config."""
+        """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C, with the λs of the model's config; for a rival, its own terms and weights."""
         outputs = model(**inputs)
-        loss = total_loss(outputs.losses, self.model.config.loss_weights)
+        loss = total_loss(outputs.losses, self.model.loss_weights)
         for name, term in outputs.losses.items():
             total, count = self._terms.get(name, (0.0, 0))
             self._terms[name] = (total + term.detach().float(), count + 1)
@@ -166,13 +166,3 @@ class MMERTrainer(Trainer):
             {k: v for k, v in self._prepare_inputs(batch).items() if k != "labels"}
             for batch in tqdm(loader, desc="Calibrating", disable=self.args.disable_tqdm or rank != 0)
         )
-
-
-def freeze_unused_parts(model):
-    """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained."""
-    if model.config.lambda_mae == 0:
-        model.base_model.mask_token.requires_grad_(False)
-        if model.decoders is not None:
-            model.decoders.requires_grad_(False)
-    if model.config.lambda_contrastive == 0 and model.contrastive_head is not None:
-        model.contrastive_head.requires_grad_(False)

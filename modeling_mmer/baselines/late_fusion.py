@@ -1,0 +1,68 @@
+"""Late fusion: an audio and a text model, trained first and then frozen, and a classifier on their concatenated CLS.
+
+From one modality its predictions are those of that modality's separate model.
+"""
+
+import copy
+from functools import partial
+
+import torch
+from torch import nn
+
+from ..heads import TaskHead, TaskHeads
+from ..passes import MODALITIES
+from .base import Baseline, BaselineConfig, Predictions, States
+from .branch import Branch, build_embedder, embed, show
+from .separate import SeparateModel
+
+
+class LateFusion(Baseline):
+    """Two frozen unimodal models and the classifier that is trained on what they know."""
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__(config)
+        self.embedders = nn.ModuleDict({m: build_embedder(config, m, self.states_shape(m)) for m in MODALITIES})
+        self.branches = nn.ModuleDict({modality: Branch(config) for modality in MODALITIES})
+        self.heads = TaskHeads(config, partial(TaskHead, inputs=2 * config.hidden_size))
+        self.post_init()
+        self.freeze_encoders()
+
+    @classmethod
+    def from_unimodal(cls, audio: SeparateModel, text: SeparateModel) -> "LateFusion":
+        """A new classifier on two trained models.
+
+        Raises:
+            ValueError: a model is not one for its modality alone.
+        """
+        fusion = cls(copy.deepcopy(audio.config))
+        for modality, model in (("audio", audio), ("text", text)):
+            if model.config.combination != modality:
+                raise ValueError(f"Late fusion needs a model for {modality}, not for {model.config.combination}.")
+            fusion.embedders[modality].load_state_dict(model.embedders[modality].state_dict())
+            fusion.branches[modality].load_state_dict(model.branches[modality].state_dict())
+        fusion.audio_encoder, fusion.text_encoder = audio.audio_encoder, text.text_encoder
+        if fusion.config.audio_encoder_name_or_path is not None:
+            fusion._leave_out_encoders()
+        fusion.freeze_untrained()
+        return fusion
+
+    def freeze_untrained(self):
+        self.embedders.requires_grad_(False)
+        self.branches.requires_grad_(False)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.branches.eval()
+        return self
+
+    def judge(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
+        tokens = embed(self.embedders, states)
+        embeddings = {m: t.hidden for m, t in tokens.items()}
+        with torch.no_grad():
+            cls = {m: self.branches[m](show(tokens, embeddings, self.embedders, (m,))).cls for m in MODALITIES}
+            predictions = {m: self.branches[m].heads(cls[m]) for m in MODALITIES}
+        return predictions | {"audio_text": self.heads(torch.cat([cls[m] for m in MODALITIES], dim=-1))}
+
+    def judged(self, present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Of one modality nothing is learnt any more."""
+        return {name: rows if name == "audio_text" else torch.zeros_like(rows) for name, rows in present.items()}
