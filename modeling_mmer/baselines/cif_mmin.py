@@ -152,12 +152,12 @@ class CIFMMINBase(Baseline):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, nn.Linear | nn.Conv1d):
+        if not isinstance(module, nn.Linear | nn.Conv1d):
+            return
+        if any(module is part for part in getattr(self, "imagination", nn.Module()).modules()):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))  # thirty layers that each double would drown f
+        else:
             init.kaiming_normal_(module.weight)
-        elif isinstance(module, Imagination):  # thirty layers that doubled their input would drown what they add to
-            for layer in module.modules():
-                if isinstance(layer, nn.Linear):
-                    init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
 
     def sequences(self, states: States) -> Sequences:
         """Mixed states, audio averaged over windows of k frames: (B, T, D) and (B, T) of both modalities.
