@@ -84,6 +84,7 @@ class MMERConfig(PreTrainedConfig):
 
     # Masked autoencoder (Eq. 4, 5)
     mae_target: Literal["original", "projected"] = "original"  # encoder embeddings H, or the projected h
+    mae_upsampling: Literal["transposed", "linear"] = "transposed"  # of audio tokens to frames, by the decoder (Eq. 4)
     mae_loss_on: Literal["all", "masked"] = "all"
     mae_detach_target: bool = True  # of "original"; "projected" is never detached, or its collapse would not show
     mask_ratio: float | int = 0.5

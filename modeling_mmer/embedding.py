@@ -132,21 +132,36 @@ class StateStandardizer(nn.Module):
 
 
 class StateDecoder(nn.Module):
-    """Eq. 4: z at a modality's own positions (B, N, d) → reconstructed embeddings (B, T, D)."""
+    """Eq. 4: z at a modality's own positions (B, N, d) → reconstructed embeddings (B, T, D).
 
-    def __init__(self, hidden_size: int, output_width: int, stride: int):
+    Audio is brought back to its frames by a transposed convolution or, with `upsampling="linear"`, by linear
+    interpolation between tokens and a linear layer.
+    """
+
+    def __init__(self, hidden_size: int, output_width: int, stride: int, upsampling: str = "transposed"):
         super().__init__()
         self.stride = stride
+        self.transposed = stride > 1 and upsampling == "transposed"
         self.projection = (
             nn.ConvTranspose1d(hidden_size, output_width, kernel_size=stride, stride=stride)
-            if stride > 1
+            if self.transposed
             else nn.Linear(hidden_size, output_width)
         )
 
-    def forward(self, contextual: torch.Tensor, length: int) -> torch.Tensor:
+    def forward(self, contextual: torch.Tensor, mask: torch.Tensor, length: int) -> torch.Tensor:
+        """contextual (B, N, d), mask (B, N) true where real → the first `length` frames (B, length, D)."""
         if self.stride == 1:
             return self.projection(contextual)
-        return self.projection(contextual.transpose(1, 2)).transpose(1, 2)[:, :length]
+        if self.transposed:
+            return self.projection(contextual.transpose(1, 2)).transpose(1, 2)[:, :length]
+        return self.projection(interpolate(contextual, mask, self.stride)[:, :length])
+
+
+def interpolate(tokens: torch.Tensor, mask: torch.Tensor, factor: int) -> torch.Tensor:
+    """Tokens (B, N, d) as `factor` times as many, linearly between them; the last real one goes on behind itself."""
+    last = (mask.sum(-1, keepdim=True) - 1).clamp(min=0).unsqueeze(-1).expand(-1, 1, tokens.shape[-1])
+    tokens = torch.where(mask.unsqueeze(-1), tokens, tokens.gather(1, last))
+    return nn.functional.interpolate(tokens.transpose(1, 2), scale_factor=factor, mode="linear").transpose(1, 2)
 
 
 def mix_layers(weights: torch.Tensor, states: torch.Tensor) -> torch.Tensor:

@@ -171,6 +171,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
                     config.hidden_size,
                     encoder.hidden_size if original else config.hidden_size,
                     config.audio_stride if original and modality == "audio" else 1,
+                    config.mae_upsampling,
                 )
                 for modality, encoder in (("audio", config.audio_config), ("text", config.text_config))
             }
@@ -305,7 +306,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
                 target, counted = of_modality.hidden, of_modality.mask
                 if self.config.mae_loss_on == "masked":
                     counted = where
-            reconstructed = self.decoders[modality](z, length=target.shape[1])
+            reconstructed = self.decoders[modality](z, of_modality.mask, length=target.shape[1])
             total = total + reconstruction_errors(reconstructed, target, counted)
         return gather(total).mean()
 

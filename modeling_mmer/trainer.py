@@ -26,8 +26,9 @@ logger = logging.get_logger(__name__)
 
 
 class MMERTrainer(Trainer):
-    """Trains the trainable parts of a [`MMERForEmotionRecognition`], or of a rival (`baselines/`); takes the arguments of
-    `transformers.Trainer`.
+    """Trains the trainable parts of a [`MMERForEmotionRecognition`] or of a rival (`baselines/`).
+
+    Takes the arguments of `transformers.Trainer`.
 
     Logs, beside the Trainer's own figures, the mean of every loss term since the last log (`loss_supervised`,
     `loss_mae`, `loss_contrastive`, `loss_emotion`, …; `eval_loss_…` in an evaluation) and, per combination of
@@ -53,7 +54,7 @@ class MMERTrainer(Trainer):
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C, with the λs of the model's config; of a rival, its own terms and weights."""
+        """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C, with the λs of the model's config; or a rival's terms and weights."""
         outputs = model(**inputs)
         loss = total_loss(outputs.losses, self.model.loss_weights)
         for name, term in outputs.losses.items():
