@@ -110,18 +110,20 @@ def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str)
 def new_model(
     start: StartArguments, overrides: dict[str, Any], with_encoders: bool = True
 ) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
-    """A new model over two encoders, loaded or only named, with their own feature extractor and tokenizer.
-
-    Texts are cut to what the text encoder has positions for.
-    """
+    """A new model over two encoders, loaded or only named, with its processor."""
     config = MMERConfig.from_audio_text_pretrained(start.audio_encoder, start.text_encoder, **overrides)
     model = MMERForEmotionRecognition(config)
     if with_encoders:
         model.load_encoders()
-    tokenizer = AutoTokenizer.from_pretrained(start.text_encoder)
-    positions = model.config.text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
+    return model, new_processor(start.audio_encoder, start.text_encoder, config)
+
+
+def new_processor(audio_encoder: str, text_encoder: str, config: MMERConfig) -> MMERProcessor:
+    """The encoders' own feature extractor and tokenizer; texts are cut to what the text encoder has positions for."""
+    tokenizer = AutoTokenizer.from_pretrained(text_encoder)
+    positions = config.text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
     tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
-    return model, MMERProcessor(AutoFeatureExtractor.from_pretrained(start.audio_encoder), tokenizer)
+    return MMERProcessor(AutoFeatureExtractor.from_pretrained(audio_encoder), tokenizer)
 
 
 def fine_tuning_overrides(

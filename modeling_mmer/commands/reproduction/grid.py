@@ -1,0 +1,85 @@
+"""All runs of a grid, one after the other, each done once.
+
+Several processes may work on one folder, on one machine or many: a run that one of them has open is locked, and the
+lock of a process that dies goes with it.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+
+from filelock import FileLock, Timeout
+
+from .material import Material
+from .runs import Task, finished, model_path, perform, record_path
+from .systems import Run
+
+PATIENCE = 5  # seconds between two looks at runs that others have open
+
+
+def tasks(runs: Iterable[Run], seeds: int, folds: list[int | None]) -> list[Task]:
+    """Every run with the first seed, then with the next: a grid that is stopped early has whole tables."""
+    runs = list(runs)
+    return [Task(run, seed, fold) for seed in range(seeds) for run in runs for fold in folds]
+
+
+def work_through(grid: list[Task], material: Material) -> None:
+    """Do what is not done yet, and wait for what others have open.
+
+    Raises:
+        ValueError: a run was done before under other settings.
+    """
+    pending = [task for task in grid if not is_done(task, grid, material)]
+    print(f"{len(grid) - len(pending)} of {len(grid)} runs are there; {len(pending)} to go.")
+    while pending:
+        waiting = [task for task in pending if not attempt(task, grid, material)]
+        if len(waiting) == len(pending):
+            time.sleep(PATIENCE)
+        pending = waiting
+
+
+def is_done(task: Task, grid: list[Task], material: Material) -> bool:
+    """Whether its record is there and, if a run that is to be done starts from it, its model."""
+    if not finished(task, material):
+        return False
+    if model_path(material.folder, task.key).is_dir():
+        return True
+    return not any(task.key in other.needs() and not finished(other, material) for other in grid)
+
+
+def attempt(task: Task, grid: list[Task], material: Material) -> bool:
+    """Do a run unless it is done, or waits for another or is another process's; whether it is done now."""
+    if any(not model_path(material.folder, key).is_dir() for key in task.needs()):
+        return is_done(task, grid, material)
+    lock = material.folder / "unfinished" / f"{task.key}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            if not is_done(task, grid, material):
+                print(f"\n{task.key}", flush=True)
+                record = perform(task, material)
+                seconds = sum(record["seconds"].values())
+                print(f"{task.key}: {seconds:.0f} s. {time_left(grid, material)}", flush=True)
+            return True
+    except Timeout:
+        return False
+
+
+def time_left(grid: list[Task], material: Material) -> str:
+    """How many runs remain, and how long one process takes for them: as long as their like have taken so far."""
+    taken: dict[str, list[float]] = {}
+    open_tasks = []
+    for task in grid:
+        path = record_path(material.folder, task.key)
+        if path.is_file():
+            seconds = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+            taken.setdefault(task.run.name, []).append(sum(seconds.values()))
+        else:
+            open_tasks.append(task)
+    everything = [seconds for of_run in taken.values() for seconds in of_run]
+    likely = sum(mean(taken.get(task.run.name, everything)) for task in open_tasks)
+    return f"{len(grid) - len(open_tasks)} of {len(grid)} runs done, about {likely / 60:.0f} min left."
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,88 @@
+"""What the runs of a grid have in common: the corpus and the states of the frozen encoders, read once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Value
+
+from ...configuration_mmer import MMERConfig
+from ...corpora import FOLDS, Corpus
+from ...features import STATES, FeatureCache
+from ...modeling_mmer import MMERForEmotionRecognition
+from ...passes import COMBINATIONS, MODALITIES
+from ...processing_mmer import MMERProcessor
+from ..arguments import CorpusArguments, RunArguments, load
+from ..judging import fill_features, fill_text
+from ..train import corpus_overrides, new_processor, require_splits
+
+
+@dataclass(frozen=True)
+class Material:
+    """A corpus's rows with their states, and the options that all runs are under.
+
+    Args:
+        encoders: names of the audio and the text encoder.
+        options: fields of the model's config.
+        run: options of training.
+        folder: where the runs' files lie.
+    """
+
+    arguments: CorpusArguments
+    encoders: tuple[str, str]
+    options: Mapping[str, Any]
+    run: RunArguments
+    folder: Path
+
+    __hash__ = object.__hash__  # by identity, for the caches below
+
+    def folds(self) -> list[int | None]:
+        """The folds of a corpus whose protocol is a cross-validation, or None for the one split there is."""
+        counts = [FOLDS[name] for name in self.arguments.corpus if name in FOLDS]
+        if not counts:
+            return [None]
+        return list(range(1, counts[0] + 1)) if self.arguments.fold in (None, "all") else [int(self.arguments.fold)]
+
+    @cache  # noqa: B019 (there is one material for each process)
+    def corpus(self, fold: int | None) -> Corpus:
+        """Raises a ValueError if the corpus has faults, or no split to train, to select or to test on."""
+        arguments = replace(self.arguments, fold=None if fold is None else str(fold))
+        corpus = load(arguments, self.options["emotion_labels"])
+        require_splits(corpus)
+        if "test" not in corpus.splits:
+            raise ValueError(f"{corpus.name} has no test split, which the tables are made of.")
+        return fill_text(arguments, corpus, self.run)
+
+    def fields(self, fold: int | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of the config of a run."""
+        fields = {**self.options, **overrides}
+        return fields | corpus_overrides(self.corpus(fold), fields, self.run.class_weights)
+
+    @cache  # noqa: B019
+    def with_states(self, fold: int | None, audio_context: str) -> tuple[FeatureCache, MMERProcessor, Corpus]:
+        """The cache, the processor, and the corpus with its rows located; what the cache lacks is encoded."""
+        fields = self.fields(fold, {"audio_context": audio_context})
+        config = MMERConfig.from_audio_text_pretrained(*self.encoders, **fields)
+        processor = new_processor(*self.encoders, config)
+        model = MMERForEmotionRecognition(config)
+        features, corpus = fill_features(self.arguments, model, processor, self.corpus(fold), self.run)
+        return features, processor, corpus
+
+
+def rows_with(rows: Dataset, combination: str) -> Dataset:
+    """The rows that have all modalities of a combination, and of those nothing else."""
+    needed = COMBINATIONS[combination]
+    names = [rows[STATES[modality]] for modality in needed]
+    rows = rows.select([i for i, of_row in enumerate(zip(*names, strict=True)) if None not in of_row])
+    for modality in set(MODALITIES) - set(needed):
+        for column in (modality, STATES[modality]):
+            nothing = [None] * len(rows)
+            rows = rows.remove_columns(column).add_column(column, nothing, feature=Value("string"))
+    return rows if "audio" in needed else without_durations(rows)
+
+
+def without_durations(rows: Dataset) -> Dataset:
+    nothing = [None] * len(rows)
+    return rows.remove_columns("duration").add_column("duration", nothing, feature=Value("float64"))

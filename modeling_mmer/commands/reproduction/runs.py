@@ -1,0 +1,242 @@
+"""One run: a model is trained and judged, and leaves a small JSON, its predictions on the test split and itself.
+
+    runs/NAME-seed-0.json            figures, settings, machine, time: what the tables are made of
+    predictions/NAME-seed-0.parquet  of each test utterance and combination, for the paired bootstrap
+    models/NAME-seed-0/              the model, which other runs may start from
+    unfinished/NAME-seed-0/          checkpoints, while it goes on
+
+The JSON is written last: a run that has one is finished. One that was killed goes on from its last checkpoint.
+"""
+
+import copy
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from ... import __version__
+from ...baselines.cif_mmin_training import CIFMMINTrainer, stage_arguments
+from ...batching import with_lengths
+from ...collator import MMERCollator
+from ...evaluation import RETRIEVAL_GROUP
+from ...files import write_json
+from ...passes import COMBINATIONS
+from ...trainer import MMERTrainer
+from ..arguments import RunArguments
+from ..collapse import collapse_distances
+from ..judging import judge_split
+from .material import Material, rows_with
+from .models import STAGES, build_model
+from .systems import Run
+
+# Options of training that a run's figures depend on.
+TRAINING = (
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "num_train_epochs"),
+    *("max_steps", "per_device_train_batch_size", "max_frames_per_batch", "gradient_accumulation_steps"),
+    *("train_sampling_strategy", "class_weights", "early_stopping_patience", "metric_for_best_model"),
+    *("load_best_model_at_end", "bf16", "fp16"),
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run with its seed and, where the corpus has folds, its fold."""
+
+    run: Run
+    seed: int
+    fold: int | None = None
+
+    @property
+    def key(self) -> str:
+        return task_key(self.run.name, self.seed, self.fold)
+
+    def needs(self) -> list[str]:
+        return [task_key(name, self.seed, self.fold) for name in self.run.needs]
+
+
+def task_key(run: str, seed: int, fold: int | None) -> str:
+    return f"{run}-seed-{seed}" + ("" if fold is None else f"-fold-{fold}")
+
+
+def record_path(folder: Path, key: str) -> Path:
+    return folder / "runs" / f"{key}.json"
+
+
+def model_path(folder: Path, key: str) -> Path:
+    return folder / "models" / key
+
+
+def finished(task: Task, material: Material) -> bool:
+    """Whether the run is done, under the same settings.
+
+    Raises:
+        ValueError: it was done under others, which the message names.
+    """
+    path = record_path(material.folder, task.key)
+    if not path.is_file():
+        return False
+    then, now = json.loads(path.read_text(encoding="utf-8"))["settings"], settings(task, material)
+    if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
+        told = "; ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in changed)
+        raise ValueError(f"{path} was made under other settings ({told}): name another --output_dir.")
+    return True
+
+
+def settings(task: Task, material: Material) -> dict[str, Any]:
+    """All that the figures of a run depend on, as JSON holds it; encoders in folders by the folder's name."""
+    corpus = material.corpus(task.fold)
+    arguments = training_arguments(task, material)
+    training = {name: getattr(arguments, name) for name in TRAINING}
+    told = {
+        "system": task.run.system,
+        "combination": task.run.combination,
+        "corpus": corpus.name,
+        "rows": {split: len(rows) for split, rows in corpus.splits.items()},
+        "encoders": [Path(name).name if Path(name).is_dir() else name for name in material.encoders],
+        **material.fields(task.fold, task.run.overrides),
+        **training,
+    }
+    return json.loads(json.dumps(told, default=lambda value: getattr(value, "value", str(value))))
+
+
+def training_arguments(task: Task, material: Material) -> RunArguments:
+    arguments = copy.copy(material.run)
+    arguments.output_dir = str(material.folder / "unfinished" / task.key)
+    arguments.seed = task.seed
+    if task.run.epochs is not None:
+        arguments.num_train_epochs = task.run.epochs
+    if task.run.system in STAGES:
+        arguments = stage_arguments(arguments, STAGES[task.run.system])
+    return arguments
+
+
+def perform(task: Task, material: Material) -> dict[str, Any]:
+    """Train, judge and record one run; its record."""
+    trainer, splits = prepare(task, material)
+    start = time.monotonic()
+    if task.run.epochs != 0:
+        checkpoints = Path(trainer.args.output_dir)
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None)
+    trained = time.monotonic()
+    figures, predictions = judge_split(trainer, splits["test"])
+    record = {
+        "run": task.run.name,
+        "seed": task.seed,
+        "fold": task.fold,
+        "trainable_parameters": trainer.trainable_parameters() if task.run.epochs != 0 else 0,
+        "epochs": trainer.state.epoch,
+        "seconds": {"training": round(trained - start, 1), "evaluation": round(time.monotonic() - trained, 1)},
+        "settings": settings(task, material),
+        "machine": machine(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "layer_weights": {m: e.layer_weights.tolist() for m, e in trainer.model.base_model.embedders.items()},
+        "log": curves(trainer.state.log_history),
+    }
+    if task.run.system == "mmer":
+        figures["collapse"] = collapse_distances(trainer, splits["test"], task.seed)
+        record["similarities"] = similarities(predictions["embeds"])
+    record["splits"] = {"test": figures}
+    trainer.model.save_pretrained(model_path(material.folder, task.key))
+    write_test_predictions(
+        material.folder / "predictions" / f"{task.key}.parquet", splits["test"], predictions, trainer.model.config
+    )
+    write_json(record_path(material.folder, task.key), record)
+    shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+    return record
+
+
+def prepare(task: Task, material: Material) -> tuple[MMERTrainer, dict[str, Dataset]]:
+    """The trainer of a run, and the rows of each split that its model serves."""
+    run = task.run
+    set_seed(task.seed)
+    fields = material.fields(task.fold, run.overrides)
+    features, processor, corpus = material.with_states(task.fold, fields["audio_context"])
+    of_needed = {name: task_key(name, task.seed, task.fold) for name in run.needs}
+    model = build_model(run, material.encoders, fields, lambda name: model_path(material.folder, of_needed[name]))
+    served = "audio_text" if run.system == "cif_mmin_teacher" else run.combination
+    splits = {s: rows if served is None else rows_with(rows, served) for s, rows in corpus.splits.items()}
+    config, arguments = model.config, training_arguments(task, material)
+    labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
+    callbacks = []
+    if arguments.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(arguments.early_stopping_patience))
+    trainer_class, stage = MMERTrainer, {}
+    if run.system in STAGES:
+        trainer_class, stage = CIFMMINTrainer, {"stage": STAGES[run.system]}
+    trainer = trainer_class(
+        model,
+        arguments,
+        train_dataset=with_lengths(splits["train"], config.audio_stride),
+        eval_dataset=splits["validation"],
+        data_collator=MMERCollator(processor, *labels, features),
+        callbacks=callbacks,
+        **stage,
+    )
+    return trainer, splits
+
+
+def curves(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """What of a log the plots show."""
+    kept = ("epoch", "step", "loss", "loss_supervised", "loss_mae", "loss_contrastive", "eval_score")
+    return [{name: entry[name] for name in kept if name in entry} for entry in log_history if {*kept[2:]} & {*entry}]
+
+
+def similarities(embeds: dict[str, np.ndarray]) -> list[list[float]] | None:
+    """The inner products of one retrieval group, audio by text: the first utterances that have both."""
+    audio, text = embeds["audio"], embeds["text"]
+    paired = ~(np.isnan(audio).any(-1) | np.isnan(text).any(-1))
+    if paired.sum() < RETRIEVAL_GROUP:
+        return None
+    audio, text = (side[paired][:RETRIEVAL_GROUP].astype(np.float64) for side in (audio, text))
+    return [[float(f"{value:.4g}") for value in row] for row in audio @ text.T]
+
+
+def write_test_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], config) -> None:
+    """Columns: utterance_id, combination, emotion (the likeliest label) and dimensions, `reference_<task>`."""
+    columns: dict[str, list] = {}
+    for combination in COMBINATIONS:
+        if combination not in predictions:
+            continue
+        of_tasks = predictions[combination]
+        present = np.flatnonzero(~np.isnan(of_tasks["emotion"]).any(-1))
+        part = {
+            "utterance_id": [rows["utterance_id"][i] for i in present],
+            "combination": [combination] * len(present),
+            "emotion": [config.emotion_labels[k] for k in of_tasks["emotion"][present].argmax(-1)],
+            **{d: of_tasks[d][present].astype(np.float32).tolist() for d in config.dimensions},
+        }
+        for task in ("emotion", *config.dimensions):
+            references = rows[task]
+            part[f"reference_{task}"] = [references[i] for i in present]
+        for name, values in part.items():
+            columns.setdefault(name, []).extend(values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    Dataset.from_dict(columns).to_parquet(beside)
+    os.replace(beside, path)
+
+
+def machine() -> dict[str, Any]:
+    """What a run was made with."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "devices": devices or [platform.machine()],
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "mmer": __version__,
+    }

@@ -1,0 +1,102 @@
+"""Pictures of `mmer reproduce`: UA by row, layer weights, one retrieval group, training curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from .plots import SIZE, save
+from .records import Records
+from .tables import COMBINATIONS, combination_name
+
+
+def plot_ua(path: Path, records: Records, rows: Sequence) -> bool:
+    """UA of each row from each combination, with the deviation over seeds. False where none was measured."""
+    figures = {
+        row.title: [records.figure(row.runs[combination], f"{combination}_ua") for combination in COMBINATIONS]
+        for row in rows
+    }
+    figures = {title: of_row for title, of_row in figures.items() if any(of_row)}
+    if not figures:
+        return False
+    picture = Figure(figsize=(3 * SIZE, 0.35 * len(figures) + 1.2), layout="constrained")
+    panels = picture.subplots(1, len(COMBINATIONS), sharey=True)
+    titles = list(figures)[::-1]
+    for i, (panel, combination) in enumerate(zip(panels, COMBINATIONS, strict=True)):
+        for y, title in enumerate(titles):
+            if (figure := figures[title][i]) is not None:
+                panel.barh(y, 100 * figure.mean, xerr=100 * (figure.deviation or 0), color=f"C{i}")
+        panel.set(title=combination_name(combination), xlabel="UA (%)", xlim=(0, 100))
+    panels[0].set_yticks(range(len(titles)), titles)
+    save(picture, path)
+    return True
+
+
+def plot_layer_weights(path: Path, records: Records, rows: Sequence) -> bool:
+    """w^m of Eq. 1 after training, of the first seed of each row with one model. False where there is none."""
+    weights = {
+        row.title: records.of(run)[0]["layer_weights"]
+        for row in rows
+        if len(names := set(row.runs.values())) == 1 and records.of(run := next(iter(names)))
+    }
+    if not weights:
+        return False
+    picture = Figure(figsize=(2 * SIZE + 2, SIZE), layout="constrained")
+    panels = picture.subplots(1, 2, sharey=True)
+    for panel, modality in zip(panels, ("audio", "text"), strict=True):
+        for title, of_row in weights.items():
+            panel.plot(of_row[modality], marker=".", label=title)
+        panel.set(title=modality, xlabel="encoder state (0: embedding output)", ylim=(0, None))
+    panels[0].set_ylabel("weight")
+    picture.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    save(picture, path)
+    return True
+
+
+def plot_similarities(path: Path, records: Records, rows: Sequence) -> bool:
+    """The inner products of one retrieval group, audio by text, each row shown from its least to its largest."""
+    matrices = {}
+    for row in rows:
+        for record in records.of(row.runs["audio_text"])[:1]:
+            if record.get("similarities"):
+                matrices[row.title] = record["similarities"]
+    if not matrices:
+        return False
+    picture = Figure(figsize=(0.8 * SIZE * len(matrices), SIZE), layout="constrained")
+    for panel, (title, matrix) in zip(
+        picture.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True
+    ):
+        panel.imshow([normalized(of_audio) for of_audio in matrix], cmap="viridis")
+        panel.set(title=title, xlabel="text", ylabel="audio", xticks=[], yticks=[])
+        panel.title.set_fontsize("small")
+    save(picture, path)
+    return True
+
+
+def normalized(values: list[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [(value - low) / ((high - low) or 1) for value in values]
+
+
+def plot_curves(path: Path, records: Records, rows: Sequence) -> bool:
+    """The validation score over epochs, and the supervised loss, of the first seed of each run of the rows."""
+    logs = {
+        name: records.of(name)[0]["log"]
+        for name in dict.fromkeys(run for row in rows for run in row.runs.values())
+        if records.of(name) and records.of(name)[0]["log"]
+    }
+    if not logs:
+        return False
+    picture = Figure(figsize=(2 * SIZE + 3, SIZE + 0.6), layout="constrained")
+    panels = picture.subplots(1, 2)
+    for style, (name, log) in enumerate(logs.items()):
+        for panel, of_log in zip(panels, ("loss_supervised", "eval_score"), strict=True):
+            points = [(entry["epoch"], entry[of_log]) for entry in log if of_log in entry]
+            if points:
+                line = "-" if style < 10 else "--"
+                panel.plot(*zip(*points, strict=True), line, color=f"C{style % 10}", label=name, linewidth=1)
+    panels[0].set(title="supervised loss, training", xlabel="epoch")
+    panels[1].set(title="score, validation", xlabel="epoch")
+    picture.legend(*panels[1].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    save(picture, path)
+    return True
