@@ -160,9 +160,9 @@ def perform(task: Task, material: Material) -> dict[str, Any]:
 def prepare(task: Task, material: Material) -> tuple[MMERTrainer, dict[str, Dataset]]:
     """The trainer of a run, and the rows of each split that its model serves."""
     run = task.run
-    set_seed(task.seed)
     fields = material.fields(task.fold, run.overrides)
     features, processor, corpus = material.with_states(task.fold, fields["audio_context"])
+    set_seed(task.seed)  # here: a model starts the same whether or not the states were read before
     of_needed = {name: task_key(name, task.seed, task.fold) for name in run.needs}
     model = build_model(run, material.encoders, fields, lambda name: model_path(material.folder, of_needed[name]))
     served = "audio_text" if run.system == "cif_mmin_teacher" else run.combination

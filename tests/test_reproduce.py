@@ -1,0 +1,288 @@
+"""`mmer reproduce`: every run once, whatever happens; and tables whose every number is that of a run."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import REPOSITORY, run
+
+from modeling_mmer.commands import main
+from modeling_mmer.commands.reproduction.systems import RUNS, chosen_runs, plan
+from modeling_mmer.configuration_mmer import MMERConfig
+from modeling_mmer.report.records import Records
+from modeling_mmer.report.reproduction import write_reproduction
+
+OPTIONS = {name: getattr(MMERConfig, name) for name in MMERConfig.__annotations__ if hasattr(MMERConfig, name)}
+
+
+def command(encoders: Path, output: Path, *more: str) -> list[str]:
+    """Four steps of each run on the demo corpus."""
+    return [
+        *("reproduce", "--corpus", "demo", "--audio_context", "trimmed", "--disable_tqdm", "true"),
+        *("--audio_encoder", str(encoders / "whisper"), "--text_encoder", str(encoders / "roberta")),
+        *("--feature_cache", str(encoders / "features"), "--output_dir", str(output), "--hidden_size", "32"),
+        *("--max_steps", "4", "--eval_strategy", "steps", "--save_strategy", "steps", "--eval_steps", "2"),
+        *("--save_steps", "2", "--logging_steps", "2", "--learning_rate", "3e-3", *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def tables(demo_encoders, tmp_path_factory) -> Path:
+    """Tables 1 to 3 and two of the choices with one seed, then two rows with a second."""
+    folder = tmp_path_factory.mktemp("tables")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    main(command(demo_encoders, folder, "--only", "table1", "table2", "table3", "num_hidden_layers_4"))
+    first = {path.name: path.stat().st_mtime_ns for path in folder.glob("runs/*-seed-0.json")}
+    main(command(demo_encoders, folder, "--only", "shared", "separate", "--seeds", "2"))
+    assert first == {path.name: path.stat().st_mtime_ns for path in folder.glob("runs/*-seed-0.json")}
+    return folder
+
+
+def records(folder: Path) -> dict[str, dict]:
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("runs/*-seed-*.json")}
+
+
+def section(text: str, title: str) -> list[list[str]]:
+    """The cells of the table under a title, header and rule left out."""
+    part = text.split(f"## {title}")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+def shown(cell: str) -> str:
+    """A cell without its link and its bold type."""
+    return re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).replace("*", "")
+
+
+def test_every_row_of_the_tables_is_there(tables):
+    text = (tables / "README.md").read_text()
+    assert [row[0] for row in section(text, "Table 1")] == [
+        *("Linear probe (the floor)", "CIF-MMIN", "Cascade", "Separate models", "Late fusion", "Shared Transformer"),
+        *("+ contr", "+ MAE", "+ contr + MAE", "+ contr + MAE, states standardised (ours)"),
+    ]
+    assert [row[0] for row in section(text, "Table 2")] == ["random init", "projected (h)", "original (H)"]
+    assert [row[0] for row in section(text, "Table 3")] == [*("RoPE w/o contr", "RoPE w/o g", "Absolute PE", "RoPE")]
+    assert [row[0] for row in section(text, "Choices")] == [
+        *("layers: 2", "layers: 4", "states: none", "states: standardize")  # of what was tried, and the options' own
+    ]
+    models = {row[0]: row[-2] for row in section(text, "Table 1")}
+    assert models["Separate models"] == "3" and models["Shared Transformer"] == "1"
+
+
+def test_numbers_are_the_mean_over_seeds_and_link_to_their_run(tables):
+    text, runs = (tables / "README.md").read_text(), records(tables)
+    rows = {row[0]: row for row in section(text, "Table 1")}
+    ua = [100 * runs[f"shared-seed-{seed}"]["splits"]["test"]["audio_text"]["ua"] for seed in (0, 1)]
+    cell = rows["Shared Transformer"][3]
+    assert shown(cell) == f"{np.mean(ua):.1f} ± {np.std(ua, ddof=1):.1f}" and "(runs/shared.json)" in cell
+    ccc = runs["late_fusion-seed-0"]["splits"]["test"]["audio_text"]["valence_ccc"]
+    assert shown(rows["Late fusion"][6]) == f"{ccc:.3f}"
+    assert rows["Late fusion"][1] == rows["Separate models"][1]  # from one modality they are the same models
+    arousal = runs["separate_audio-seed-0"]["splits"]["test"]["audio"]["arousal_ccc"]
+    summary = json.loads((tables / "runs/separate_audio.json").read_text())
+    other = runs["separate_audio-seed-1"]["splits"]["test"]["audio"]["arousal_ccc"]
+    assert summary["mean"]["audio_arousal_ccc"] == pytest.approx((arousal + other) / 2)
+    assert summary["records"] == ["separate_audio-seed-0.json", "separate_audio-seed-1.json"]
+    links = set(re.findall(r"\]\((.*?)\)", text)) | set(re.findall(r'(?:href|src)="(.*?)"', html(tables)))
+    assert links and all((tables / link).is_file() for link in links)
+    parameters = sum(runs[f"separate_{c}-seed-0"]["trainable_parameters"] for c in ("audio", "text", "audio_text"))
+    assert rows["Separate models"][-3] == f"{parameters:,}"
+    assert rows["CIF-MMIN"][4] == "–"  # it judges emotion alone
+
+
+def html(folder: Path) -> str:
+    return (folder / "index.html").read_text()
+
+
+def test_the_page_has_the_same_figures_as_the_markdown(tables):
+    text = (tables / "README.md").read_text()
+    body = html(tables).split("Table 1: systems")[1].split("</table>")[0]
+    cells = [re.sub("<.*?>", "", cell) for cell in re.findall("<td>(.*?)</td>", body)]
+    assert cells == [shown(cell) for row in section(text, "Table 1") for cell in row]
+
+
+def test_published_figures_stand_apart(tables):
+    text = (tables / "README.md").read_text()
+    measured, published = text.split("## Published: Table 1")
+    assert "66.6" in published and "MSP-Podcast 1.11" in published and "MSP-Podcast" not in measured
+    assert section(text, "Published: Table 1")[-1][1:4] == ["66.6", "54.5", "68.3"]
+
+
+def test_better_than_is_the_difference_on_the_same_utterances(tables):
+    text = (tables / "README.md").read_text()
+    row = next(row for row in section(text, "Better than?") if row[0] == "Shared Transformer")
+    both = [pd.read_parquet(tables / f"predictions/{name}-seed-0.parquet") for name in ("contr_mae", "shared")]
+    recalls = []
+    for table in both:
+        table = table[(table["combination"] == "text") & table["reference_emotion"].notna()]
+        hit = table["emotion"] == table["reference_emotion"]
+        recalls.append(hit.groupby(table["reference_emotion"]).mean().mean())
+    assert shown(row[2]).startswith(f"{100 * (recalls[0] - recalls[1]):+.1f} (")
+
+
+def test_records_tell_how_a_run_was_made(tables):
+    record = records(tables)["mae-seed-0"]
+    assert record["settings"]["lambda_contrastive"] == 0 and record["settings"]["lambda_mae"] == 10
+    assert record["settings"]["rows"]["train"] > 0 and record["settings"]["learning_rate"] == 3e-3
+    assert sum(record["layer_weights"]["audio"]) == pytest.approx(1)
+    assert record["seconds"]["training"] > 0 and record["machine"]["torch"]
+    assert np.shape(record["similarities"]) == (32, 32)
+    assert not list((tables / "unfinished").glob("*/"))
+
+
+def test_a_finished_run_is_never_made_again(demo_encoders, tables, capsys):
+    before = {path: path.read_bytes() for path in tables.glob("runs/*-seed-*.json")}
+    main(command(demo_encoders, tables, "--only", "table1"))
+    assert "0 to go" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in tables.glob("runs/*-seed-*.json")}
+
+
+def test_other_settings_need_another_folder(demo_encoders, tables, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(command(demo_encoders, tables, "--only", "mae", "--dropout", "0.25"))
+    assert end.value.code == 1
+    assert "dropout was 0.5 and is 0.25" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "everything"], "everything is none"),
+        (["--seeds", "0"], "--seeds takes"),
+        (["--corpus", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_options_end_before_any_run(demo_encoders, tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit) as end:
+        main(command(demo_encoders, tmp_path, *options))
+    assert end.value.code == 1 and message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_killed_grid_goes_on_with_the_run_that_was_open(demo_encoders, tmp_path):
+    """`kill -9` twice: what was finished stays as it is, and the figures are those of a grid that was left alone."""
+    options = command(demo_encoders, tmp_path / "killed", "--only", "probe", "shared", "contr", "--max_steps", "24")
+    records_there = tmp_path / "killed/runs"
+    for finished in (1, 2):
+        process = subprocess.Popen(
+            [sys.executable, "reproduce.py", *options[1:]], cwd=REPOSITORY, stdout=subprocess.DEVNULL
+        )
+        open_run = ("shared", "contr")[finished - 1]
+        checkpoints = tmp_path / f"killed/unfinished/{open_run}-seed-0"
+        deadline = time.monotonic() + 120
+        while not list(checkpoints.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(list(records_there.glob("*-seed-*.json"))) == finished
+        before = {path: path.stat().st_mtime_ns for path in records_there.glob("*-seed-*.json")}
+    main(options)
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in records_there.glob("*-seed-*.json")}.items()
+    main(command(demo_encoders, tmp_path / "alone", "--only", "probe", "shared", "contr", "--max_steps", "24"))
+    for name in ("probe", "shared", "contr"):
+        killed, alone = (records(tmp_path / of)[f"{name}-seed-0"]["splits"] for of in ("killed", "alone"))
+        assert killed == alone
+
+
+def test_two_processes_share_the_runs(demo_encoders, tmp_path):
+    options = command(demo_encoders, tmp_path / "shared", "--only", "probe", "shared", "separate")
+    started = [
+        subprocess.Popen(
+            [sys.executable, "reproduce.py", *options[1:]],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    made = [re.findall(r"^(\S+-seed-0): \d+ s", text, re.M) for text in printed]
+    expected = ["probe", "shared", "separate_audio", "separate_text", "separate_audio_text"]
+    assert sorted(made[0] + made[1]) == sorted(f"{name}-seed-0" for name in expected)
+
+
+def test_runs_come_after_those_they_need_and_only_once():
+    of_plan = plan(OPTIONS)
+    names = [run.name for run in chosen_runs(of_plan, None)]
+    assert len(names) == len(set(names))
+    for name in names:
+        assert all(names.index(needed) < names.index(name) for needed in of_plan.runs[name].needs)
+    assert set(RUNS) <= set(names)
+    assert [run.name for run in chosen_runs(of_plan, ["late_fusion"])] == [
+        *("separate_audio", "separate_text", "late_fusion")
+    ]
+
+
+def test_a_choice_that_the_options_have_is_the_full_objective_itself():
+    rows = {row.title: row.name for row in plan({**OPTIONS, "num_hidden_layers": 4}).tables["choices"]}
+    assert rows["layers: 4"] == "contr_mae" and rows["layers: 2"] == "num_hidden_layers_2"
+    assert rows["states: standardize"] == "standardized" and rows["form of Eq. 6: ratio"] == "contrastive_form_ratio"
+
+
+def test_folds_are_averaged_within_a_seed(tmp_path):
+    (tmp_path / "runs").mkdir()
+    for seed, fold, ua in ((0, 1, 0.5), (0, 2, 0.7), (1, 1, 0.8), (1, 2, 0.9)):
+        record = {"run": "shared", "seed": seed, "fold": fold, "splits": {"test": {"audio": {"n": 4, "ua": ua}}}}
+        (tmp_path / f"runs/shared-seed-{seed}-fold-{fold}.json").write_text(json.dumps(record))
+    figure = Records(tmp_path).figure("shared", "audio_ua")
+    assert figure.by_seed == pytest.approx({0: 0.6, 1: 0.85})
+    assert figure.mean == pytest.approx(0.725) and figure.deviation == pytest.approx(np.std([0.6, 0.85], ddof=1))
+    assert Records(tmp_path).figure("shared", "text_ua") is None
+
+
+@pytest.mark.parametrize("recipe", ["reproduce_spoken", "reproduce_ravdess"])
+def test_the_committed_tables_are_those_of_their_records(recipe, tmp_path):
+    """The report under `docs/tables/` is what the records there give."""
+    folder = REPOSITORY / "docs/tables" / recipe.removeprefix("reproduce_")
+    options = {**OPTIONS, "dropout": 0.3, "audio_context": "trimmed"}
+    shutil.copytree(folder, tmp_path / "tables", ignore=shutil.ignore_patterns("models", "unfinished"))
+    title = (folder / "README.md").read_text().splitlines()[0]
+    write_reproduction(tmp_path / "tables", plan(options).tables, title.rpartition(" ")[2])
+    for name in ("README.md", "index.html"):
+        assert (tmp_path / "tables" / name).read_text() == (folder / name).read_text()
+
+
+def make_msp_podcast(root: Path) -> None:
+    """Thirty utterances of noise, laid out as a release."""
+    generator = np.random.default_rng(0)
+    labels, partitions = ["FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"], []
+    for folder in ("Labels", "Audios", "Transcripts"):
+        (root / folder).mkdir(parents=True)
+    for i in range(30):
+        name, split = f"MSP-PODCAST_{i:04}_0001", ("Train", "Train", "Development", "Test1", "Test1")[i % 5]
+        act, val, dom = generator.uniform(1, 7, 3).round(2)
+        labels.append(f"{name}.wav,{'NHSA'[i // 5 % 4]},{act},{val},{dom},{i},Female,{split}")
+        partitions.append(f"{split}; {name}.wav")
+        soundfile.write(root / f"Audios/{name}.wav", generator.normal(0, 0.1, 4000), 16_000)
+        (root / f"Transcripts/{name}.txt").write_text("so it goes\n")
+    (root / "Labels/labels_consensus.csv").write_text("\n".join(labels))
+    (root / "Partitions.txt").write_text("\n".join(partitions))
+
+
+def test_the_recipe_at_the_papers_scale_runs_on_a_corpus_of_the_same_form(demo_encoders, tmp_path):
+    root = tmp_path / "msp"
+    make_msp_podcast(root)
+    options = [
+        *("recipes/reproduce_msp_podcast.yaml", "--corpus_dir", str(root), "--seeds", "1", "--cache_layers", "0", "2"),
+        *("--audio_encoder", str(demo_encoders / "whisper"), "--text_encoder", str(demo_encoders / "roberta")),
+        *("--audio_context", "trimmed", "--feature_cache", str(tmp_path / "features"), "--max_steps", "1"),
+        *("--dataloader_num_workers", "0", "--output_dir", str(tmp_path / "tables"), "--only", "table1"),
+        *("--num_hidden_layers", "1", "--hidden_size", "16", "--eval_strategy", "steps", "--save_strategy", "steps"),
+        *("--eval_steps", "1", "--save_steps", "1"),
+    ]
+    done = run("reproduce.py", *options)
+    assert done.returncode == 0, done.stderr
+    assert "Linear probe" in (tmp_path / "tables/README.md").read_text()
+    assert len(list((tmp_path / "tables/runs").glob("*-seed-0.json"))) == 13
