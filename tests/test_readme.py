@@ -18,6 +18,7 @@ from modeling_mmer.commands.arguments import (
 from modeling_mmer.commands.corpus import DescriptionArguments
 from modeling_mmer.commands.eval import EvaluationArguments
 from modeling_mmer.commands.export import ExportArguments
+from modeling_mmer.commands.reproduce import GridArguments
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
@@ -54,6 +55,10 @@ def test_the_commands_of_the_readme_have_options_that_exist(command, monkeypatch
     elif "train.py" in words:
         options = words[words.index("train.py") + 1 :]
         parse((CorpusArguments, StartArguments, ModelArguments, RunArguments), options, "train.py")
+    elif "reproduce.py" in words or words[:2] == ["mmer", "reproduce"]:
+        classes = (GridArguments, CorpusArguments, ModelArguments, RunArguments)
+        (grid, *_, run_arguments) = parse(classes, words[2:], "mmer reproduce")
+        assert set(grid.only or ()) <= {"table1"} and run_arguments.output_dir.startswith("runs/")
     elif words[:2] == ["mmer", "export"]:
         parse((ExportArguments,), words[3:], "mmer export")
     elif words[:3] == ["mmer", "corpus", "describe"]:
