@@ -17,10 +17,11 @@ from modeling_mmer.commands.arguments import (
     parse,
     recipe_options,
 )
-from modeling_mmer.commands.train import ARGUMENTS, balanced_weights, fine_tuning_overrides, trained_model
+from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
+from modeling_mmer.commands.train import ARGUMENTS as TRAIN_ARGUMENTS
+from modeling_mmer.commands.train import balanced_weights, fine_tuning_overrides, trained_model
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
-TRAIN_ARGUMENTS = ARGUMENTS
 
 
 # ── what a run leaves ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -150,8 +151,12 @@ def test_what_a_checkpoint_cannot_be_fine_tuned_to_is_refused(trained, demo_enco
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_parses_and_says_something(recipe):
-    *_, run_arguments = parse(TRAIN_ARGUMENTS, [str(recipe)], "mmer train")
-    assert run_arguments.output_dir == f"runs/{recipe.stem}"
+    if recipe.stem.startswith("reproduce_"):
+        *_, run_arguments = parse(REPRODUCE_ARGUMENTS, [str(recipe)], "mmer reproduce")
+        assert run_arguments.output_dir == f"docs/tables/{recipe.stem.removeprefix('reproduce_')}"
+    else:
+        *_, run_arguments = parse(TRAIN_ARGUMENTS, [str(recipe)], "mmer train")
+        assert run_arguments.output_dir == f"runs/{recipe.stem}"
 
 
 def test_options_win_over_the_recipe_and_the_recipe_over_the_paper(tmp_path):

@@ -18,7 +18,7 @@ from modeling_mmer.commands.arguments import (
 from modeling_mmer.commands.corpus import DescriptionArguments
 from modeling_mmer.commands.eval import EvaluationArguments
 from modeling_mmer.commands.export import ExportArguments
-from modeling_mmer.commands.reproduce import GridArguments
+from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
@@ -56,8 +56,7 @@ def test_the_commands_of_the_readme_have_options_that_exist(command, monkeypatch
         options = words[words.index("train.py") + 1 :]
         parse((CorpusArguments, StartArguments, ModelArguments, RunArguments), options, "train.py")
     elif "reproduce.py" in words or words[:2] == ["mmer", "reproduce"]:
-        classes = (GridArguments, CorpusArguments, ModelArguments, RunArguments)
-        (grid, *_, run_arguments) = parse(classes, words[2:], "mmer reproduce")
+        (grid, *_, run_arguments) = parse(REPRODUCE_ARGUMENTS, words[2:], "mmer reproduce")
         assert set(grid.only or ()) <= {"table1"} and run_arguments.output_dir.startswith("runs/")
     elif words[:2] == ["mmer", "export"]:
         parse((ExportArguments,), words[3:], "mmer export")
@@ -72,7 +71,14 @@ def test_every_file_of_the_tree_exists_and_every_module_is_in_it():
     (tree,) = re.findall(r"```\n(train\.py.*?)```", README, re.DOTALL)
     named = set(re.findall(r"[\w/]+\.(?:py|yaml)|\w+/", tree))
     for name in named - {"yaml"}:
-        folders = ("", "modeling_mmer", "modeling_mmer/commands", "modeling_mmer/corpora", "modeling_mmer/report")
+        folders = (
+            "",
+            "docs",
+            "modeling_mmer",
+            "modeling_mmer/commands",
+            "modeling_mmer/corpora",
+            "modeling_mmer/report",
+        )
         assert any((REPOSITORY / folder / name).exists() for folder in folders), name
     for module in (REPOSITORY / "modeling_mmer").glob("*.py"):
         assert module.name in named | {"__init__.py"}, module.name

@@ -33,12 +33,13 @@ class GridArguments:
     )
 
 
+ARGUMENTS = (GridArguments, CorpusArguments, ModelArguments, RunArguments)
+
+
 def main(argv: list[str]) -> None:
     """Do the runs that are not done yet, and write the report of all that are."""
     argv = with_recipe(argv, PROG)
-    grid_arguments, corpus_arguments, model_arguments, run = parse(
-        (GridArguments, CorpusArguments, ModelArguments, RunArguments), argv, PROG
-    )
+    grid_arguments, corpus_arguments, model_arguments, run = parse(ARGUMENTS, argv, PROG)
     keep_freed_memory()
     with bad_input_ends(PROG):
         check(grid_arguments, corpus_arguments, run)
