@@ -207,3 +207,26 @@ def demo_options(encoders: Path, output: Path) -> list[str]:
         *("--feature_cache", str(encoders / "features")),
         *("--output_dir", str(output)),
     ]
+
+
+@pytest.fixture(scope="session")
+def iemocap(tmp_path_factory):
+    """Five sessions of four turns, whose recordings are the demo's."""
+    soundfile = pytest.importorskip("soundfile")
+    turns, emotions = ("F000", "M000", "F001", "M001"), ("neu", "hap", "sad", "ang")
+    root = tmp_path_factory.mktemp("iemocap")
+    recordings = iter(sorted((REPOSITORY / "modeling_mmer/corpora/demo_data/audio").glob("*.opus")))
+    for session in range(1, 6):
+        dialog = f"Ses0{session}F_impro01"
+        folder = root / f"Session{session}"
+        for part in (f"sentences/wav/{dialog}", "dialog/EmoEvaluation", "dialog/transcriptions"):
+            (folder / part).mkdir(parents=True)
+        labels, texts = [], []
+        for i, (turn, emotion) in enumerate(zip(turns, emotions, strict=True)):
+            samples, rate = soundfile.read(next(recordings))
+            soundfile.write(folder / f"sentences/wav/{dialog}/{dialog}_{turn}.wav", samples, rate)
+            labels.append(f"[{i}.0 - {i + 1}.0]\t{dialog}_{turn}\t{emotion}\t[{i + 1}.0, {4 - i}.0, {2 + i % 2}.0]")
+            texts.append(f"{dialog}_{turn} [{i}.0-{i + 1}.0]: turn number {i}")
+        (folder / f"dialog/EmoEvaluation/{dialog}.txt").write_text("\n".join(labels))
+        (folder / f"dialog/transcriptions/{dialog}.txt").write_text("\n".join(texts))
+    return root

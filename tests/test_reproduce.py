@@ -242,6 +242,16 @@ def test_folds_are_averaged_within_a_seed(tmp_path):
     assert Records(tmp_path).figure("shared", "text_ua") is None
 
 
+def test_a_corpus_with_folds_is_trained_on_each(iemocap, demo_encoders, tmp_path):
+    options = command(demo_encoders, tmp_path, "--only", "probe", "--max_steps", "2")
+    main([*options, "--corpus", "iemocap", "--corpus_dir", str(iemocap)])
+    of_folds = [json.loads((tmp_path / f"runs/probe-seed-0-fold-{fold}.json").read_text()) for fold in range(1, 6)]
+    ua = [record["splits"]["test"]["text"]["ua"] for record in of_folds]
+    assert json.loads((tmp_path / "runs/probe.json").read_text())["mean"]["text_ua"] == pytest.approx(np.mean(ua))
+    rows = section((tmp_path / "README.md").read_text(), "Table 1")
+    assert shown(rows[0][2]) == f"{100 * np.mean(ua):.1f}"
+
+
 @pytest.mark.parametrize("recipe", ["reproduce_spoken", "reproduce_ravdess"])
 def test_the_committed_tables_are_those_of_their_records(recipe, tmp_path):
     """The report under `docs/tables/` is what the records there give."""

@@ -198,12 +198,13 @@ def comparison(records: Records, rows: Sequence) -> Section | None:
         seeds = sorted(set.intersection(*(set(records.seeds(run)) for run in (COMPARED, *row.runs.values()))))
         if row is mine or not seeds:
             continue
-        cells = []
-        for task in TASKS:
-            for combination in COMBINATIONS:
-                cells.append(
-                    difference_cell(compare(records.folder, mine.runs, row.runs, combination, task, seeds), task)
-                )
+        cells = [
+            difference_cell(
+                compare(records.folder, mine.runs, row.runs, combination, task, seeds), task, row.runs[combination]
+            )
+            for task in TASKS
+            for combination in COMBINATIONS
+        ]
         body.append([row.title, *cells, len(seeds)])
     text = (
         f"{mine.title} minus the row, with the 95 % interval of a paired bootstrap over the test utterances (2,000 "
@@ -214,13 +215,13 @@ def comparison(records: Records, rows: Sequence) -> Section | None:
     return Section("Better than?", text, header, body) if body else None
 
 
-def difference_cell(difference: tuple[float, float, float] | None, task: str) -> Cell:
+def difference_cell(difference: tuple[float, float, float] | None, task: str, run: str) -> Cell:
     if difference is None:
         return Cell(ABSENT)
     value, low, high = (100 * d for d in difference) if task == "emotion" else difference
     digits = 1 if task == "emotion" else 2
     text = f"{value:+.{digits}f} ({low:+.{digits}f}, {high:+.{digits}f})"
-    return Cell(text, best=low > 0 or high < 0)
+    return Cell(text, f"runs/{run}.json", best=low > 0 or high < 0)
 
 
 # ---------------------------------------------------------------------------------------------------------- the others
