@@ -22,6 +22,10 @@ logger = logging.get_logger(__name__)
 
 DEFAULT_CHUNK_SECONDS = 30.0  # of encoders without a window of their own
 CHANNELS = ("mix", "split")
+TEXT_FORMS = (
+    'a string, a list of {"text", "timestamp": (start, end)} or, with channels="split", a list with one of these per '
+    "channel"
+)
 CLASS_FIELDS = {"emotion": "logits", "sentiment": "sentiment_logits"}
 
 
@@ -68,6 +72,8 @@ class MMERPipeline(ChunkPipeline):
             raise ValueError("Give `audio` and `text` inside the input, or alone: not both.")
         if hasattr(inputs, "column_names"):  # a datasets.Dataset
             inputs = (row for row in inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
         self._inputs_seen = 0
         return super().__call__(inputs, **kwargs)
 
@@ -202,6 +208,8 @@ class MMERPipeline(ChunkPipeline):
         audio, text = sample.get("audio"), sample.get("text")
         if isinstance(text, str):
             text = text if text.strip() else None
+        elif text is not None and not isinstance(text, list):
+            raise ValueError(f"text cannot be a {type(text).__name__}; give {TEXT_FORMS}.")
         if audio is None and not text:
             raise ValueError("it has neither audio nor text; give at least one.")
         return audio, text or None, sample.get("sampling_rate")
@@ -238,6 +246,8 @@ class MMERPipeline(ChunkPipeline):
         start, stop = (0.0, 0.0) if window is None else (window.start / rate, window.stop / rate)
         timed = not isinstance(text, str)
         if timed and text is not None:
+            if not all(isinstance(segment, dict) and {"text", "timestamp"} <= segment.keys() for segment in text):
+                raise ValueError(f"text is a list of something else; give {TEXT_FORMS}.")
             text = " ".join(s["text"].strip() for s in text if window is None or _overlaps(s["timestamp"], start, stop))
         if text and len(text) > self.tokenizer.model_max_length:
             self._warn_of_long_text(text)

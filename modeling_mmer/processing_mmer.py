@@ -13,12 +13,14 @@ import binascii
 import math
 import numbers
 import os
+import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
-from transformers.audio_utils import get_audio_filetype, load_audio
+from transformers.audio_utils import TORCHCODEC_ONLY_FILETYPES, get_audio_filetype, load_audio
 
 SHORTEST_WAVEFORM = 0.025  # seconds: the receptive field of the convolutions of wav2vec2, HuBERT and WavLM
 
@@ -373,8 +375,8 @@ def _is_base64_audio(source: str) -> bool:
 def _decode(source: str, rate: int) -> np.ndarray:
     """A path, URL or base64 string → float32 (samples,) at `rate`, channels averaged.
 
-    soundfile goes first, so that a file reads the same on every machine; torchcodec, where it is installed, reads what
-    soundfile cannot (mp4, m4a, webm).
+    soundfile goes first, so that a file reads the same on every machine. What it cannot read (mp4, m4a, webm) is for
+    torchcodec or, but for URLs, the program ffmpeg, where one of them is installed.
     """
     try:
         try:
@@ -384,7 +386,23 @@ def _decode(source: str, rate: int) -> np.ndarray:
     except ImportError:
         raise
     except Exception as error:  # whatever the decoders and the network may raise
+        if (samples := _decode_by_ffmpeg(source, rate)) is not None:
+            return samples
         raise ValueError(f"cannot be decoded ({error}); convert it to WAV or FLAC, or leave it out.") from error
+
+
+def _decode_by_ffmpeg(source: str, rate: int) -> np.ndarray | None:
+    """A path or base64 string of a kind that soundfile does not know → float32 (samples,) at `rate`, channels averaged;
+    None where ffmpeg is not installed, or hears nothing in it."""
+    if shutil.which("ffmpeg") is None or source.startswith(("http://", "https://")):
+        return None
+    from transformers.pipelines.audio_utils import ffmpeg_read  # imports every pipeline
+
+    content = Path(source).read_bytes() if os.path.isfile(source) else base64.b64decode(source.rpartition(",")[2])
+    try:
+        return ffmpeg_read(content, rate) if get_audio_filetype(content) in TORCHCODEC_ONLY_FILETYPES else None
+    except ValueError:
+        return None
 
 
 def _read_array(audio, rate: int, array_rate: int) -> np.ndarray:

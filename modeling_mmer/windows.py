@@ -89,7 +89,9 @@ def read_channels(audio, sampling_rate: int | None) -> list:
             return list(range(_require_two(file.channels)))
     if isinstance(audio, dict) and audio.get("array") is not None:
         audio, sampling_rate = audio["array"], audio.get("sampling_rate") or sampling_rate
-    samples = np.asarray(audio) if not isinstance(audio, (str, bytes, dict, os.PathLike)) else np.zeros(0)
+    if isinstance(audio, (str, bytes, dict, os.PathLike)):
+        raise ValueError('channels="split" needs a file that is there and that soundfile reads (such as WAV or FLAC).')
+    samples = np.asarray(audio)
     if samples.ndim == 2:
         samples = samples if samples.shape[0] <= samples.shape[1] else samples.T
     count = samples.shape[0] if samples.ndim == 2 else 1

@@ -79,6 +79,7 @@ def test_the_figures_are_those_of_the_results(name, trained, tmp_path):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     assert head["license"] == "apache-2.0" and head["language"] == "en"
     assert len(re.findall(r"!\[", text)) == 2
+    assert re.findall(r"^# .*$", text, re.MULTILINE)[0] == f"# {head['model-index'][0]['name']}" != "# "
     parameters = json.loads((folder / "results.json").read_text())["trainable_parameters"]
     assert f"Trainable parameters: {parameters:,}" in text
 
@@ -121,6 +122,7 @@ def test_the_model_is_called_what_it_will_be_called_and_hub_encoders_are_named(t
     head, text = read(tmp_path)
     assert head["base_model"] == ["openai/whisper-medium"]
     assert text.count('"someone/mmer"') == 3 and "runs/mine" not in text
+    assert "\n# mmer\n" in text and head["model-index"][0]["name"] == "mmer"
 
 
 def test_pictures_are_drawn_of_what_is_there_and_are_the_same_again(tmp_path):

@@ -14,6 +14,21 @@ from transformers import AutoModel, WhisperModel, pipeline
 from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.commands import export, main
 
+CARD = """---
+model-index:
+- name: whole
+  results:
+  - dataset:
+      name: whole
+---
+<!-- model: runs/whole -->
+
+# whole
+
+On the corpus `whole`: model="runs/whole"
+![](curves.png)
+"""
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
@@ -22,7 +37,7 @@ def whole(tmp_path_factory):
     torch.manual_seed(0)
     randomize(MMERForEmotionRecognition(real_input_config())).save_pretrained(folder)
     real_input_processor().save_pretrained(folder)
-    (folder / "README.md").write_text('<!-- model: runs/whole -->\nmodel="runs/whole"\n![](curves.png)\n')
+    (folder / "README.md").write_text(CARD)
     (folder / "curves.png").write_bytes(b"a picture")
     (folder / "results.json").write_text("{}")
     return folder
@@ -69,7 +84,8 @@ def test_an_export_as_it_is_holds_the_same_weights_and_the_card(whole, tmp_path,
     assert config["dtype"] == "float32" and config["audio_encoder_name_or_path"] is None
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"README.md", "curves.png", "results.json", "pipeline_mmer.py", "processor_config.json"} <= names
-    assert 'model="out"' in (tmp_path / "out" / "README.md").read_text()
+    renamed = CARD.replace("runs/whole", "out").replace("# whole", "# out").replace("- name: whole", "- name: out")
+    assert (tmp_path / "out" / "README.md").read_text() == renamed
     assert not [name for name in names if "verification" in name]
     assert "self-contained" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -6,6 +6,7 @@ import torch
 from conftest import labels, raw_batch, tiny_config, tiny_model
 
 from modeling_mmer import MMERForEmotionRecognition, MMERModel
+from modeling_mmer.embedding import ModalityEmbedder
 from modeling_mmer.passes import COMBINATIONS
 
 KINDS = ["whisper", "hubert-group", "wavlm-layer", "wav2vec2-group"]
@@ -319,6 +320,21 @@ def test_mae_equals_equation_5_in_numpy(target):
                 goal, reconstructed = mixed, contextual @ weight.T + bias
             total += ((reconstructed - goal) ** 2).mean(-1).mean()
     assert found == pytest.approx(total / 4, rel=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "stride"), [(16, 4), (12, 8), (384, 4)])
+def test_the_projection_of_audio_is_right_in_half_precision(channels, stride):
+    """Eq. 2 in bfloat16 against float64: some CPUs' bfloat16 convolutions are wrong altogether for few channels."""
+    torch.manual_seed(0)
+    embedder = ModalityEmbedder(1, channels, 32, stride, standardize=False).bfloat16()
+    states = torch.randn(3, 6 * stride, channels).bfloat16()
+    with torch.no_grad():
+        found, mask = embedder.project(states, torch.ones(states.shape[:2], dtype=torch.bool))
+    windows = states.double().numpy().reshape(3, 6, stride, channels)
+    kernel, offset = (p.detach().double().numpy() for p in embedder.projection.parameters())
+    expected = np.einsum("bnkd,hdk->bnh", windows, kernel) + offset
+    np.testing.assert_allclose(found.double().numpy(), expected, atol=0.02)
+    assert mask.shape == (3, 6) and found.dtype == torch.bfloat16
 
 
 def test_contrastive_pools_real_tokens_of_the_unimodal_passes():

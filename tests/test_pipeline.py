@@ -155,12 +155,19 @@ def test_half_precision_gives_nearly_the_same(pipe, tmp_path):
         ({"audio": noise(1)}, {"chunk_length_s": 10, "stride_length_s": 5}, "stride_length_s"),
         ({"audio": noise(1)}, {"chunk_length_s": 0}, "above 0"),
         ({"audio": noise(1)}, {"channels": "split"}, "one channel"),
+        ({"audio": "no/such.wav"}, {"channels": "split"}, "no/such.wav.*a file that is there"),
+        ({"text": 3}, {}, "text cannot be a int"),
+        ({"text": ["I won.", "Yes."]}, {}, "a list of something else"),
         ({"audio": np.stack([noise(1)] * 2), "text": "who?"}, {"channels": "split"}, "a list of 2 texts"),
     ],
 )
 def test_bad_input_is_named(pipe, given, options, says):
     with pytest.raises(ValueError, match=says):
         pipe([{"text": "fine"}, given], **options)
+
+
+def test_of_no_inputs_there_are_no_outputs(pipe):
+    assert pipe([]) == pipe.embed([]) == []
 
 
 def test_an_error_says_which_input_it_was(pipe):

@@ -3,6 +3,8 @@ missing is missing, and what cannot be read is an error that names the example."
 
 import base64
 import io
+import os
+import sys
 import warnings
 
 import numpy as np
@@ -218,6 +220,33 @@ def test_file_formats(processor, tmp_path, suffix, options):
     assert np.array_equal(samples, processor.read_audio(path.read_bytes()))
     assert abs(len(samples) - len(tone)) < 0.1 * RATE  # lossy encoders pad
     assert abs(peak_frequency(samples) - 1000) < 10
+
+
+FFMPEG = f"""#!{sys.executable}
+import sys, numpy
+if not sys.stdin.buffer.read().endswith(b"speech"): sys.exit("Invalid data")
+assert sys.argv[sys.argv.index("-ar") + 1] == "{RATE}" and sys.argv[sys.argv.index("-ac") + 1] == "1"
+sys.stdout.buffer.write(numpy.linspace(0, 1, 800, dtype=numpy.float32).tobytes())
+"""
+
+
+def test_a_browsers_webm_is_read_where_ffmpeg_is_installed(processor, tmp_path, monkeypatch):
+    """ffmpeg is a stand-in here; it is asked for what soundfile does not know, and for nothing else."""
+    webm = bytes.fromhex("1a45dfa3") + b"...webm..."
+    path = tmp_path / "speech.webm"
+    path.write_bytes(webm + b"speech")
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        processor.read_audio(path)
+    script = tmp_path / "ffmpeg"
+    script.write_text(FFMPEG)
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    text = base64.b64encode(path.read_bytes()).decode()
+    for form in (path, path.read_bytes(), text, f"data:audio/webm;base64,{text}"):
+        assert np.array_equal(processor.read_audio(form), np.linspace(0, 1, 800, dtype=np.float32))
+    for broken in (webm, b"RIFF....WAVE, but it ends in speech"):
+        with pytest.raises(ValueError, match="cannot be decoded"):
+            processor.read_audio(broken)
 
 
 def test_integer_pcm_is_scaled_by_its_width(processor, tmp_path):

@@ -117,14 +117,15 @@ def test_every_way_of_loading_gives_the_same_outputs_elsewhere(folder, tmp_path)
     batch = processor(audio=[i.get("audio") for i in INPUTS], text=[i.get("text") for i in INPUTS])
     with torch.no_grad():
         logits, core = model(**batch).logits, model.model(**batch).last_hidden_state[:, 0]
-    judged = pipeline("multimodal-emotion-recognition", model=model, processor=processor)(INPUTS)
+    pipe = pipeline("multimodal-emotion-recognition", model=model, processor=processor)
     found = json.loads(elsewhere(LOADED, str(folder), json.dumps(INPUTS), folder=tmp_path / "elsewhere"))
     expected = {
         "AutoModel": ("MMERModel", core.tolist()),
         "AutoModelForAudioClassification": ("MMERForEmotionRecognition", logits.tolist()),
         "AutoModelForSequenceClassification": ("MMERForEmotionRecognition", logits.tolist()),
-        "pipeline": ("MMERPipeline", judged),
-        "again": ("MMERPipeline", judged),
+        # in the batches that it was run in there: other shapes of batch may round another way, beyond 1e-6
+        "pipeline": ("MMERPipeline", pipe(INPUTS, batch_size=2)),
+        "again": ("MMERPipeline", pipe(INPUTS)),
     }
     assert found.keys() == expected.keys()
     for way, (name, values) in expected.items():

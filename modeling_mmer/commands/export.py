@@ -4,6 +4,7 @@ Everything is written beside the destination, verified there, and then renamed: 
 gives the outputs that it should.
 """
 
+import json
 import os
 import re
 import shutil
@@ -132,7 +133,7 @@ def write_verified(
 
 
 def copy_card(source: Path, folder: Path, model_id: str) -> None:
-    """Take the card of a run along, with its pictures and `results.json`, and with the new name in its snippets.
+    """Take the card of a run along, under the new name, with its pictures and `results.json`.
 
     A checkpoint within a run has its card in the run's folder.
     """
@@ -143,11 +144,23 @@ def copy_card(source: Path, folder: Path, model_id: str) -> None:
         return
     card = (source / "README.md").read_text(encoding="utf-8")
     if named := re.search(r"<!-- model: (.+?) -->", card):
-        card = card.replace(named.group(1), model_id)
+        card = renamed(card, named.group(1), model_id)
     (folder / "README.md").write_text(card, encoding="utf-8")
     for extra in [*source.glob("*.png"), source / "results.json"]:
         if extra.is_file():
             shutil.copy(extra, folder)
+
+
+def renamed(card: str, old: str, new: str) -> str:
+    """A card with another name in its title, its `model-index` and its snippets; a corpus may share the old one."""
+    old_title, new_title = Path(old).name, Path(new).name
+    lines = {
+        f"<!-- model: {old} -->": f"<!-- model: {new} -->",
+        f"# {old_title}": f"# {new_title}",
+        f"- name: {old_title}": f"- name: {new_title}",
+    }
+    card = "".join(f"{lines.get(line, line)}\n" for line in card.splitlines())
+    return card.replace(json.dumps(old), json.dumps(new))
 
 
 def verify(model: MMERForEmotionRecognition, processor: MMERProcessor, folder: Path) -> float:

@@ -59,6 +59,7 @@ def write_card(
         card_data(results, split, model_id, config, provenance),
         template_path=str(next(path for path in _PLACES if path.is_file())),
         model_id=model_id,
+        title=Path(model_id).name,  # that of the data is gone once the YAML is made
         results=results,
         split=split,
         table=results_table(judged),
