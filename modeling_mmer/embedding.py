@@ -79,6 +79,11 @@ class ModalityEmbedder(StateMixer):
         hidden, token_mask = self.project(mixed, mask)
         return ModalityTokens(hidden=hidden, mask=token_mask, states=mixed, states_mask=mask)
 
+    def no_states(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (B, L+1, 1, D) and mask (B, 1) of a modality that no row has, beside any mask (B, T) of another."""
+        states = self.layer_logits.new_zeros((len(mask), len(self.layer_logits), 1, self.encoder_width))
+        return states, torch.zeros_like(mask[:, :1])
+
     def project(self, mixed: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Eq. 2: H (B, T, D) → h (B, N, d). A ragged tail is padded to a whole window, real if any frame of it is."""
         if self.stride == 1:

@@ -21,7 +21,15 @@ from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder
 from .heads import TaskHead
-from .losses import contrastive_loss, draw_mask, gather_rows, reconstruction_errors, supervised_loss, total_loss
+from .losses import (
+    contrastive_loss,
+    draw_mask,
+    gather_rows,
+    reconstruction_errors,
+    several_processes,
+    supervised_loss,
+    total_loss,
+)
 from .outputs import MMERModelOutput, MMEROutput, name_predictions, void_rows
 from .passes import COMBINATIONS, MODALITIES, Contextual, Pass, fullest, has_all, split_sequence, spread_rows
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
@@ -103,11 +111,14 @@ class MMERModel(MMERBackbone):
             ValueError: an example has neither modality, or raw inputs meet a model without encoders.
         """
         states = self.read(**inputs)
-        return {
-            modality: embedder(*states[modality])
-            for modality, embedder in self.embedders.items()
-            if modality in states and states[modality][1].any()
-        }
+        some_mask = next(iter(states.values()))[1]
+        tokens = {}
+        for modality, embedder in self.embedders.items():
+            if modality in states and states[modality][1].any():
+                tokens[modality] = embedder(*states[modality])
+            elif self.training and several_processes():  # others may have it, and all must share one backward
+                tokens[modality] = embedder(*embedder.no_states(some_mask))
+        return tokens
 
     # ── tokens → passes → z ─────────────────────────────────────────────────────────────────────────────────────────
 
