@@ -50,9 +50,9 @@ class MMERBackbone(MMERPreTrainedModel):
             encoder.eval()
         return self
 
-    def get_input_embeddings(self) -> nn.Module:
-        """The token embeddings of the text encoder."""
-        return self.text_encoder.get_input_embeddings()
+    def get_input_embeddings(self) -> nn.Module | None:
+        """The token embeddings of the text encoder; None where it is not loaded."""
+        return None if self.text_encoder is None else self.text_encoder.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module):
         self.text_encoder.set_input_embeddings(value)

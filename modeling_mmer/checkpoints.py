@@ -98,6 +98,20 @@ class MMERPreTrainedModel(PreTrainedModel):
         model.base_model.freeze_encoders()  # loading forgets requires_grad=False
         return (model, info) if output_loading_info else model
 
+    def save_pretrained(self, *args, **kwargs):
+        """As `PreTrainedModel.save_pretrained`; a sharded model is saved as what it is without FSDP.
+
+        FSDP 2 gives a module a class of its own, made of its wrapper and the module's class: what would be copied
+        beside the weights, and named in the config, is torch's code and not ours.
+        """
+        of_now = type(self)
+        if of_now.__name__.startswith("FSDP"):
+            self.__class__ = of_now.__mro__[2]
+        try:
+            super().save_pretrained(*args, **kwargs)
+        finally:
+            self.__class__ = of_now
+
     @classmethod
     def from_audio_text_pretrained(cls, audio: str, text: str, **overrides):
         """A new model over two pretrained encoders, each a hub name or a folder; `overrides` are [`MMERConfig`]

@@ -6,11 +6,14 @@ of text (the same thing with windows of one).
 Shapes: B examples, L+1 encoder states, T frames or tokens, N = ceil(T / k) tokens, D encoder width, d shared width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from .losses import several_processes
 
 
 @dataclass
@@ -79,6 +82,11 @@ class ModalityEmbedder(StateMixer):
         hidden, token_mask = self.project(mixed, mask)
         return ModalityTokens(hidden=hidden, mask=token_mask, states=mixed, states_mask=mask)
 
+    def no_states(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (B, L+1, 1, D) and mask (B, 1) of a modality that no row has, beside any mask (B, T) of another."""
+        states = self.layer_logits.new_zeros((len(mask), len(self.layer_logits), 1, self.encoder_width))
+        return states, torch.zeros_like(mask[:, :1])
+
     def project(self, mixed: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Eq. 2: H (B, T, D) → h (B, N, d). A ragged tail is padded to a whole window, real if any frame of it is."""
         if self.stride == 1:
@@ -103,6 +111,22 @@ class WindowConvolution(nn.Conv1d):
         """(B, N·k, D) → (B, N, d): time first, unlike `nn.Conv1d`."""
         windows = mixed.unflatten(1, (-1, self.stride[0])).flatten(2)  # (B, N, k·D)
         return nn.functional.linear(windows, self.weight.transpose(1, 2).flatten(1), self.bias)
+
+
+def embed_states(
+    embedders: Mapping[str, ModalityEmbedder],
+    states: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    training: bool,
+) -> dict[str, ModalityTokens]:
+    """Tokens of each modality that some row of the batch has: states (B, L+1, T, D) and mask (B, T) of each."""
+    some_mask = next(iter(states.values()))[1]
+    tokens = {}
+    for modality, embedder in embedders.items():
+        if modality in states and states[modality][1].any():
+            tokens[modality] = embedder(*states[modality])
+        elif training and several_processes():  # others may have it, and all must share one backward
+            tokens[modality] = embedder(*embedder.no_states(some_mask))
+    return tokens
 
 
 class StateStandardizer(nn.Module):

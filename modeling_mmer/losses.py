@@ -164,9 +164,12 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     Every process then computes the loss of the global batch, and the mean that DDP takes over processes is its exact
     gradient. Needs equally many rows on every process, as accelerate deals them out.
     """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return rows
-    return _GatherRows.apply(rows)
+    return _GatherRows.apply(rows) if several_processes() else rows
+
+
+def several_processes() -> bool:
+    """Whether the batch is one process's part of a global batch."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 class _GatherRows(torch.autograd.Function):

@@ -19,7 +19,7 @@ from transformers.utils.output_capturing import capture_outputs, maybe_install_c
 from .backbone import MMERBackbone
 from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
-from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder
+from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder, embed_states
 from .heads import TaskHeads, supervised
 from .losses import contrastive_loss, draw_mask, gatherer, reconstruction_errors, total_loss
 from .outputs import MMERModelOutput, MMEROutput, name_predictions, void_rows
@@ -112,12 +112,7 @@ class MMERModel(MMERBackbone):
         Raises:
             ValueError: an example has neither modality, or raw inputs meet a model without encoders.
         """
-        states = self.read(**inputs)
-        return {
-            modality: embedder(*states[modality])
-            for modality, embedder in self.embedders.items()
-            if modality in states and states[modality][1].any()
-        }
+        return embed_states(self.embedders, self.read(**inputs), self.training)
 
     @property
     def special_tokens(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,6 +7,8 @@ skips where they are absent.
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -180,6 +182,22 @@ def run(*command: str, **kwargs) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True, timeout=600, **kwargs
     )
+
+
+@contextmanager
+def process_group(rank: int, processes: int, folder: str):
+    """One of several processes that meet over gloo in an empty folder, as a launcher would start it.
+
+    They are to be spawned, not forked: OpenMP's threads do not survive a fork, and the child's first parallel loop
+    would wait for them.
+    """
+    torch.set_num_threads(1)
+    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    os.environ |= {name: str(value) for name, value in where.items()}
+    how = {"init_method": f"file://{folder}/rendezvous", "timeout": timedelta(seconds=60)}  # one that hangs is an error
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=processes, **how)
+    yield
+    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,12 @@
 every epoch, process and resumed run."""
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import process_group, tiny_model
 from datasets import Dataset
 from test_trainer import StopAfter, assert_equal_weights, toy_rows, toy_trainer, weights
 
@@ -184,35 +183,31 @@ CASES = {"capped": {}, "capped grouped": GROUPED, "random": UNCAPPED, "grouped":
 
 def one_of_two(rank, folder):
     """Each of two processes: a whole run; and one that is stopped in its second epoch, and resumed."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     found = {}
-    for case, options in CASES.items():
+    with process_group(rank, 2, folder):
+        for case, options in CASES.items():
 
-        def run(name, stop=None, resume=None, case=case, options=options):
-            trainer = capped_trainer(
-                Path(folder, case, name), 37, model=tiny_model(audio_context="trimmed", dropout=0.3), **options
-            )
-            seen = record_batches(trainer)
-            if stop is not None:
-                trainer.add_callback(StopAfter(stop))
-            trainer.train(resume_from_checkpoint=resume)
-            assert trainer.args.world_size == 2
-            return {"weights": weights(trainer.model), "seen": seen, "steps": trainer.state.max_steps}
+            def run(name, stop=None, resume=None, case=case, options=options):
+                trainer = capped_trainer(
+                    Path(folder, case, name), 37, model=tiny_model(audio_context="trimmed", dropout=0.3), **options
+                )
+                seen = record_batches(trainer)
+                if stop is not None:
+                    trainer.add_callback(StopAfter(stop))
+                trainer.train(resume_from_checkpoint=resume)
+                assert trainer.args.world_size == 2
+                return {"weights": weights(trainer.model), "seen": seen, "steps": trainer.state.max_steps}
 
-        found[case] = {"whole": run("whole")}
-        stop = found[case]["whole"]["steps"] // 3 + 2
-        run("parts", stop)
-        found[case]["resumed"] = run("parts", resume=str(Path(folder, case, "parts", f"checkpoint-{stop}")))
+            found[case] = {"whole": run("whole")}
+            stop = found[case]["whole"]["steps"] // 3 + 2
+            run("parts", stop)
+            found[case]["resumed"] = run("parts", resume=str(Path(folder, case, "parts", f"checkpoint-{stop}")))
     torch.save(found, Path(folder, f"{rank}.pt"))
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("two")
-    # Spawned, not forked: see test_trainer.
     torch.multiprocessing.spawn(one_of_two, args=(str(folder),), nprocs=2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 

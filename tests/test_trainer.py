@@ -1,14 +1,13 @@
-"""Properties of training: what is logged and selected, that it repeats, resumes, and means the same on two
-processes."""
+"""Properties of training: what is logged and selected, that it repeats and resumes. On two processes: see
+test_processes."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate.utils import set_seed
-from conftest import labels, raw_batch, tiny_model
+from conftest import tiny_model
 from datasets import Dataset
 from transformers import TrainerCallback
 
@@ -16,7 +15,6 @@ from modeling_mmer import MMERTrainer
 from modeling_mmer.batching import LengthBucketSampler
 from modeling_mmer.commands.arguments import RunArguments
 from modeling_mmer.evaluation import judge
-from modeling_mmer.losses import gather_rows
 
 TASKS = ("emotion", "sentiment", "valence", "arousal", "dominance")
 
@@ -225,56 +223,3 @@ def test_standardised_training_calibrates_on_the_training_rows(tmp_path):
     states, mask = trainer.model.model.encode(**{k: v for k, v in batch.items() if k != "labels"})["audio"]
     frames = np.stack([states[b, :, t].numpy() for b in range(36) for t in range(states.shape[2]) if mask[b, t]])
     np.testing.assert_allclose(standardizer.mean, frames.astype(np.float64).mean(0), atol=1e-4)
-
-
-# ── two processes ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def loss_and_gradients(model, batch, of_labels):
-    model.train()
-    core = getattr(model, "module", model)
-    output = model(**batch, labels=of_labels)
-    output.loss.backward()
-    gradients = {name: p.grad.clone() for name, p in core.named_parameters() if p.grad is not None}
-    return {name: term.item() for name, term in output.losses.items()}, gradients
-
-
-def half_of_the_batch(rank, folder):
-    """What each of two processes does with its half of a batch; the second half has no audio at all."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    half = slice(4 * rank, 4 * rank + 4)
-    batch, of_labels = two_process_batch()
-    batch = {name: tensor[half] for name, tensor in batch.items()}
-    if rank == 1:
-        batch = {name: tensor for name, tensor in batch.items() if not name.startswith("input_features")}
-    model = torch.nn.parallel.DistributedDataParallel(two_process_model(), find_unused_parameters=True)
-    losses, gradients = loss_and_gradients(model, batch, {task: t[half] for task, t in of_labels.items()})
-    assert len(gather_rows(torch.zeros(4, 1))) == 8
-    torch.save({"losses": losses, "gradients": gradients}, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def two_process_model():
-    return tiny_model(audio_context="trimmed", mask_ratio=0)
-
-
-def two_process_batch():
-    batch = raw_batch((40, 23, 0, 61, 0, 0, 0, 0), (5, 0, 9, 2, 4, 6, 3, 7))
-    of_labels = labels(8)
-    of_labels["emotion"][[1, 4]] = -100
-    of_labels["valence"][[0, 3, 6]] = torch.nan
-    return batch, of_labels
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
-    # Spawned, not forked: OpenMP's threads do not survive a fork, and the child's first parallel loop waits for them.
-    torch.multiprocessing.spawn(half_of_the_batch, args=(str(tmp_path),), nprocs=2)
-    losses, gradients = loss_and_gradients(two_process_model(), *two_process_batch())
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f"{rank}.pt")
-        assert found["losses"] == pytest.approx(losses, rel=1e-5)
-        for name, gradient in gradients.items():
-            torch.testing.assert_close(found["gradients"][name], gradient, atol=1e-5, rtol=1e-4, msg=name)
-    assert json.dumps(sorted(losses))  # terms have names that a log can hold

@@ -10,7 +10,7 @@ from ..embedding import ModalityEmbedder, ModalityTokens
 from ..heads import TaskHeads
 from ..passes import Contextual, Pass, run_alone, shown_of
 from ..transformer import SharedTransformer
-from .base import BaselineConfig, States
+from .base import BaselineConfig
 
 
 class Branch(nn.Module):
@@ -35,11 +35,6 @@ def build_embedder(config: BaselineConfig, modality: str, states_shape: tuple[in
         stride=config.audio_stride if modality == "audio" else 1,
         standardize=config.state_normalization == "standardize",
     )
-
-
-def embed(embedders: nn.ModuleDict, states: States) -> dict[str, ModalityTokens]:
-    """Tokens of each modality that the batch has, of those the model reads."""
-    return {m: e(*states[m]) for m, e in embedders.items() if m in states and states[m][1].any()}
 
 
 def show(

@@ -7,9 +7,10 @@ multimodal CLS embeddings"), and the multimodal loss reaches down into the unimo
 import torch
 from torch import nn
 
+from ..embedding import embed_states
 from ..passes import COMBINATIONS, MODALITIES
 from .base import Baseline, BaselineConfig, Predictions, States
-from .branch import Branch, build_embedder, embed, show
+from .branch import Branch, build_embedder, show
 
 
 class Cascade(Baseline):
@@ -23,7 +24,7 @@ class Cascade(Baseline):
         self.freeze_encoders()
 
     def judge(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
-        tokens = embed(self.embedders, states)
+        tokens = embed_states(self.embedders, states, self.training)
         embeddings = {m: t.hidden for m, t in tokens.items()}
         contextual = {m: self.branches[m](show(tokens, embeddings, self.embedders, (m,))) for m in MODALITIES}
         above = {m: contextual[m].tokens[m] for m in tokens}  # (B, N_m, d): the sequences that the two put out

@@ -9,10 +9,11 @@ from functools import partial
 import torch
 from torch import nn
 
+from ..embedding import embed_states
 from ..heads import TaskHead, TaskHeads
 from ..passes import MODALITIES
 from .base import Baseline, BaselineConfig, Predictions, States
-from .branch import Branch, build_embedder, embed, show
+from .branch import Branch, build_embedder, show
 from .separate import SeparateModel
 
 
@@ -56,7 +57,7 @@ class LateFusion(Baseline):
         return self
 
     def judge(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
-        tokens = embed(self.embedders, states)
+        tokens = embed_states(self.embedders, states, self.training)
         embeddings = {m: t.hidden for m, t in tokens.items()}
         with torch.no_grad():
             cls = {m: self.branches[m](show(tokens, embeddings, self.embedders, (m,))).cls for m in MODALITIES}

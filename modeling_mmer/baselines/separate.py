@@ -6,9 +6,10 @@ A deployment needs three of them. Each is MMER's transformer over the same embed
 import torch
 from torch import nn
 
+from ..embedding import embed_states
 from ..passes import COMBINATIONS
 from .base import Baseline, BaselineConfig, Predictions, States
-from .branch import Branch, build_embedder, embed, show
+from .branch import Branch, build_embedder, show
 
 
 class SeparateModel(Baseline):
@@ -26,7 +27,7 @@ class SeparateModel(Baseline):
         return (self.config.combination,)
 
     def judge(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
-        tokens = embed(self.embedders, states)
+        tokens = embed_states(self.embedders, states, self.training)
         branch = self.branches[self.config.combination]
         embeddings = {m: t.hidden for m, t in tokens.items()}
         of_pass = show(tokens, embeddings, self.embedders, COMBINATIONS[self.config.combination])
