@@ -5,7 +5,9 @@ A batch statistic (CCC, Eq. 6) is that of the global batch over processes; under
 micro-batch, for the rows of the other micro-batches are gone by then.
 """
 
+import math
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,20 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, SequentialSampler
 from tqdm.auto import tqdm
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler, nested_detach
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .batching import FrameCapBatchSampler, LengthBucketSampler
+from .divergence import UTTERANCES, DivergedError, NamingCollator
+from .embedding import StateMixer
 from .evaluation import judge
 from .losses import total_loss
 from .metrics import flatten, score
+from .preemption import outlive_termination
+from .progress import LogLines, ProgressBar
+from .resuming import last_checkpoint, marked_until_whole, remove_broken_off, write_errors_named
 
 logger = logging.get_logger(__name__)
 
@@ -33,7 +41,14 @@ class MMERTrainer(Trainer):
     Logs, beside the Trainer's own figures, the mean of every loss term since the last log (`loss_supervised`,
     `loss_mae`, `loss_contrastive`, `loss_emotion`, …; `eval_loss_…` in an evaluation) and, per combination of
     modalities, `eval_audio_ua`, `eval_audio_text_valence_ccc`, …, `eval_retrieval_audio_to_text` and `eval_score`, the
-    mean of every UA and CCC.
+    mean of every UA and CCC; and, with every evaluation of a training run, the layer-mix weights w^m of Eq. 1,
+    `audio_layer_0`, `text_layer_0`, …
+
+    A run that is resumed equals the uninterrupted one, on a CPU bit for bit.
+
+    Raises:
+        DivergedError: a loss, a gradient or a prediction is NaN or infinite; the message names the batch's utterances.
+        WriteError: a checkpoint cannot be written.
     """
 
     def __init__(self, model, args, **kwargs):
@@ -41,7 +56,11 @@ class MMERTrainer(Trainer):
         if args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = True  # a batch without text, say, leaves its embedder unused
         super().__init__(model, args, **kwargs)
+        if self.pop_callback(PrinterCallback) or self.pop_callback(ProgressCallback):
+            self.add_callback(LogLines if args.disable_tqdm else ProgressBar)
         self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # sum and count since the last log
+        self._utterances: list[str] = []  # of the batch
+        self._of_step: list[str] = []  # of all batches since the last step
         model.freeze_untrained()
 
     def trainable_parameters(self) -> int:
@@ -49,9 +68,37 @@ class MMERTrainer(Trainer):
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def train(self, resume_from_checkpoint=None, **kwargs):
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_checkpoint(self.args.output_dir)
+        if self.args.should_save:
+            remove_broken_off(self.args.output_dir)
         if not resume_from_checkpoint:  # a checkpoint brings its statistics
             self._calibrate()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if not loss.isfinite():
+            terms = [name for name, (total, _) in self._terms.items() if not total.isfinite()]
+            raise self._diverged(f"The loss is {loss.item()} (its terms: {', '.join(terms)})", 1, self._utterances)
+        self._of_step += self._utterances
+        return loss
+
+    def _get_grad_norm(self, *args, **kwargs):
+        norm = super()._get_grad_norm(*args, **kwargs)
+        # A gradient scaler meets infinite gradients on its way to a good scale, and skips the step.
+        if self.accelerator.scaler is None and norm is not None and not math.isfinite(norm):
+            raise self._diverged(f"The norm of the gradient is {float(norm)}", 1, self._of_step)
+        self._of_step = []
+        return norm
+
+    def _diverged(self, what: str, steps: int, utterances: list[str]) -> DivergedError:
+        return DivergedError(what, self.state.global_step + steps, utterances)
+
+    def _prepare_inputs(self, inputs):
+        """Puts the utterances' ids aside: they are for messages, not for the model."""
+        self._utterances = inputs.get(UTTERANCES, [])
+        return super()._prepare_inputs({name: value for name, value in inputs.items() if name != UTTERANCES})
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C, with the λs of the model's config; or a rival's terms and weights."""
@@ -68,7 +115,7 @@ class MMERTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         if not outputs.logits.isfinite().all():  # every row has some modality, so this is no absence
-            raise ValueError("The model predicts NaN or infinity: it has diverged. Try a lower learning rate.")
+            raise self._diverged("The model predicts NaN or infinity", 0, self._utterances)
         predictions: dict[str, Any] = dict(outputs.combinations)
         if outputs.audio_embeds is not None:
             predictions["embeds"] = {"audio": outputs.audio_embeds, "text": outputs.text_embeds}
@@ -97,7 +144,11 @@ class MMERTrainer(Trainer):
         return LengthBucketSampler(sampler.lengths, sampler.batch_size, seed)
 
     def _run_epoch(self, *args, epoch, train_dataloader, **kwargs):
-        """Tells the samplers their epoch: accelerate does not where it shares out the batches of a resumed run."""
+        """Tells the samplers their epoch: accelerate does not where it shares out the batches of a resumed run. And a
+        run that was resumed at its end takes no further step."""
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
         sampler = train_dataloader.batch_sampler
         while sampler is not None:
             if hasattr(sampler, "set_epoch"):
@@ -110,17 +161,38 @@ class MMERTrainer(Trainer):
         return SequentialSampler(eval_dataset)
 
     def _get_dataloader(self, *args, is_training=False, **kwargs):
-        """`dataloader_drop_last` is for training: an evaluation counts every row."""
-        asked = self.args.dataloader_drop_last
+        """`dataloader_drop_last` is for training: an evaluation counts every row. Batches know their utterances."""
+        drop_last, collator = self.args.dataloader_drop_last, self.data_collator
         try:
-            self.args.dataloader_drop_last = asked and is_training
-            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+            self.args.dataloader_drop_last = drop_last and is_training
+            self.data_collator = NamingCollator(collator)
+            loader = super()._get_dataloader(*args, is_training=is_training, **kwargs)
         finally:
-            self.args.dataloader_drop_last = asked
+            self.args.dataloader_drop_last, self.data_collator = drop_last, collator
+        base = getattr(loader, "base_dataloader", loader)
+        base.worker_init_fn = partial(outlive_termination, base.worker_init_fn)
+        return loader
+
+    def _save_checkpoint(self, model, trial):
+        folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        with marked_until_whole(folder) if self.args.should_save else write_errors_named(folder):
+            super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir):
+        """The last that other processes write: a checkpoint is whole with `trainer_state.json`, which follows."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _evaluate(self, *args, **kwargs):
+        metrics = super()._evaluate(*args, **kwargs)
+        if not self.is_fsdp_enabled:  # a process then holds no whole parameter
+            self.log(layer_weights(self.model))
+        return metrics
 
     def evaluation_loop(self, *args, **kwargs):
         training_terms, self._terms = self._terms, {}
-        output = super().evaluation_loop(*args, **kwargs)
+        with torch.random.fork_rng(devices=[]):  # a data loader draws, and training is to go on as without evaluation
+            output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         output.metrics.update({f"{prefix}_loss_{name}": mean for name, mean in self._mean_terms().items()})
         self._terms = training_terms
@@ -168,3 +240,15 @@ class MMERTrainer(Trainer):
             {k: v for k, v in self._prepare_inputs(batch).items() if k != "labels"}
             for batch in tqdm(loader, desc="Calibrating", disable=self.args.disable_tqdm or rank != 0)
         )
+
+
+def layer_weights(model) -> dict[str, float]:
+    """w^m of Eq. 1 of every mixer in a model: `audio_layer_0`, …, numbered as the encoder's layers."""
+    weights = {}
+    for name, mixer in model.named_modules():
+        if isinstance(mixer, StateMixer):
+            path = "_".join(part for part in name.split(".") if part not in ("model", "embedders"))
+            layers = getattr(model.config, f"{name.rpartition('.')[2]}_layers", None) or range(mixer.states_shape[0])
+            values = mixer.layer_weights.detach().tolist()
+            weights |= {f"{path}_layer_{n}": value for n, value in zip(layers, values, strict=False)}
+    return weights

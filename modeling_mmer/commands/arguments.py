@@ -289,10 +289,10 @@ def pairs(values: list[str] | None, option: str, blank: bool = False) -> dict[st
 
 
 @contextmanager
-def bad_input_ends(prog: str):
-    """Turn the errors that bad input raises into a message and exit status 1, without a traceback."""
+def bad_input_ends(prog: str, errors: tuple[type[Exception], ...] = (ValueError, OSError, StrictDataclassError)):
+    """Turn the errors that bad input raises, or those given, into a message and exit status 1, without a traceback."""
     try:
         yield
-    except (ValueError, OSError, StrictDataclassError) as error:
+    except errors as error:
         print(f"{prog}: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..corpora import FOLDS
 from ..files import write_json
@@ -38,8 +37,7 @@ def train_folds(train: Callable[[list[str]], None], argv: list[str], n_folds: in
     for fold in range(1, n_folds + 1):
         of_fold = folder / f"fold_{fold}"
         if not (resumes and (of_fold / "results.json").is_file()):
-            begun = of_fold.is_dir() and get_last_checkpoint(str(of_fold)) is not None
-            resume = ["--resume_from_checkpoint", str(resumes and begun)]
+            resume = ["--resume_from_checkpoint", str(resumes)]
             train([*argv, "--fold", str(fold), "--output_dir", str(of_fold), *resume])
         PartialState().wait_for_everyone()  # only the main process writes results
         results.append(json.loads((of_fold / "results.json").read_text(encoding="utf-8")))

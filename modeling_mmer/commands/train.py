@@ -6,23 +6,20 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import (
-    AutoFeatureExtractor,
-    AutoTokenizer,
-    EarlyStoppingCallback,
-    set_seed,
-)
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import AutoFeatureExtractor, AutoTokenizer, set_seed
 
 from ..batching import with_lengths
 from ..collator import MMERCollator
 from ..configuration_mmer import MMERConfig
 from ..corpora import TASKS, Corpus
+from ..divergence import DivergedError
 from ..features import FeatureCache
 from ..files import write_json
 from ..modeling_mmer import MMERForEmotionRecognition
+from ..preemption import CheckpointOnTermination
 from ..processing_mmer import MMERProcessor
-from ..report import Provenance, write_card, write_report
+from ..report import CurvesCallback, Provenance, write_card, write_report
+from ..resuming import EarlyStopping, WriteError, is_whole, last_checkpoint, write_errors_named
 from ..trainer import MMERTrainer
 from .allocator import keep_freed_memory
 from .arguments import (
@@ -53,8 +50,9 @@ def main(argv: list[str]) -> None:
         checkpoint = resumed_checkpoint(run)
         trainer, corpus = prepare(argv, *arguments)
     introduce(trainer, corpus)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    finish(trainer, corpus)
+    with bad_input_ends(PROG, (DivergedError, WriteError)), write_errors_named(run.output_dir):
+        trainer.train(resume_from_checkpoint=checkpoint)
+        finish(trainer, corpus)
 
 
 def prepare(
@@ -178,9 +176,9 @@ def build_trainer(
     run: RunArguments,
 ) -> MMERTrainer:
     config = model.config
-    callbacks = []
+    callbacks = [CheckpointOnTermination(), CurvesCallback()]
     if run.early_stopping_patience is not None:
-        callbacks.append(EarlyStoppingCallback(run.early_stopping_patience))
+        callbacks.append(EarlyStopping(run.early_stopping_patience))
     return MMERTrainer(
         model,
         run,
@@ -204,17 +202,20 @@ def introduce(trainer: MMERTrainer, corpus: Corpus) -> None:
 
 
 def resumed_checkpoint(run: RunArguments) -> str | None:
-    """`--resume_from_checkpoint DIR`, or `true` for the last one under the output folder."""
+    """`--resume_from_checkpoint DIR`, or `true` for the last whole one under the output folder.
+
+    None, with a line that says so, if there is none yet: a job that is queued again is the same command each time.
+    """
     asked = run.resume_from_checkpoint
     if asked is None or asked.lower() == "false":
         return None
     if asked.lower() != "true":
-        if not Path(asked, "trainer_state.json").is_file():
-            raise ValueError(f"{asked} is no checkpoint to resume from: it has no trainer_state.json.")
+        if not is_whole(asked):
+            raise ValueError(f"{asked} is no checkpoint to resume from: it has no whole trainer_state.json.")
         return asked
-    last = get_last_checkpoint(run.output_dir) if Path(run.output_dir).is_dir() else None
-    if last is None:
-        raise ValueError(f"There is no checkpoint under {run.output_dir} to resume from.")
+    last = last_checkpoint(run.output_dir)
+    if last is None and run.process_index == 0:
+        print(f"There is no checkpoint under {run.output_dir} yet: training starts from the beginning.")
     return last
 
 

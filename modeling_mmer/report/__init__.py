@@ -1,6 +1,7 @@
 """Reports from measured results: tables, pictures, the `report.md` beside a run's `results.json`, the model card."""
 
 from .card import Provenance, write_card
+from .plots import CurvesCallback
 from .tables import (
     confusion_table,
     recall_table,
@@ -10,6 +11,7 @@ from .tables import (
 )
 
 __all__ = [
+    "CurvesCallback",
     "Provenance",
     "confusion_table",
     "recall_table",

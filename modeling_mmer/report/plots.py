@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from transformers import TrainerCallback
 
 from ..files import write_bytes
 from .tables import COMBINATIONS, DIMENSIONS, combination_name
@@ -60,6 +61,14 @@ def plot_training(path: Path, log_history: Sequence[Mapping[str, float]]) -> boo
             panel.legend(fontsize="small")
     save(figure, path)
     return True
+
+
+class CurvesCallback(TrainerCallback):
+    """Draws `training_curves.png` in the output folder anew after each evaluation, so that a run can be watched."""
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            plot_training(Path(args.output_dir, "training_curves.png"), state.log_history)
 
 
 def _line(panel, points: list[tuple[float, float]], label: str) -> None:
