@@ -1,8 +1,8 @@
 """Recordings on disk: what a file's header says, and what reading it to its end shows.
 
 Both answer with a `Recording`, whatever the file is: a fault has a name, and keeps no other file from being read.
-Reading to the end costs little beside training: a core decodes thousands of times faster than recordings last, so that
-100,000 utterances take minutes, and the first epoch reads each of them anyway.
+Reading to the end costs little beside training, whose every epoch does it too: a core decodes a thousand (Opus) to ten
+thousand times (WAV) faster than recordings last, so that 100,000 utterances take minutes.
 """
 
 import hashlib
@@ -19,6 +19,9 @@ from tqdm.auto import tqdm
 from ..processing_mmer import LOUDEST
 
 LOWEST_RATE = 100  # Hz: below, a header is damaged, and a few seconds resampled to 16 kHz would fill the memory
+MOST_SAMPLES = (
+    2**30
+)  # 18 hours at 16 kHz: a reader makes room for what the header says, and a damaged one says anything
 
 _READERS = 16  # threads: soundfile and hashlib let others run while they work, and headers wait for the disk
 _SHARE = 64  # files that a thread takes at once
@@ -94,6 +97,10 @@ def _opened(path: str, read: Callable[[soundfile.SoundFile], Recording]) -> Reco
                 return Recording(None, "empty")
             if file.samplerate < LOWEST_RATE:
                 return Recording(None, "unreadable", f"its header says {file.samplerate} samples a second")
+            if file.frames * file.channels > MOST_SAMPLES:
+                return Recording(None, "unreadable", f"its header says {file.frames:,} times {file.channels} samples")
+            if not file.seekable():  # GSM 6.10, which transformers' reader refuses
+                return Recording(None, "unreadable", f"samples of the kind {file.subtype} cannot be read")
             return read(file)
     # TypeError: of `.raw` files, which have no header; ValueError: of a name that no file can have
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
