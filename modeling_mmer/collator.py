@@ -19,6 +19,20 @@ from .processing_mmer import MMERProcessor, pad_rows, require_a_modality
 NOT_LABELLED = -100  # the class index that torch's cross-entropy leaves out; a dimension that is not labelled is NaN
 
 
+HOW_TO_GO_ON = (
+    "Mend it, or leave its row out (--on_bad_rows skip, which reads every recording anew), and start again; training "
+    "goes on with --resume_from_checkpoint true."
+)
+
+
+class UtteranceError(ValueError):
+    """An utterance cannot be read; the message names it, and says how to go on."""
+
+    def __init__(self, message: str):
+        # What a worker raises, torch hands on as the text of a traceback, whose end is the message.
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
 @dataclass
 class MMERCollator:
     """Collates B rows for `MMERForEmotionRecognition`.
@@ -47,11 +61,15 @@ class MMERCollator:
             corpus's scale, NaN = not labelled.
 
         Raises:
-            ValueError: if a row has neither modality, cannot be read, has raw input where others have states, or has a
-                label that is no name or no number. The message names the `utterance_id`.
+            UtteranceError: if a recording, a text or the cached states of a row cannot be read.
+            ValueError: if a row has raw input where others have states, or a label that is no name or no number.
+                Every message names the `utterance_id`.
         """
         if self.features is not None:
-            rows = [{**row, **self._cached(row)} for row in rows]
+            try:
+                rows = [{**row, **self._cached(row)} for row in rows]
+            except ValueError as error:
+                raise UtteranceError(str(error)) from error
         try:
             inputs = self._encode(rows)
         except ValueError as error:
@@ -59,7 +77,7 @@ class MMERCollator:
             index = getattr(error, "index", None)
             if index is None:
                 raise
-            raise ValueError(f"Utterance {_name(rows[index])}: {error}") from error
+            raise UtteranceError(f"Utterance {_name(rows[index])}: {error} {HOW_TO_GO_ON}") from error
         return {**inputs, "labels": self._labels(rows)}
 
     def _cached(self, row: dict[str, Any]) -> dict[str, torch.Tensor | None]:

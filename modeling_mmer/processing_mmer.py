@@ -22,6 +22,9 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 from transformers.audio_utils import TORCHCODEC_ONLY_FILETYPES, get_audio_filetype, load_audio
 
+LOUDEST = (
+    2.0**31
+)  # full scale is 1, of integers kept as floats 2³¹; what is beyond is damage, and overflows in a spectrum
 SHORTEST_WAVEFORM = 0.025  # seconds: the receptive field of the convolutions of wav2vec2, HuBERT and WavLM
 
 # What a call may ask for beside its inputs; anything else is refused rather than ignored.
@@ -331,8 +334,11 @@ def read_recording(audio, rate: int, array_rate: int) -> np.ndarray:
     waveform = _read_any(audio, rate, array_rate)
     if waveform.size == 0:
         raise ValueError("the recording is empty (0 samples); give None for missing audio.")
-    if not np.isfinite(waveform).all():
-        raise ValueError("the recording has samples that are not finite (NaN or infinity); repair or remove it.")
+    if not (np.abs(waveform) <= LOUDEST).all():  # false of NaN
+        raise ValueError(
+            "the recording has samples that are not finite (NaN or infinity), or larger than any sound (full scale is "
+            "1); repair or remove it."
+        )
     return waveform
 
 

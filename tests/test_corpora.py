@@ -305,40 +305,122 @@ def test_dimensions_off_the_scale_name_their_rows(tmp_path, table):
 
 def test_dimensions_that_are_no_numbers_name_their_rows(tmp_path, table):
     table["dominance"] = ["1", "high", "nan", None]
-    with pytest.raises(CorpusError, match=r"row 2 \(b\): dominance high$"):
+    with pytest.raises(CorpusError, match=r"(?m)row 2 \(b\): dominance high$"):
         load(tmp_path, table)
 
 
-def test_all_broken_audio_is_listed_at_once(tmp_path, table):
+def test_all_broken_audio_is_listed_at_once_by_its_kind(tmp_path, table):
     (tmp_path / "audio" / "a.wav").unlink()
     (tmp_path / "audio" / "b.wav").write_bytes(b"this is not audio")
     soundfile.write(tmp_path / "audio" / "c.wav", np.zeros(0), 16000)
     with pytest.raises(CorpusError) as error:
         load(tmp_path, table)
-    for row, file in (
-        ("row 1 (a)", "a.wav: no such file"),
-        ("row 2 (b)", "b.wav"),
-        ("row 3 (c)", "c.wav: no samples"),
+    lines = str(error.value).splitlines()
+    for row, file, kind in (
+        ("row 1 (a)", "a.wav", "missing"),
+        ("row 2 (b)", "b.wav", "cannot be decoded"),
+        ("row 3 (c)", "c.wav", "without samples"),
     ):
-        assert any(row in line and file in line for line in str(error.value).splitlines())
+        (place,) = [i for i, line in enumerate(lines) if row in line and file in line]
+        assert kind in lines[place - 1]
+
+
+@pytest.fixture
+def faulty(tmp_path, table) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Rows with a fault of each kind, one of them with two, and what each message must name; `a` is sound."""
+    rows = [table.iloc[[0]]] + [table.iloc[[3]].assign(utterance_id=name) for name in "nslxx"]
+    table = pd.concat(rows, ignore_index=True)
+    table.loc[1, "text"] = None
+    table.loc[2, "split"], table.loc[2, "arousal"] = "holdout", 99.0
+    table.loc[3, "valence"] = 0.5
+    table = pd.concat([table, table.iloc[[0]].assign(utterance_id="gone", audio="audio/gone.wav")], ignore_index=True)
+    expected = {
+        "row 2 (n)": "neither audio nor text",
+        "row 3 (s): holdout": "unknown splits",
+        "row 3 (s): arousal 99.0": "on the scale",
+        "row 4 (l): valence 0.5": "on the scale",
+        "row 5 (x)": "share an utterance_id",
+        "row 6 (x)": "share an utterance_id",
+        f"row 7 (gone): {tmp_path / 'audio' / 'gone.wav'}": "missing",
+    }
+    return table, expected
+
+
+def test_faults_of_every_kind_are_listed_at_once(tmp_path, faulty):
+    table, expected = faulty
+    with pytest.raises(CorpusError, match=r"bad rows \(6\)") as error:
+        load(tmp_path, table)
+    found, kind = {}, ""
+    for line in str(error.value).splitlines()[1:]:
+        if line.startswith("    row "):
+            found[line.strip()] = kind
+        else:
+            kind = line
+    assert found.keys() == expected.keys()
+    assert all(words in found[row] for row, words in expected.items())
+
+
+def test_bad_rows_can_be_left_out_counted_and_named(tmp_path, faulty):
+    table, expected = faulty
+    corpus = load(tmp_path, table, on_bad_rows="skip")
+    assert list(rows_by_id(corpus)) == ["a"] and corpus.faults == []
+    assert rows_by_id(corpus)["a"] == rows_by_id(load(tmp_path, table.iloc[[0]]))["a"]
+    (notice,) = [notice for notice in corpus.notices if "left out" in notice]
+    assert notice.startswith("6 bad rows") and all(row in notice for row in expected)
+
+
+def test_a_broken_recording_takes_its_text_with_it(tmp_path, table):
+    table.loc[0, "audio"] = "audio/gone.wav"
+    assert sorted(rows_by_id(load(tmp_path, table, on_bad_rows="skip"))) == ["b", "c", "d"]
+
+
+def test_a_corpus_of_bad_rows_alone_is_an_error_however_they_are_meant(tmp_path, table):
+    for how in ("skip", "keep"):
+        with pytest.raises(CorpusError, match="unknown splits"):
+            load(tmp_path, table.assign(split="holdout"), on_bad_rows=how)
+    with pytest.raises(CorpusError, match="no other row is left"):
+        load(tmp_path, table[:3].assign(audio="audio/gone.wav"), on_bad_rows="skip")
+
+
+def test_faults_of_joined_corpora_are_listed_at_once(tmp_path, faulty):
+    table, expected = faulty
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, table.assign(audio=table["audio"].map(lambda path: f"../{path}", na_action="ignore")))
+    corpora = {"names": ["folder", "folder"], "directories": [tmp_path / "one", tmp_path / "two"]}
+    with pytest.raises(CorpusError, match=r"bad rows \(12\)") as error:
+        load_corpora(**corpora, emotion_labels=LABELS)
+    for name in ("one", "two"):
+        assert all(f"{name}: {row.partition(': ')[0]}" in str(error.value) for row in expected)
+    left = load_corpora(**corpora, emotion_labels=LABELS, on_bad_rows="skip")
+    assert sorted(rows_by_id(left)) == ["one/a", "two/a"]
+
+
+def test_texts_in_several_splits_are_said(tmp_path, table):
+    assert not any("texts are in more than one split" in notice for notice in load(tmp_path, table).notices)
+    table["text"] = ["So it  is", "other", "so it is", "SO IT IS"]  # train, validation, train, test
+    (notice,) = [
+        notice for notice in load(tmp_path, table).notices if "in more than one split" in notice and "text" in notice
+    ]
+    assert notice.startswith("1 texts") and "So it is" in notice
 
 
 def test_a_long_list_of_broken_audio_is_cut(tmp_path):
     table = pd.DataFrame({"audio": [f"{i:02d}.wav" for i in range(25)]})
-    with pytest.raises(CorpusError, match="25 audio files") as error:
+    with pytest.raises(CorpusError, match=r"bad rows \(25\).*\n.*recordings that are missing.*\(25\):") as error:
         load(tmp_path, table)
     assert "19.wav" in str(error.value) and "20.wav" not in str(error.value) and "5 more" in str(error.value)
 
 
 def test_rows_with_neither_audio_nor_text_are_named(tmp_path, table):
     table.loc[[1, 3], "audio"], table.loc[[1, 3], "text"] = None, " "
-    with pytest.raises(CorpusError, match=r"neither audio nor text: row 2 \(b\), row 4 \(d\);"):
+    with pytest.raises(CorpusError, match=r"neither audio nor text; .* \(2\):\n +row 2 \(b\)\n +row 4 \(d\)(\n|$)"):
         load(tmp_path, table)
 
 
 def test_duplicate_ids_are_named(tmp_path, table):
     table.loc[2, "utterance_id"] = "a"
-    with pytest.raises(CorpusError, match=r"row 1 \(a\), row 3 \(a\);"):
+    with pytest.raises(CorpusError, match=r"share an utterance_id; .* \(2\):\n +row 1 \(a\)\n +row 3 \(a\)(\n|$)"):
         load(tmp_path, table)
 
 

@@ -72,7 +72,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def figures(folder):
-    options = {"emotion_labels": LABELS, "label_scale": (1, 5), "allow_broken_audio": True}
+    options = {"emotion_labels": LABELS, "label_scale": (1, 5), "on_bad_rows": "keep"}
     return describe(load_corpora("folder", folder, **options))
 
 
@@ -184,7 +184,7 @@ def test_truncation_shows_in_every_format(tmp_path, name):
     soundfile.write(tmp_path / name, noise(16000, 0), 16000, subtype="FLOAT" if "float" in name else None)
     pd.DataFrame({"audio": [name]}).to_csv(tmp_path / "metadata.csv", index=False)
     for kinds in ([], ["truncated"]):
-        corpus = load_corpora("folder", tmp_path, emotion_labels=LABELS, allow_broken_audio=True)
+        corpus = load_corpora("folder", tmp_path, emotion_labels=LABELS, on_bad_rows="keep")
         assert [row["kind"] for row in describe(corpus)["broken"]] == kinds
         cut_in_half(tmp_path / name)
 
@@ -202,14 +202,24 @@ def test_a_streamed_wav_that_does_not_know_its_size_is_whole(tmp_path, size):
 
 
 def test_only_a_description_gets_broken_audio(folder):
-    with pytest.raises(CorpusError, match="corpus mine: 3 audio files are missing or unreadable"):
+    with pytest.raises(CorpusError, match=r"corpus mine has bad rows \(3\)"):
         load_corpora("folder", folder, emotion_labels=LABELS)
+
+
+def test_rows_without_a_place_in_the_schema_are_counted(folder):
+    table = pd.read_csv(folder / "metadata.csv", keep_default_na=False)
+    table.loc[3, "split"] = "holdout"
+    table.to_csv(folder / "metadata.csv", index=False)
+    corpus = load_corpora("folder", folder, emotion_labels=LABELS, label_scale=(1, 5), on_bad_rows="keep")
+    figures = describe(corpus)
+    assert figures["all"]["rows"] == 11 and len(figures["broken"]) == 6
+    assert "1 bad rows are left out: rows of unknown splits (1): row 4 (words): holdout" in figures["notices"]
 
 
 def test_the_order_of_rows_changes_no_table(folder, figures):
     table = pd.read_csv(folder / "metadata.csv", keep_default_na=False).iloc[::-1]  # "nan" is an id
     table.to_csv(folder / "metadata.csv", index=False)
-    options = {"emotion_labels": LABELS, "label_scale": (1, 5), "allow_broken_audio": True}
+    options = {"emotion_labels": LABELS, "label_scale": (1, 5), "on_bad_rows": "keep"}
     reversed_figures = describe(load_corpora("folder", folder, **options))
     tables, reversed_tables = (corpus_report(f).split("## Broken")[0] for f in (figures, reversed_figures))
     assert reversed_tables == tables
@@ -217,8 +227,8 @@ def test_the_order_of_rows_changes_no_table(folder, figures):
 
 
 def test_corpora_joined_keep_their_faults_and_unknown_speakers(folder):
-    joined = load_corpora(["demo", "folder"], folder, emotion_labels=LABELS, allow_broken_audio=True)
-    assert len(joined.broken_audio) == 3 and all(fault.startswith("mine: row") for fault in joined.broken_audio)
+    joined = load_corpora(["demo", "folder"], folder, emotion_labels=LABELS, on_bad_rows="keep")
+    assert len(joined.faults) == 3 and all(str(fault).startswith("mine: row") for fault in joined.faults)
     figures = describe(joined)
     assert len(figures["broken"]) == 6 and figures["broken"][0]["utterance_id"] == "mine/silent"
     assert figures["splits"]["validation"]["rows_without_speaker"] == 1  # mine/Unknown
@@ -253,7 +263,7 @@ def test_the_report_says_what_was_counted(figures):
 def test_long_lists_are_cut_in_the_report_and_whole_in_the_figures(tmp_path):
     rows = [{"audio": f"{i:02}.wav", "speaker": f"s{i:02}"} for i in range(25)]
     pd.DataFrame(rows).to_csv(tmp_path / "metadata.csv", index=False)
-    figures = describe(load_corpora("folder", tmp_path, emotion_labels=LABELS, allow_broken_audio=True))
+    figures = describe(load_corpora("folder", tmp_path, emotion_labels=LABELS, on_bad_rows="keep"))
     assert len(figures["speakers"]) == len(figures["broken"]) == 25
     report = corpus_report(figures)
     assert "s09" in report and "s10" not in report and "and 15 more speakers" in report

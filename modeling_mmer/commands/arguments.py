@@ -18,7 +18,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_mmer import MMERConfig
-from ..corpora import FROM_DIRECTORY, PUBLISHED, Corpus, load_corpora
+from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, load_corpora
 
 
 @dataclass
@@ -68,6 +68,14 @@ class SourceArguments:
 class CorpusArguments(SourceArguments):
     """What is read, and what is made of it and kept."""
 
+    on_bad_rows: Literal["stop", "skip"] = field(
+        default="stop",
+        metadata={
+            "help": "What becomes of rows that cannot be used (broken recordings, labels off the scale, unknown "
+            "splits …): stop lists them all and ends; skip leaves them out, counted and named. A row is bad as a "
+            "whole. bad_rows.csv in the output folder has all of them."
+        },
+    )
     transcribe: str | None = field(
         default=None,
         metadata={
@@ -256,8 +264,10 @@ def recipe_options(recipe: Path, prog: str) -> list[str]:
     return argv
 
 
-def load(arguments: SourceArguments, emotion_labels: list[str], allow_broken_audio: bool = False) -> Corpus:
-    """The corpora that the options name, which may have broken audio files if that is allowed.
+def load(
+    arguments: SourceArguments, emotion_labels: list[str], on_bad_rows: BadRows | Literal["keep"] = "stop"
+) -> Corpus:
+    """The corpora that the options name, without bad rows unless these are to be kept; see `load_corpora`.
 
     Raises:
         ValueError: an option is malformed, or a corpus has faults; the message lists them.
@@ -276,7 +286,7 @@ def load(arguments: SourceArguments, emotion_labels: list[str], allow_broken_aud
         column_map=pairs(arguments.column_map, "--column_map", blank=True),
         label_scale=None if scale is None else tuple(scale),
         fold=None if fold is None else int(fold),
-        allow_broken_audio=allow_broken_audio,
+        on_bad_rows=on_bad_rows,
     )
 
 

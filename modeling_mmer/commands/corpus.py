@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
         sys.exit(0 if asked else 2)
     source, description = parse((SourceArguments, DescriptionArguments), argv[1:], PROG)
     with bad_input_ends(PROG):
-        figures = describe(load(source, description.emotion_labels, allow_broken_audio=True))
+        figures = describe(load(source, description.emotion_labels, "keep"))
         folder = Path(description.output_dir)
         write_json(folder / "corpus.json", figures)
         plot_corpus(folder / "corpus.png", figures)

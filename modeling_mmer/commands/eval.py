@@ -1,20 +1,20 @@
 """`mmer eval`: judge any checkpoint on any corpus, with predictions per utterance."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import Dataset
 from transformers import AutoProcessor, set_seed
 
-from ..collator import MMERCollator
+from ..collator import MMERCollator, UtteranceError
 from ..corpora import Corpus, on_scale
 from ..files import write_json
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..report import Provenance, write_card, write_report
 from ..trainer import MMERTrainer
 from .allocator import keep_freed_memory
-from .arguments import CorpusArguments, RunArguments, bad_input_ends, load, parse
+from .arguments import CorpusArguments, RunArguments, bad_input_ends, parse
+from .checking import load_checked, note_cropped
 from .collapse import collapse_distances
 from .judging import fill_features, fill_text, judge_split, results_of, show
 from .predictions import write_predictions
@@ -43,13 +43,14 @@ def main(argv: list[str]) -> None:
         model = MMERForEmotionRecognition.from_pretrained(name, with_encoders=with_encoders)
         processor = AutoProcessor.from_pretrained(name)
         config = model.config
-        corpus = on_scale(load(corpus_arguments, config.emotion_labels), tuple(config.label_scale))
-        corpus = replace(corpus, splits={run.split: rows_of(corpus, run.split)})
+        corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, run.split)
+        corpus = note_cropped(on_scale(corpus, tuple(config.label_scale)), processor)
         corpus = fill_text(corpus_arguments, corpus, run)
         features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
     labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
     trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, *labels, features))
-    evaluate(trainer, corpus, run.split, name)
+    with bad_input_ends(PROG, (UtteranceError,)):
+        evaluate(trainer, corpus, run.split, name)
 
 
 def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
@@ -59,12 +60,6 @@ def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
     if not argv or argv[0].startswith("-"):
         raise SystemExit(f"usage: {PROG} MODEL --corpus NAME [--option value …]; MODEL is a folder or a hub name.")
     return argv[0], argv[1:]
-
-
-def rows_of(corpus: Corpus, split: str) -> Dataset:
-    if split not in corpus.splits:
-        raise ValueError(f"{corpus.name} has no split {split!r}: it has {', '.join(corpus.splits)}.")
-    return corpus.splits[split]
 
 
 def log_history_of(model: str) -> list[dict[str, float]]:

@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import AutoFeatureExtractor, AutoTokenizer, set_seed
 
 from ..batching import with_lengths
-from ..collator import MMERCollator
+from ..collator import MMERCollator, UtteranceError
 from ..configuration_mmer import MMERConfig
 from ..corpora import TASKS, Corpus
 from ..divergence import DivergedError
@@ -29,10 +29,10 @@ from .arguments import (
     StartArguments,
     bad_input_ends,
     given,
-    load,
     parse,
     with_recipe,
 )
+from .checking import load_checked, note_cropped
 from .folds import folds_to_train, train_folds
 from .judging import fill_features, fill_text, judge_split, results_of, show
 
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
         checkpoint = resumed_checkpoint(run)
         trainer, corpus = prepare(argv, *arguments)
     introduce(trainer, corpus)
-    with bad_input_ends(PROG, (DivergedError, WriteError)), write_errors_named(run.output_dir):
+    with bad_input_ends(PROG, (DivergedError, UtteranceError, WriteError)), write_errors_named(run.output_dir):
         trainer.train(resume_from_checkpoint=checkpoint)
         finish(trainer, corpus)
 
@@ -71,7 +71,7 @@ def prepare(
     overrides = vars(model_arguments)
     if start.model is not None:
         overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments))
-    corpus = load(corpus_arguments, overrides["emotion_labels"])
+    corpus = load_checked(corpus_arguments, overrides["emotion_labels"], run.output_dir)
     require_splits(corpus)
     corpus = fill_text(corpus_arguments, corpus, run)
     set_seed(run.seed)  # here: a model starts the same whether or not a speech recogniser was loaded before it
@@ -82,6 +82,7 @@ def prepare(
     model, processor = (new_model if start.model is None else trained_model)(start, overrides, with_encoders)
     if start.self_contained:
         model.make_self_contained()
+    corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
     return build_trainer(model, processor, features, corpus, run), corpus
 

@@ -1,5 +1,6 @@
 """Corpora: one file each, all giving the same columns (`schema.py`). Knows nothing of models."""
 
+from .faults import BadRows
 from .joining import on_scale
 from .loading import FOLDS, FROM_DIRECTORY, PACKAGED, PUBLISHED, load_corpora
 from .schema import TASKS, Corpus, CorpusError
@@ -10,6 +11,7 @@ __all__ = [
     "PACKAGED",
     "PUBLISHED",
     "TASKS",
+    "BadRows",
     "Corpus",
     "CorpusError",
     "load_corpora",

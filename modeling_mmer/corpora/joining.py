@@ -27,8 +27,12 @@ def join(corpora: list[Corpus]) -> Corpus:
     notices = [f"{name}: {notice}" for corpus, name in zip(corpora, names, strict=True) for notice in corpus.notices]
     shared = {fact: _shared(getattr(corpus, fact) for corpus in corpora) for fact in ("license", "language")}
     folders = tuple(dict.fromkeys(folder for corpus in corpora for folder in corpus.folders))
-    broken = [f"{name}: {row}" for corpus, name in zip(corpora, names, strict=True) for row in corpus.broken_audio]
-    return Corpus("+".join(names), splits, scale, notices, folders=folders, broken_audio=broken, **shared)
+    faults = [
+        replace(fault, utterance_id=f"{name}/{fault.utterance_id}", row=f"{name}: {fault.row}")
+        for corpus, name in zip(corpora, names, strict=True)
+        for fault in corpus.faults
+    ]
+    return Corpus("+".join(names), splits, scale, notices, folders=folders, faults=faults, **shared)
 
 
 def _shared(values: Iterable[str | None]) -> str | None:

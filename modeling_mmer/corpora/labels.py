@@ -11,11 +11,11 @@ Every function takes columns of one table and leaves their order alone.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from .schema import DIMENSIONS, CorpusError, name_some
+from .schema import DIMENSIONS
 
 SENTIMENTS = ("negative", "neutral", "positive")
 
@@ -93,29 +93,21 @@ def sentiment_of_valence(valence: pd.Series, label_scale: tuple[float, float]) -
     return _column(valence.index, [sentiment(value) for value in valence])
 
 
-def read_dimensions(table: pd.DataFrame, label_scale: tuple[float, float], row_names: Iterable[str]) -> pd.DataFrame:
-    """The columns valence, arousal and dominance as numbers, NaN where there is no label.
-
-    Raises:
-        CorpusError: a value is not a number, or not on the scale; all such rows are named.
-    """
+def read_dimensions(table: pd.DataFrame, label_scale: tuple[float, float]) -> tuple[pd.DataFrame, dict[int, list[str]]]:
+    """The columns valence, arousal and dominance as numbers, NaN where there is no label; and by a row's place what is
+    there instead of a number on the scale, such as `valence high`."""
     low, high = label_scale
-    numbers, wrong = {}, []
-    row_names = list(row_names)
+    numbers: dict[str, pd.Series] = {}
+    wrong: dict[int, list[str]] = {}
     for dimension in DIMENSIONS:
         given = table[dimension]
         values = pd.to_numeric(given, errors="coerce").astype("float64")
         stated_nan = given.map(lambda value: str(value).strip().lower() == "nan")
         bad = (values.isna() & given.notna() & ~stated_nan) | (values.notna() & ~values.between(low, high))
-        rows = zip(row_names, given, bad, strict=True)
-        wrong += [f"{name}: {dimension} {value}" for name, value, is_bad in rows if is_bad]
+        for place in bad.to_numpy().nonzero()[0]:
+            wrong.setdefault(int(place), []).append(f"{dimension} {given.iloc[place]}")
         numbers[dimension] = values
-    if wrong:
-        raise CorpusError(
-            f"valence, arousal and dominance must be numbers from {low:g} to {high:g}, the declared label_scale; "
-            f"declare another scale, or correct or blank {name_some(wrong)}"
-        )
-    return pd.DataFrame(numbers, index=table.index)
+    return pd.DataFrame(numbers, index=table.index), wrong
 
 
 def rescale(values: pd.Series, old: tuple[float, float], new: tuple[float, float]) -> pd.Series:

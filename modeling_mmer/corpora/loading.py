@@ -7,10 +7,12 @@ option may be meant for one corpus among several: `ravdess:calm=neutral`.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from .cmu_mosei import load_cmu_mosei
 from .crema_d import load_crema_d
 from .demo import load_demo
+from .faults import BadRows, message, settle
 from .folder import load_folder
 from .hub import PREFIX, load_hub
 from .iemocap import FOLDS as IEMOCAP_FOLDS
@@ -19,7 +21,6 @@ from .joining import join
 from .meld import load_meld
 from .msp_podcast import load_msp_podcast
 from .ravdess import load_ravdess
-from .rows import check_audio
 from .schema import Corpus, CorpusError
 
 PACKAGED = {"demo": load_demo}
@@ -44,7 +45,7 @@ def load_corpora(
     column_map: Mapping[str, str] | None = None,
     label_scale: Sequence[float] | None = None,
     fold: int | None = None,
-    allow_broken_audio: bool = False,
+    on_bad_rows: BadRows | Literal["keep"] = "stop",
 ) -> Corpus:
     """Loads one corpus or several as one.
 
@@ -62,12 +63,13 @@ def load_corpora(
         label_scale: lowest and highest value of the dimensions of data of one's own (default 1 and 7); one pair, or one
             for each such corpus in order.
         fold: for corpora whose protocol is a cross-validation (`FOLDS`), counted from 1.
-        allow_broken_audio: keep rows whose audio file is missing or unreadable, without a duration, and list them in
-            `Corpus.broken_audio`. Nothing but a description can use them.
+        on_bad_rows: what becomes of rows that cannot be used. "stop" raises one error that lists them all, "skip"
+            leaves them out and counts them in a notice, "keep" collects them in `Corpus.faults`. Of recordings only the
+            headers are read here; `recordings.py` and `examine` read them to their end.
 
     Raises:
         CorpusError: an unknown name; directories that do not match the names; options that no named corpus takes;
-            whatever is wrong with a corpus itself.
+            bad rows, if they are to stop; whatever else is wrong with a corpus itself.
     """
     names = [names] if isinstance(names, str) else list(names)
     directories = [directories] if isinstance(directories, (str, Path)) else list(directories or [])
@@ -90,9 +92,10 @@ def load_corpora(
         if name in FOLDS:
             options["fold"] = fold
         corpora.append(_loader(name)(*([] if name in PACKAGED else [place]), **options))
-        if not allow_broken_audio:
-            check_audio(corpora[-1])
-    return corpora[0] if len(corpora) == 1 else join(corpora)
+    corpus = corpora[0] if len(corpora) == 1 else join(corpora)
+    if not corpus.splits:
+        raise CorpusError(message(corpus))
+    return corpus if on_bad_rows == "keep" else settle(corpus, on_bad_rows)
 
 
 def _is_own_data(name: str) -> bool:

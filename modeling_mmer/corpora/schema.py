@@ -45,6 +45,28 @@ class CorpusError(ValueError):
 
 
 @dataclass(frozen=True)
+class Fault:
+    """One reason why one row cannot be used.
+
+    Args:
+        kind: of fault, as `faults.py` tells them.
+        utterance_id: of the row.
+        row: its name in messages, with its place in the metadata where that is known.
+        detail: what was found.
+        split: None where it is not known.
+    """
+
+    kind: str
+    utterance_id: str
+    row: str
+    detail: str = ""
+    split: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.row}: {self.detail}" if self.detail else self.row
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Utterances in the one schema.
 
@@ -56,8 +78,9 @@ class Corpus:
         license, language: of the data, where they are known: an identifier as the hub has it, such as `apache-2.0`,
             and a code such as `en`.
         folders: that the corpus was read from, where what is made of its recordings may be kept.
-        broken_audio: a sentence for each row whose audio file is missing or unreadable, and so has no duration;
-            `load_corpora` raises them unless it is asked for such rows.
+        faults: of rows that cannot be used. Those with faults in their metadata are in no split, those with a faulty
+            recording are, without a duration. `load_corpora` raises faults, or leaves the rows out, unless asked to
+            keep them.
     """
 
     name: str
@@ -67,7 +90,7 @@ class Corpus:
     license: str | None = None
     language: str | None = None
     folders: tuple[Path, ...] = ()
-    broken_audio: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
 
 
 def canonical_split(name: str) -> str | None:
