@@ -40,6 +40,8 @@ class MMERPreTrainedModel(PreTrainedModel):
 
     # Parts that only training needs: a checkpoint may leave out any of them, whole.
     _training_parts = ("decoders", "contrastive_head")
+    # Parts of a whole checkpoint that a core leaves unread.
+    _parts_above: tuple[str, ...] = ()
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -114,9 +116,9 @@ class MMERPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_audio_text_pretrained(cls, audio: str, text: str, **overrides):
-        """A new model over two pretrained encoders, each a hub name or a folder; `overrides` are [`MMERConfig`]
-        fields."""
-        return cls(MMERConfig.from_audio_text_pretrained(audio, text, **overrides)).load_encoders()
+        """A new model over two pretrained encoders, each a hub name or a folder; `overrides` are fields of its
+        config."""
+        return cls(cls.config_class.from_audio_text_pretrained(audio, text, **overrides)).load_encoders()
 
     def load_encoders(self):
         """Fetch and freeze the encoders that the config names; they are not saved with this model's own weights."""
@@ -185,9 +187,7 @@ class MMERPreTrainedModel(PreTrainedModel):
                 info["mismatched_keys"].add((f"{last}.{name}", parameter.shape, parameter.shape))
 
     def _refuse_broken(self, source, info, ignore_mismatched_sizes):
-        unexpected = set(info["unexpected_keys"])
-        if not hasattr(self, "heads"):  # MMERModel reads the core of any checkpoint
-            unexpected = {name for name in unexpected if not name.startswith(("heads.", *self._training_parts))}
+        unexpected = {name for name in info["unexpected_keys"] if not name.startswith(self._parts_above)}
         misshapen = sorted(key[0] for key in info["mismatched_keys"])
         if misshapen and ignore_mismatched_sizes:
             logger.warning(f"Newly initialised, for other labels or shapes, and to be trained: {', '.join(misshapen)}.")

@@ -41,6 +41,8 @@ from .transformer import SharedTransformer
 class MMERModel(MMERBackbone):
     """Frozen encoders, their embedding, and the shared transformer over what each row has."""
 
+    _parts_above = ("heads.", "decoders.", "contrastive_head.")
+
     def __init__(self, config: MMERConfig):
         super().__init__(config)
         self.embedders = nn.ModuleDict(
