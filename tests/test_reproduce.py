@@ -296,3 +296,16 @@ def test_the_recipe_at_the_papers_scale_runs_on_a_corpus_of_the_same_form(demo_e
     assert done.returncode == 0, done.stderr
     assert "Linear probe" in (tmp_path / "tables/README.md").read_text()
     assert len(list((tmp_path / "tables/runs").glob("*-seed-0.json"))) == 13
+
+
+def test_a_run_that_diverges_is_recorded_and_the_others_go_on(demo_encoders, tmp_path, capsys):
+    options = command(demo_encoders, tmp_path, "--only", "late_fusion", "probe", "--learning_rate", "1e38")
+    for _ in range(2):  # it would diverge again, and is not tried again
+        with pytest.raises(SystemExit) as end:
+            main(options)
+        assert "diverged" in str(end.value.code) and "late_fusion-seed-0" in str(end.value.code)
+    assert "0 to go" not in capsys.readouterr().out.splitlines()[0]
+    failed = json.loads((tmp_path / "runs/separate_audio-seed-0.json").read_text())
+    assert "diverged" in failed["failed"] and failed["splits"] == {"test": {}}
+    assert not (tmp_path / "runs/late_fusion-seed-0.json").exists()
+    assert "diverged" in (tmp_path / "README.md").read_text()

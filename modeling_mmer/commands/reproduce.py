@@ -51,9 +51,11 @@ def main(argv: list[str]) -> None:
         material = Material(corpus_arguments, encoders, options, run, folder)
         of_plan = plan(options)
         grid = tasks(chosen_runs(of_plan, grid_arguments.only), grid_arguments.seeds, material.folds())
-        work_through(grid, material)
+        failed = work_through(grid, material)
         write_reproduction(folder, of_plan.tables, material.corpus(material.folds()[0]).name)
     print(f"\nTables: {folder / 'README.md'} and {folder / 'index.html'}")
+    if failed:
+        raise SystemExit(f"{PROG}: {len(failed)} runs have no figures, for they diverged: {', '.join(failed)}.")
 
 
 def check(grid: GridArguments, corpus: CorpusArguments, run: RunArguments) -> None:

@@ -282,7 +282,10 @@ def costs(records: Records) -> Section | None:
             "–" if record["epochs"] is None else f"{record['epochs']:.0f}",
             f"{sum(record['seconds'].values()):.0f}",
             f"{record['trainable_parameters']:,}",
-            Cell("record", f"runs/{record['run']}-seed-{record['seed']}" + fold_suffix(record) + ".json"),
+            Cell(
+                "diverged" if "failed" in record else "record",
+                f"runs/{record['run']}-seed-{record['seed']}" + fold_suffix(record) + ".json",
+            ),
         ]
         for record in records.all
     ]

@@ -37,7 +37,9 @@ def plot_layer_weights(path: Path, records: Records, rows: Sequence) -> bool:
     weights = {
         row.title: records.of(run)[0]["layer_weights"]
         for row in rows
-        if len(names := set(row.runs.values())) == 1 and records.of(run := next(iter(names)))
+        if len(names := set(row.runs.values())) == 1
+        and records.of(run := next(iter(names)))
+        and "layer_weights" in records.of(run)[0]
     }
     if not weights:
         return False

@@ -4,14 +4,13 @@ Several processes may work on one folder, on one machine or many: a run that one
 lock of a process that dies goes with it.
 """
 
-import json
 import time
 from collections.abc import Iterable
 
 from filelock import FileLock, Timeout
 
 from .material import Material
-from .runs import Task, finished, model_path, perform, record_path
+from .runs import Task, finished, model_path, perform, read_record
 from .systems import Run
 
 PATIENCE = 5  # seconds between two looks at runs that others have open
@@ -23,8 +22,8 @@ def tasks(runs: Iterable[Run], seeds: int, folds: list[int | None]) -> list[Task
     return [Task(run, seed, fold) for seed in range(seeds) for run in runs for fold in folds]
 
 
-def work_through(grid: list[Task], material: Material) -> None:
-    """Do what is not done yet, and wait for what others have open.
+def work_through(grid: list[Task], material: Material) -> list[str]:
+    """Do what is not done yet, and wait for what others have open; the runs that diverged, or needed one that did.
 
     Raises:
         ValueError: a run was done before under other settings.
@@ -36,19 +35,32 @@ def work_through(grid: list[Task], material: Material) -> None:
         if len(waiting) == len(pending):
             time.sleep(PATIENCE)
         pending = waiting
+    return [task.key for task in grid if has_failed(task.key, material) or is_hopeless(task, material)]
 
 
 def is_done(task: Task, grid: list[Task], material: Material) -> bool:
     """Whether its record is there and, if a run that is to be done starts from it, its model."""
     if not finished(task, material):
         return False
-    if model_path(material.folder, task.key).is_dir():
+    if has_failed(task.key, material) or model_path(material.folder, task.key).is_dir():
         return True
     return not any(task.key in other.needs() and not finished(other, material) for other in grid)
 
 
+def has_failed(key: str, material: Material) -> bool:
+    record = read_record(material.folder, key)
+    return record is not None and "failed" in record
+
+
+def is_hopeless(task: Task, material: Material) -> bool:
+    """Whether a run that it starts from has diverged."""
+    return any(has_failed(key, material) for key in task.needs())
+
+
 def attempt(task: Task, grid: list[Task], material: Material) -> bool:
-    """Do a run unless it is done, or waits for another or is another process's; whether it is done now."""
+    """Do a run unless it is done, or waits for another, or is another process's; whether nothing is left to do."""
+    if is_hopeless(task, material):
+        return True
     if any(not model_path(material.folder, key).is_dir() for key in task.needs()):
         return is_done(task, grid, material)
     lock = material.folder / "unfinished" / f"{task.key}.lock"
@@ -59,7 +71,9 @@ def attempt(task: Task, grid: list[Task], material: Material) -> bool:
                 print(f"\n{task.key}", flush=True)
                 record = perform(task, material)
                 seconds = sum(record["seconds"].values())
-                print(f"{task.key}: {seconds:.0f} s. {time_left(grid, material)}", flush=True)
+                print(
+                    f"{task.key}: {record.get('failed', f'{seconds:.0f} s')}. {time_left(grid, material)}", flush=True
+                )
             return True
     except Timeout:
         return False
@@ -70,11 +84,10 @@ def time_left(grid: list[Task], material: Material) -> str:
     taken: dict[str, list[float]] = {}
     open_tasks = []
     for task in grid:
-        path = record_path(material.folder, task.key)
-        if path.is_file():
-            seconds = json.loads(path.read_text(encoding="utf-8"))["seconds"]
-            taken.setdefault(task.run.name, []).append(sum(seconds.values()))
-        else:
+        record = read_record(material.folder, task.key)
+        if record is not None:
+            taken.setdefault(task.run.name, []).append(sum(record["seconds"].values()))
+        elif not is_hopeless(task, material):
             open_tasks.append(task)
     everything = [seconds for of_run in taken.values() for seconds in of_run]
     likely = sum(mean(taken.get(task.run.name, everything)) for task in open_tasks)

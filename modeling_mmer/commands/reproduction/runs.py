@@ -23,16 +23,18 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import set_seed
 
 from ... import __version__
 from ...baselines.cif_mmin_training import CIFMMINTrainer, stage_arguments
 from ...batching import with_lengths
 from ...collator import MMERCollator
+from ...divergence import DivergedError
 from ...evaluation import RETRIEVAL_GROUP
 from ...files import write_json
 from ...passes import COMBINATIONS
+from ...preemption import CheckpointOnTermination
+from ...resuming import EarlyStopping, last_checkpoint
 from ...trainer import MMERTrainer
 from ..arguments import RunArguments
 from ..collapse import collapse_distances
@@ -74,6 +76,12 @@ def record_path(folder: Path, key: str) -> Path:
     return folder / "runs" / f"{key}.json"
 
 
+def read_record(folder: Path, key: str) -> dict[str, Any] | None:
+    """The record of a finished run; None of any other."""
+    path = record_path(folder, key)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def model_path(folder: Path, key: str) -> Path:
     return folder / "models" / key
 
@@ -84,12 +92,13 @@ def finished(task: Task, material: Material) -> bool:
     Raises:
         ValueError: it was done under others, which the message names.
     """
-    path = record_path(material.folder, task.key)
-    if not path.is_file():
+    record = read_record(material.folder, task.key)
+    if record is None:
         return False
-    then, now = json.loads(path.read_text(encoding="utf-8"))["settings"], settings(task, material)
+    then, now = record["settings"], settings(task, material)
     if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
         told = "; ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in changed)
+        path = record_path(material.folder, task.key)
         raise ValueError(f"{path} was made under other settings ({told}): name another --output_dir.")
     return True
 
@@ -123,14 +132,17 @@ def training_arguments(task: Task, material: Material) -> RunArguments:
 
 
 def perform(task: Task, material: Material) -> dict[str, Any]:
-    """Train, judge and record one run; its record."""
+    """Train, judge and record one run; its record. One that diverges is recorded as such: it would again."""
     trainer, splits = prepare(task, material)
     start = time.monotonic()
-    if task.run.epochs != 0:
-        checkpoints = Path(trainer.args.output_dir)
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None)
-    trained = time.monotonic()
-    figures, predictions = judge_split(trainer, splits["test"])
+    try:
+        if task.run.epochs != 0:
+            trainer.train(resume_from_checkpoint=last_checkpoint(trainer.args.output_dir))
+        trained = time.monotonic()
+        outcome = judge(task, trainer, splits["test"], material.folder)
+    except DivergedError as error:
+        trained = time.monotonic()
+        outcome = {"failed": str(error), "splits": {"test": {}}}
     record = {
         "run": task.run.name,
         "seed": task.seed,
@@ -141,20 +153,26 @@ def perform(task: Task, material: Material) -> dict[str, Any]:
         "settings": settings(task, material),
         "machine": machine(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "layer_weights": {m: e.layer_weights.tolist() for m, e in trainer.model.base_model.embedders.items()},
         "log": curves(trainer.state.log_history),
+        **outcome,
     }
-    if task.run.system == "mmer":
-        figures["collapse"] = collapse_distances(trainer, splits["test"], task.seed)
-        record["similarities"] = similarities(predictions["embeds"])
-    record["splits"] = {"test": figures}
-    trainer.model.save_pretrained(model_path(material.folder, task.key))
-    write_test_predictions(
-        material.folder / "predictions" / f"{task.key}.parquet", splits["test"], predictions, trainer.model.config
-    )
     write_json(record_path(material.folder, task.key), record)
     shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     return record
+
+
+def judge(task: Task, trainer: MMERTrainer, rows: Dataset, folder: Path) -> dict[str, Any]:
+    """Judge the test split; save the predictions and the model. What the record says of it."""
+    figures, predictions = judge_split(trainer, rows)
+    weights = {m: e.layer_weights.tolist() for m, e in trainer.model.base_model.embedders.items()}
+    outcome = {"layer_weights": weights, "splits": {"test": figures}}
+    if task.run.system == "mmer":
+        figures["collapse"] = collapse_distances(trainer, rows, task.seed)
+        outcome["similarities"] = similarities(predictions["embeds"])
+    trainer.model.save_pretrained(model_path(folder, task.key))
+    predictions_path = folder / "predictions" / f"{task.key}.parquet"
+    write_test_predictions(predictions_path, rows, predictions, trainer.model.config)
+    return outcome
 
 
 def prepare(task: Task, material: Material) -> tuple[MMERTrainer, dict[str, Dataset]]:
@@ -169,9 +187,9 @@ def prepare(task: Task, material: Material) -> tuple[MMERTrainer, dict[str, Data
     splits = {s: rows if served is None else rows_with(rows, served) for s, rows in corpus.splits.items()}
     config, arguments = model.config, training_arguments(task, material)
     labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
-    callbacks = []
+    callbacks = [CheckpointOnTermination()]
     if arguments.early_stopping_patience is not None:
-        callbacks.append(EarlyStoppingCallback(arguments.early_stopping_patience))
+        callbacks.append(EarlyStopping(arguments.early_stopping_patience))
     trainer_class, stage = MMERTrainer, {}
     if run.system in STAGES:
         trainer_class, stage = CIFMMINTrainer, {"stage": STAGES[run.system]}
