@@ -14,7 +14,8 @@ from ...features import STATES, FeatureCache
 from ...modeling_mmer import MMERForEmotionRecognition
 from ...passes import COMBINATIONS, MODALITIES
 from ...processing_mmer import MMERProcessor
-from ..arguments import CorpusArguments, RunArguments, load
+from ..arguments import CorpusArguments, RunArguments
+from ..checking import load_checked
 from ..judging import fill_features, fill_text
 from ..train import corpus_overrides, new_processor, require_splits
 
@@ -49,10 +50,11 @@ class Material:
     def corpus(self, fold: int | None) -> Corpus:
         """Raises a ValueError if the corpus has faults, or no split to train, to select or to test on."""
         arguments = replace(self.arguments, fold=None if fold is None else str(fold))
-        corpus = load(arguments, self.options["emotion_labels"])
+        corpus = load_checked(arguments, self.options["emotion_labels"], self.folder)
         require_splits(corpus)
         if "test" not in corpus.splits:
             raise ValueError(f"{corpus.name} has no test split, which the tables are made of.")
+        print(corpus.name, *corpus.notices, sep="\n  ")
         return fill_text(arguments, corpus, self.run)
 
     def fields(self, fold: int | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
