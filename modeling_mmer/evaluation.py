@@ -15,8 +15,7 @@ def judge(predictions: Mapping[str, Any], labels: Mapping[str, np.ndarray], dime
 
     Args:
         predictions: what `MMERTrainer` predicts: `audio`, `text`, `audio_text` → task → array, NaN in the rows that
-        lack
-            a modality; and, where the model has g, `embeds` → modality → (n, d).
+            lack a modality; and, where the model has g, `embeds` → modality → (n, d).
         labels: task → (n,), −100 or NaN where not labelled.
         dimensions: the regression tasks.
 

@@ -199,6 +199,7 @@ def test_bad_input_ends_with_a_message_and_no_traceback(options, says, demo_enco
     message = capsys.readouterr().err + str(ended.value.code)
     assert ended.value.code not in (0, None)
     assert says in message and "Traceback" not in message
+    assert len(message.splitlines()) < 6, "a message that nobody finds"
 
 
 def test_an_unknown_recipe_key_is_an_error_that_names_it(tmp_path, capsys):

@@ -349,11 +349,41 @@ def test_contrastive_pools_real_tokens_of_the_unimodal_passes():
         torch.testing.assert_close(found[row], (weight @ pooled + bias).clamp(min=0), atol=1e-5, rtol=1e-5)
 
 
-def test_masked_loss_counts_masked_positions_only():
-    model = tiny_model(mae_loss_on="masked", mask_ratio=0)
-    assert model(**raw_batch(), labels=labels()).losses["mae"] == 0
-    model = tiny_model(mae_loss_on="masked", mask_ratio=0.5)
-    assert model(**raw_batch(), labels=labels()).losses["mae"] > 0
+def test_masked_tokens_show_mask_and_their_modality_and_alone_count():
+    """The masked pass by hand: MASK takes the place of h, before v^m is added; `masked` judges these tokens alone."""
+    model, batch = tiny_model(mae_loss_on="masked", audio_context="trimmed"), raw_batch()
+    core = model.model
+    with torch.no_grad():
+        torch.manual_seed(5)
+        found = model(**batch, labels=labels()).losses["mae"].item()
+        tokens = core.embed(**batch)
+        torch.manual_seed(5)
+        of_pass, masked = core.masked_pass(tokens)
+        sequence, shown = core.assemble(of_pass)
+        contextual = core.transformer(sequence, shown)
+    total = 0.0
+    for row in range(4):
+        start = 0
+        for modality, special in (("audio", core.cls_token), ("text", core.sep_token)):
+            of_modality, where = tokens[modality], masked[modality][row]
+            real = int(of_modality.mask[row].sum())
+            assert where.sum() == (max(1, real // 2) if real > 1 else 0) and not where[real:].any()
+            torch.testing.assert_close(sequence[row, start], special)
+            for n in range(real):
+                token = core.mask_token if where[n] else of_modality.hidden[row, n]
+                token = token + core.embedders[modality].type_embedding
+                torch.testing.assert_close(sequence[row, start + 1 + n], token)
+            z = contextual[row, start + 1 : start + 1 + real].double().numpy()
+            target = of_modality.states[row, of_modality.states_mask[row]].double().numpy()
+            weight, bias = (p.detach().double().numpy() for p in model.decoders[modality].projection.parameters())
+            decoded = np.einsum("nh,hdk->nkd", z, weight) if modality == "audio" else (z @ weight.T)[:, None]
+            errors = ((decoded + bias).reshape(-1, len(bias))[: len(target)] - target) ** 2
+            judged = where[:real].numpy().repeat(decoded.shape[1])[: len(target)]
+            total += errors[judged].mean() if judged.any() else 0.0
+            start += 1 + len(where)
+    assert found == pytest.approx(total / 4, rel=1e-4)
+    model.config.mask_ratio = 0
+    assert model(**batch, labels=labels()).losses["mae"] == 0
 
 
 def test_the_original_target_is_detached_unless_asked():

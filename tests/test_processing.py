@@ -5,7 +5,10 @@ import base64
 import io
 import os
 import sys
+import threading
 import warnings
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -199,6 +202,18 @@ def test_all_forms_of_a_recording_agree(processor, forms):
         assert torch.equal(processor(audio=[form]).input_features, expected), f"[{name}]"
     together = processor(audio=list(forms.values())).input_features
     assert torch.equal(together, expected.expand(len(forms), -1, -1))
+
+
+def test_a_url_is_fetched(processor, forms, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    serve = partial(SimpleHTTPRequestHandler, directory=forms["path"].parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        assert np.array_equal(processor.read_audio(url + "clip.wav"), forms["array"])
+        with pytest.raises(ValueError, match="none.wav.*404"):
+            processor(audio=[url + "none.wav"])
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

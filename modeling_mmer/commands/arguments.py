@@ -207,15 +207,23 @@ ModelArguments = make_dataclass(
 ModelArguments.__doc__ = "The fields of [`MMERConfig`] that a run may choose, with its defaults."
 
 
-def parse(argument_classes: tuple[type, ...], argv: list[str], prog: str) -> tuple:
+def parse(
+    argument_classes: tuple[type, ...], argv: list[str], prog: str, usage: str = "[recipe.yaml] [--option value …]"
+) -> tuple:
     """Parse `[recipe.yaml] [--option value …]` into one instance of each class.
+
+    `usage` stands above every error: argparse's own would list well over a hundred options there.
 
     Raises:
         SystemExit: an option is unknown or malformed, or the recipe cannot be read.
     """
     argv = with_recipe(argv, prog)
     parser = HfArgumentParser(
-        argument_classes, prog=prog, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        argument_classes,
+        prog=prog,
+        usage=f"{prog} {usage}",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(

@@ -20,6 +20,7 @@ from .judging import fill_features, fill_text, judge_split, results_of, show
 from .predictions import write_predictions
 
 PROG = "mmer eval"
+USAGE = "MODEL --corpus NAME [--option value …]"
 
 
 @dataclass
@@ -36,7 +37,7 @@ class EvaluationArguments(RunArguments):
 def main(argv: list[str]) -> None:
     keep_freed_memory()
     name, options = model_and_options(argv)
-    corpus_arguments, run = parse((CorpusArguments, EvaluationArguments), options, PROG)
+    corpus_arguments, run = parse((CorpusArguments, EvaluationArguments), options, PROG, USAGE)
     set_seed(run.seed)
     with bad_input_ends(PROG):
         with_encoders = corpus_arguments.feature_cache is None
@@ -58,7 +59,7 @@ def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
     if argv and argv[0] in ("-h", "--help"):
         return "", argv
     if not argv or argv[0].startswith("-"):
-        raise SystemExit(f"usage: {PROG} MODEL --corpus NAME [--option value …]; MODEL is a folder or a hub name.")
+        raise SystemExit(f"usage: {PROG} {USAGE}; MODEL is a folder or a hub name.")
     return argv[0], argv[1:]
 
 

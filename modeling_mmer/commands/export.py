@@ -27,6 +27,7 @@ from .arguments import bad_input_ends, parse
 from .verification import OUTPUTS, example_outputs
 
 PROG = "mmer export"
+USAGE = "MODEL --output_dir DIR [--option value …]"
 TOLERANCE = 1e-6  # between the outputs of this process and of a fresh one
 
 
@@ -57,7 +58,7 @@ class ExportArguments:
 
 def main(argv: list[str]) -> None:
     name, options = model_and_options(argv)
-    (arguments,) = parse((ExportArguments,), options, PROG)
+    (arguments,) = parse((ExportArguments,), options, PROG, USAGE)
     with bad_input_ends(PROG):
         destination = Path(arguments.output_dir)
         if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
@@ -78,7 +79,7 @@ def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
     if argv and argv[0] in ("-h", "--help"):
         return "", argv
     if not argv or argv[0].startswith("-"):
-        raise SystemExit(f"usage: {PROG} MODEL --output_dir DIR [--option value …]; MODEL is a folder or a hub name.")
+        raise SystemExit(f"usage: {PROG} {USAGE}; MODEL is a folder or a hub name.")
     return argv[0], argv[1:]
 
 
