@@ -101,6 +101,14 @@ def test_an_evaluation_minds_the_faults_of_its_own_split(folder, tmp_path):
         check(folder, tmp_path, split="test2")
 
 
+def test_a_split_of_bad_rows_alone_is_not_called_absent(folder, tmp_path):
+    table = pd.read_csv(folder / "metadata.csv")
+    table.loc[table["split"] == "test", "valence"] = 9
+    table.to_csv(folder / "metadata.csv", index=False)
+    with pytest.raises(CorpusError, match=r"bad rows \(2\)(.|\n)*row 11 \(t0\): valence 9"):
+        check(folder, tmp_path, split="test")
+
+
 def test_recordings_of_one_content_in_two_splits_are_said(folder, tmp_path):
     (folder / "t0.wav").write_bytes((folder / "a0.wav").read_bytes())
     corpus = check(folder, tmp_path, on_bad_rows="skip")
