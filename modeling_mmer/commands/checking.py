@@ -6,8 +6,8 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from ..corpora import Corpus
-from ..corpora.faults import as_table, examine, settle
+from ..corpora import Corpus, CorpusError
+from ..corpora.faults import as_table, examine, message, settle
 from ..corpora.recordings import Recording, read_recordings
 from ..files import write_text
 from ..processing_mmer import MMERProcessor
@@ -35,7 +35,7 @@ def load_checked(
     corpus = load(arguments, emotion_labels, "keep")
     if split is not None:
         corpus = only(corpus, split)
-    paths = [path for rows in corpus.splits.values() for path in rows["audio"] if path is not None]
+    paths = [path for rows in corpus.splits.values() for path in rows["audio"][:] if path is not None]
     corpus = examine(corpus, read_together(paths))
     if PartialState().is_main_process:
         file = Path(folder) / BAD_ROWS
@@ -50,6 +50,8 @@ def only(corpus: Corpus, split: str) -> Corpus:
     """One split of a corpus, with its faults and those of no known split."""
     faults = [fault for fault in corpus.faults if fault.split in (split, None)]
     if split not in corpus.splits:
+        if faults:  # which may be all that there was of it
+            raise CorpusError(message(replace(corpus, faults=faults)))
         raise ValueError(f"{corpus.name} has no split {split!r}: it has {', '.join(corpus.splits)}.")
     return replace(corpus, splits={split: corpus.splits[split]}, faults=faults)
 
@@ -67,7 +69,7 @@ def note_cropped(corpus: Corpus, processor: MMERProcessor) -> Corpus:
     if not hasattr(extractor, "n_samples"):
         return corpus
     window = extractor.n_samples / extractor.sampling_rate
-    seconds = [seconds for rows in corpus.splits.values() for seconds in rows["duration"] if seconds is not None]
+    seconds = [seconds for rows in corpus.splits.values() for seconds in rows["duration"][:] if seconds is not None]
     cropped = sum(one > window for one in seconds)
     if not cropped:
         return corpus

@@ -57,7 +57,7 @@ def examine(corpus: Corpus, recordings: dict[str, Recording]) -> Corpus:
         table["duration"] = pd.Series([recording and recording.seconds for recording in found], dtype="float64")
         faults += [
             fault_of(recording, path, utterance_id, utterance_id, split)
-            for recording, path, utterance_id in zip(found, paths, rows["utterance_id"], strict=True)
+            for recording, path, utterance_id in zip(found, paths, rows["utterance_id"][:], strict=True)
             if recording is not None and not recording.usable and utterance_id not in known
         ]
         tables.append(table)

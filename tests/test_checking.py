@@ -1,0 +1,204 @@
+"""Checks before work, as the commands make them: all that is wrong with a corpus at once, before any training."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import REPOSITORY, real_input_processor, run
+
+from modeling_mmer.collator import MMERCollator, UtteranceError
+from modeling_mmer.commands import main, train
+from modeling_mmer.commands.arguments import CorpusArguments
+from modeling_mmer.commands.checking import load_checked, note_cropped, only
+from modeling_mmer.corpora import CorpusError
+
+LABELS = ("neutral", "happiness", "sadness", "anger")
+RATE = 8000
+
+
+def write_wav(path, seconds: float, seed: int, **spoilt: float) -> None:
+    samples = np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * RATE))
+    samples[-1] = spoilt.get("last", samples[-1])
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight rows for training, two for validation and two for the test, with a fault that only shows in the table, one
+    that the header shows, one that shows when the file is decoded; the test split has one of its own."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    names = [f"a{i}" for i in range(8)] + ["v0", "v1", "t0", "t1"]
+    for i, name in enumerate(names):
+        write_wav(folder / f"{name}.wav", 0.3, i)
+    write_wav(folder / "a2.wav", 0.3, 2, last=np.nan)
+    (folder / "a3.wav").write_text("no audio")
+    (folder / "t1.wav").unlink()
+    table = pd.DataFrame({"utterance_id": names, "audio": [f"{name}.wav" for name in names], "text": "so it is"})
+    table["emotion"] = [LABELS[i % 4] for i in range(12)]
+    table["valence"] = [float(1 + i % 7) for i in range(12)]
+    table.loc[1, "valence"] = 9
+    table["split"] = ["train"] * 8 + ["dev"] * 2 + ["test"] * 2
+    table.to_csv(folder / "metadata.csv", index=False)
+    return folder
+
+
+def arguments(folder, **options) -> CorpusArguments:
+    return CorpusArguments(corpus=["folder"], corpus_dir=[str(folder)], **options)
+
+
+def check(folder, output, split=None, **options):
+    return load_checked(arguments(folder, **options), list(LABELS), output, split)
+
+
+def ids(corpus) -> list[str]:
+    return [name for rows in corpus.splits.values() for name in rows["utterance_id"]]
+
+
+# ── before training ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_faults_of_table_header_and_samples_are_told_together(folder, tmp_path):
+    with pytest.raises(CorpusError, match=r"bad rows \(4\)") as error:
+        check(folder, tmp_path / "out")
+    for words in ("row 2 (a1): valence 9", "a2.wav", "row 4 (a3)", "row 12 (t1)", "NaN, infinity"):
+        assert words in str(error.value)
+    table = pd.read_csv(tmp_path / "out" / "bad_rows.csv")
+    found = dict(zip(table["utterance_id"], zip(table["kind"], table["split"], strict=True), strict=True))
+    assert found == {
+        "a1": ("label", "train"),
+        "a2": ("not finite", "train"),
+        "a3": ("unreadable", "train"),
+        "t1": ("missing", "test"),
+    }
+
+
+def test_skipping_leaves_the_sound_rows_and_says_so(folder, tmp_path):
+    corpus = check(folder, tmp_path / "out", on_bad_rows="skip")
+    assert ids(corpus) == ["a0", "a4", "a5", "a6", "a7", "v0", "v1", "t0"]
+    (notice,) = [notice for notice in corpus.notices if notice.startswith("4 bad rows are left out")]
+    assert all(name in notice for name in ("a1", "a2", "a3", "t1"))
+    assert len(pd.read_csv(tmp_path / "out" / "bad_rows.csv")) == 4
+
+
+def test_the_list_of_an_earlier_run_does_not_outlive_its_faults(folder, tmp_path):
+    check(folder, tmp_path, on_bad_rows="skip")
+    table = pd.read_csv(folder / "metadata.csv")
+    table[table["utterance_id"].isin(["a0", "v0", "t0"])].to_csv(folder / "metadata.csv", index=False)
+    check(folder, tmp_path)
+    assert not (tmp_path / "bad_rows.csv").exists()
+
+
+def test_an_evaluation_minds_the_faults_of_its_own_split(folder, tmp_path):
+    assert ids(check(folder, tmp_path, split="validation")) == ["v0", "v1"]
+    with pytest.raises(CorpusError, match=r"bad rows \(1\)") as error:
+        check(folder, tmp_path, split="test")
+    assert "t1" in str(error.value) and "a2" not in str(error.value)
+    with pytest.raises(ValueError, match="no split 'test2': it has train, validation, test"):
+        check(folder, tmp_path, split="test2")
+
+
+def test_a_split_of_bad_rows_alone_is_not_called_absent(folder, tmp_path):
+    table = pd.read_csv(folder / "metadata.csv")
+    table.loc[table["split"] == "test", "valence"] = 9
+    table.to_csv(folder / "metadata.csv", index=False)
+    with pytest.raises(CorpusError, match=r"bad rows \(2\)(.|\n)*row 11 \(t0\): valence 9"):
+        check(folder, tmp_path, split="test")
+
+
+def test_recordings_of_one_content_in_two_splits_are_said(folder, tmp_path):
+    (folder / "t0.wav").write_bytes((folder / "a0.wav").read_bytes())
+    corpus = check(folder, tmp_path, on_bad_rows="skip")
+    assert any(
+        notice.startswith("1 recordings are in more than one split") and "a0 = t0" in notice
+        for notice in corpus.notices
+    )
+
+
+def test_recordings_beyond_the_window_are_counted(folder, tmp_path):
+    write_wav(folder / "a0.wav", 30.5, 0)
+    write_wav(folder / "a4.wav", 30, 4)
+    corpus = check(folder, tmp_path, on_bad_rows="skip")
+    *_, notice = note_cropped(corpus, real_input_processor()).notices
+    assert notice.startswith("1 of 8 recordings last longer than 30 s")
+    unnoted = only(corpus, "test")
+    assert note_cropped(unnoted, real_input_processor()) is unnoted
+
+
+def test_processes_share_the_reading_and_all_know_the_whole(folder, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import json, sys\n"
+        "from accelerate import PartialState\n"
+        "from modeling_mmer.commands import checking\n"
+        "read, own = checking.read_recordings, []\n"
+        "checking.read_recordings = lambda paths, **how: own.extend(paths) or read(paths, **how)\n"
+        "state = PartialState(cpu=True)\n"
+        "arguments = checking.CorpusArguments(corpus=['folder'], corpus_dir=[sys.argv[1]], on_bad_rows='skip')\n"
+        f"corpus = checking.load_checked(arguments, {list(LABELS)}, sys.argv[2])\n"
+        "rows = [row for part in corpus.splits.values() for row in part['utterance_id']]\n"
+        "open(f'{sys.argv[2]}/{state.process_index}.json', 'w').write(json.dumps([own, rows, corpus.notices]))\n"
+    )
+    (tmp_path / "out").mkdir()
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
+    done = run(*launch, str(script), str(folder), str(tmp_path / "out"), env=environment())
+    assert done.returncode == 0, done.stderr
+    (own, *found), (of_other, *found_by_other) = (
+        json.loads((tmp_path / "out" / f"{i}.json").read_text()) for i in (0, 1)
+    )
+    assert found == found_by_other and found[0] == ["a0", "a4", "a5", "a6", "a7", "v0", "v1", "t0"]
+    assert not {*own} & {*of_other} and len(own + of_other) == 11  # a1 is not needed: its row is out already
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+
+# ── the commands ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def train_options(folder, demo_encoders, output) -> list[str]:
+    options = ["--corpus", "folder", "--corpus_dir", str(folder), "--output_dir", str(output)]
+    options += ["--audio_encoder", str(demo_encoders / "whisper"), "--text_encoder", str(demo_encoders / "roberta")]
+    options += ["--audio_context", "trimmed", "--num_hidden_layers", "1", "--max_steps", "2", "--report_to", "none"]
+    return [*options, "--per_device_train_batch_size", "4", "--use_cpu", "true", "--lambda_mae", "0"]
+
+
+def test_training_stops_before_it_begins(folder, demo_encoders, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *train_options(folder, demo_encoders, tmp_path / "run")])
+    said = capsys.readouterr().err
+    assert ended.value.code == 1 and "bad rows (4)" in said and "--on_bad_rows skip" in said and "Traceback" not in said
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["bad_rows.csv"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_recording_that_breaks_under_training_is_named(workers, folder, demo_encoders, tmp_path, capfd, monkeypatch):
+    introduce = train.introduce
+
+    def break_one(trainer, corpus):
+        introduce(trainer, corpus)
+        (folder / "a5.wav").write_bytes(b"gone")
+
+    monkeypatch.setattr(train, "introduce", break_one)
+    options = [*train_options(folder, demo_encoders, tmp_path / "run"), "--on_bad_rows", "skip"]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *options, "--dataloader_num_workers", str(workers), "--eval_strategy", "no"])
+    out, said = capfd.readouterr()
+    assert ended.value.code == 1
+    assert "4 bad rows are left out" in out
+    last = [line for line in said.splitlines() if line.strip()][-1]
+    assert last.startswith("mmer train: Utterance 'a5'") and "--resume_from_checkpoint true" in last
+    assert "Traceback" not in said
+
+
+def test_an_error_of_a_worker_reads_like_one_of_this_process():
+    collator = MMERCollator(real_input_processor(), list(LABELS), ["negative", "neutral", "positive"], ["valence"])
+    with pytest.raises(UtteranceError, match="^Utterance 'x': audio.*there is no such file") as error:
+        collator([{"utterance_id": "x", "audio": "gone.wav", "text": None}])
+    caught = "Caught UtteranceError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  …"
+    as_torch_tells = f"{caught}\nmodeling_mmer.collator.UtteranceError: {error.value}\n"
+    assert str(UtteranceError(as_torch_tells)) == str(error.value)
