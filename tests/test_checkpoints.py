@@ -109,6 +109,16 @@ def test_the_config_survives_json(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["label_scale"] == [1, 5]
 
 
+def test_predictions_go_by_the_names_of_tasks_and_not_by_their_order(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    other = MMERForEmotionRecognition.from_pretrained(tmp_path, dimensions=["dominance", "arousal", "valence"]).eval()
+    with torch.no_grad():
+        expected, found = model(**raw_batch()), other(**raw_batch())
+    for name in ("valence", "arousal", "dominance"):
+        assert torch.equal(found[name], expected[name])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

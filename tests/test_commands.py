@@ -7,19 +7,21 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, demo_options, run
+from conftest import REPOSITORY, demo_options, real_input_processor, run, tiny_config, tiny_model
 from safetensors.torch import load_file
 
 from modeling_mmer import MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
 from modeling_mmer.commands.arguments import (
+    RunArguments,
     StartArguments,
     parse,
     recipe_options,
 )
 from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
 from modeling_mmer.commands.train import ARGUMENTS as TRAIN_ARGUMENTS
-from modeling_mmer.commands.train import balanced_weights, fine_tuning_overrides, trained_model
+from modeling_mmer.commands.train import balanced_weights, build_trainer, fine_tuning_overrides, trained_model
+from modeling_mmer.corpora import load_corpora
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 
@@ -216,6 +218,18 @@ def test_eval_needs_a_model_that_exists():
         done = run("eval.py", *options)
         assert done.returncode != 0
         assert "Traceback" not in done.stderr and done.stderr.strip()
+
+
+def test_the_test_split_is_neither_trained_on_nor_selected_by(tmp_path):
+    corpus = load_corpora(["demo"], emotion_labels=tiny_config().emotion_labels)
+    model, run = tiny_model(), RunArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    trainer = build_trainer(model, real_input_processor(), None, corpus, run)
+    for dataset, split in ((trainer.train_dataset, "train"), (trainer.eval_dataset, "validation")):
+        assert dataset["utterance_id"] == corpus.splits[split]["utterance_id"]
+    assert run.load_best_model_at_end and not set(corpus.splits["test"]["utterance_id"]) & {
+        *trainer.train_dataset["utterance_id"],
+        *trainer.eval_dataset["utterance_id"],
+    }
 
 
 def test_usage_names_the_commands(capsys):

@@ -129,6 +129,15 @@ def test_trimmed_whisper_gives_each_row_what_the_clip_gets_alone(whisper, stock_
         assert_close(states[row, :, states_mask[row]], alone)  # the last frame included
 
 
+@pytest.mark.parametrize(("context", "frames"), [("trimmed", 40), ("full", WINDOW)])
+def test_trimmed_clips_cost_what_the_longest_lasts(whisper, context, frames):
+    seen = []
+    hook = whisper.conv1.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[-1]))
+    audio_states(whisper, noise(2, 8, WINDOW), prefix_mask([40, 23, WINDOW])[:2], context)
+    hook.remove()
+    assert seen == [frames]
+
+
 @pytest.mark.parametrize("context", ["full", "trimmed"])
 @pytest.mark.parametrize("length", [37, 38])
 def test_what_lies_behind_the_mask_does_nothing_to_whisper(whisper, context, length):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import labels, raw_batch, tiny_config, tiny_model
+from torch.overrides import TorchFunctionMode
 
 from modeling_mmer import MMERForEmotionRecognition, MMERModel
 from modeling_mmer.embedding import ModalityEmbedder
@@ -194,6 +195,26 @@ def test_encoders_run_once_per_step():
         encoder.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
     model(**raw_batch(), labels=labels()).loss.backward()
     assert calls == {"audio": 1, "text": 1}
+
+
+class NothingWithoutADevice(TorchFunctionMode):
+    """Refuses tensors that are made without a device: on a GPU they would be on another one than the input."""
+
+    MAKERS = {torch.arange, torch.empty, torch.eye, torch.full, torch.ones, torch.rand, torch.randn, torch.zeros}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        assert func not in self.MAKERS or (kwargs or {}).get("device") is not None, func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("one_call", [False, True])
+def test_a_step_takes_its_device_from_its_input(one_call, monkeypatch):
+    contextualize = MMERModel.contextualize
+    monkeypatch.setattr(MMERModel, "contextualize", lambda model, passes: contextualize(model, passes, one_call))
+    model, batch, of_labels = tiny_model(dropout=0.0).train(), raw_batch(), labels()
+    with NothingWithoutADevice():
+        model(**batch, labels=of_labels).loss.backward()
+        model.eval()(**batch)
 
 
 def test_encoders_are_frozen_and_in_eval_mode():

@@ -175,6 +175,24 @@ def test_an_error_says_which_input_it_was(pipe):
         pipe([{"text": "a"}, {"text": "b"}, {}], batch_size=2)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"audio": np.zeros(RATE, np.float32)},
+        {"audio": np.zeros(RATE, np.float32), "text": "a"},
+        {"audio": noise(0.1)},
+        {"audio": np.zeros(1, np.float32)},
+        {"text": "a"},
+        {"audio": noise(0.1), "text": ""},
+    ],
+    ids=["silence", "silence and a letter", "0.1 s", "one sample", "a letter", "no word"],
+)
+def test_the_least_there_can_be_is_judged(pipe, given):
+    output = pipe(given)
+    assert np.isfinite(flat(output)).all()
+    assert output["modalities"] == [modality for modality in ("audio", "text") if len(given.get(modality, ""))]
+
+
 # ── windows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

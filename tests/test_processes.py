@@ -238,9 +238,17 @@ def predictions_and_metrics(folder):
     return found
 
 
+def statistics(folder):
+    """What `state_normalization="standardize"` finds in an uneven number of training rows."""
+    model = tiny_model(audio_context="trimmed", state_normalization="standardize")
+    toy_trainer(folder, model, rows=37)._calibrate()
+    return {name: value for name, value in model.state_dict().items() if "standardizer." in name}
+
+
 def one_of_two_evaluations(rank, folder):
     with process_group(rank, 2, folder):
-        torch.save(predictions_and_metrics(Path(folder)), Path(folder, f"{rank}.pt"))
+        found = predictions_and_metrics(Path(folder)) | {"statistics": statistics(Path(folder))}
+        torch.save(found, Path(folder, f"{rank}.pt"))
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +256,7 @@ def evaluations(tmp_path_factory) -> list[dict]:
     """What one process finds, and each of two."""
     folder = tmp_path_factory.mktemp("evaluations")
     torch.multiprocessing.spawn(one_of_two_evaluations, args=(str(folder),), nprocs=2)
-    alone = predictions_and_metrics(folder)
+    alone = predictions_and_metrics(folder) | {"statistics": statistics(folder)}
     return [alone, *(torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2))]
 
 
@@ -274,3 +282,12 @@ def test_two_processes_count_each_row_once_and_give_the_figures_of_one(evaluatio
             "test_retrieval_audio_to_text",
         }
         assert measured <= set(figures)
+
+
+@pytest.mark.slow
+def test_two_processes_calibrate_on_the_rows_of_both(evaluations):
+    alone, *of_processes = (found["statistics"] for found in evaluations)
+    assert len(alone) == 6
+    for found in of_processes:
+        for name, values in alone.items():
+            torch.testing.assert_close(found[name], values, atol=1e-5, rtol=1e-5, msg=name)

@@ -151,6 +151,14 @@ def test_waveforms_are_normalised_alone(waveform_processor):
         assert torch.equal(batch.input_values[row, : len(clip)], stock)
 
 
+@pytest.mark.parametrize("kind", ["processor", "waveform_processor"])
+@pytest.mark.parametrize("samples", [1, 1600, 16000])
+def test_silence_has_features_as_any_recording_has(kind, samples, request):
+    batch = request.getfixturevalue(kind)(audio=[np.zeros(samples, np.float32), noise(8000)])
+    features, mask = (batch[name] for name in list(batch)[:2])
+    assert features.isfinite().all() and mask.any(-1).all()
+
+
 def test_short_waveforms_are_lengthened_with_silence(waveform_processor):
     batch = waveform_processor(audio=[noise(1), noise(399), noise(400), noise(401)])
     assert batch.input_values_mask.sum(1).tolist() == [400, 400, 400, 401]
