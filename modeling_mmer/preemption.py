@@ -85,8 +85,9 @@ def outlive_termination(then: Callable[[int], None] | None, worker: int) -> None
 
     A scheduler signals all processes of a job, and training cannot finish its step without this one.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with, args=(multiprocessing.parent_process().pid,), daemon=True).start()
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with, args=(multiprocessing.parent_process().pid,), daemon=True).start()
     if then is not None:
         then(worker)
 

@@ -189,6 +189,7 @@ def test_recipes_find_the_test_data_through_the_environment(monkeypatch):
         (["--corpus", "demo", "--audio_encoder", "no/such/encoder"], "no/such/encoder"),
         (["--corpus", "demo", "--contrastive_form", "ratio", "--contrastive_projection", "false"], "ratio"),
         (["--corpus", "demo", "--max_frames_per_batch", "0"], "--max_frames_per_batch"),
+        (["--corpus", "demo", "--resume_from_checkpoint", "no/such/checkpoint"], "no/such/checkpoint"),
         (["missing.yaml"], "missing.yaml"),
     ],
 )

@@ -1,5 +1,5 @@
-"""`mmer train` on real recordings as a process that is killed, told to end, or finds the disk full: whatever happens, the
-run that goes on from there ends with the weights of the one that nothing happened to."""
+"""`mmer train` on real recordings, as a process that is killed, told to end, or finds the disk full: the run that goes
+on from there ends with the weights of the one to which nothing happened."""
 
 import json
 import multiprocessing
@@ -15,11 +15,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import transformers
 from conftest import REPOSITORY, real_path
 from safetensors.torch import load_file
+from transformers import Trainer, TrainerState
 
 from modeling_mmer.commands import main
-from modeling_mmer.commands import train as _  # noqa: F401: imported once, before the processes are forked
 from modeling_mmer.resuming import MARKER, checkpoints_under, is_whole, last_checkpoint
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals and limits of Linux")
@@ -32,8 +33,8 @@ OPTIONS = {
     "--per_device_train_batch_size": 16,
     "--save_strategy": "steps",
     "--eval_strategy": "steps",
-    "--save_steps": 3,
-    "--eval_steps": 3,
+    "--save_steps": 4,
+    "--eval_steps": 4,
     "--logging_steps": 1,
     "--learning_rate": 3e-3,
     "--hidden_size": 64,
@@ -47,8 +48,16 @@ OPTIONS = {
 STEPS = 24
 
 
-def life(arguments: list[str], log: Path, largest_file: int | None) -> None:
-    """One process of training, with a process group and a log of its own, and perhaps without room for large files."""
+DEATHS = {  # in the writing of a checkpoint, in its order
+    "before the optimizer": (Trainer, "_save_optimizer_and_scheduler"),
+    "before the state": (TrainerState, "save_to_json"),
+    "before older ones are deleted": (transformers.trainer, "rotate_checkpoints"),
+}
+
+
+def life(arguments: list[str], log: Path, largest_file: int | None, dies: str | None) -> None:
+    """One process of training, with a process group and a log of its own; perhaps without room for large files, perhaps
+    killed when it writes its second checkpoint."""
     os.setsid()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
@@ -57,6 +66,16 @@ def life(arguments: list[str], log: Path, largest_file: int | None) -> None:
     multiprocessing.set_start_method("fork", force=True)  # as in a process started by hand, for those that load data
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    if dies is not None:
+        owner, name = DEATHS[dies]
+        survived, function = [], getattr(owner, name)
+
+        def deadly(*args, **kwargs):
+            if survived:
+                os.kill(os.getpid(), signal.SIGKILL)
+            survived.append(function(*args, **kwargs))
+
+        setattr(owner, name, deadly)
     main(["train", *arguments])
 
 
@@ -68,19 +87,19 @@ class Run:
         self.log = folder.with_suffix(".log")
         self.options, self.context = options, context
 
-    def start(self, largest_file: int | None = None, **options: object):
+    def start(self, largest_file: int | None = None, dies: str | None = None, **options: object):
         chosen = self.options | {f"--{name}": value for name, value in options.items()}
         chosen |= {"--output_dir": self.folder, "--resume_from_checkpoint": "true"}
         arguments = [str(word) for pair in chosen.items() for word in pair]
         self.log.write_text("")
-        process = self.context.Process(target=life, args=(arguments, self.log, largest_file))
+        process = self.context.Process(target=life, args=(arguments, self.log, largest_file, dies))
         process.start()
         return process
 
     def ends(self, *args, **kwargs) -> int:
         """The exit status of a life that is left alone."""
         process = self.start(*args, **kwargs)
-        process.join(120)
+        process.join(300)
         return process.exitcode
 
     def reaches(self, process, step: int) -> None:
@@ -146,16 +165,28 @@ def assert_equal_runs(run: Run, expected: Run):
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_as_if_it_had_not_been(uninterrupted, new_run):
     generator = random.Random(0)
-    run, broken_off = new_run("killed"), 0
+    run = new_run("killed")
     for share in sorted(generator.random() for _ in range(KILLS)):
         process = run.start()
         run.reaches(process, round(share * (STEPS - 1)))
-        time.sleep(generator.uniform(0, 0.4))  # in a step, an evaluation, or in the midst of a checkpoint
+        time.sleep(generator.uniform(0, 0.4))  # in a step, an evaluation, a checkpoint
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        broken_off += sum((checkpoint / MARKER).exists() for checkpoint in checkpoints_under(run.folder))
-    print(f"{broken_off} of {KILLS} kills left a checkpoint half-written")
+    assert run.ends() == 0, run.log.read_text()
+    assert_equal_runs(run, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_broken_off_leaves_the_one_before(uninterrupted, new_run):
+    run, steps = new_run("broken_off"), []
+    for dies in DEATHS:
+        assert run.ends(dies=dies) == -signal.SIGKILL, run.log.read_text()
+        last = last_checkpoint(run.folder)
+        newest = checkpoints_under(run.folder)[-1]
+        assert (newest / MARKER).exists() and (str(newest) == last) == (dies == "before older ones are deleted")
+        steps.append(Path(last).name)
+    assert steps == ["checkpoint-4", "checkpoint-8", "checkpoint-16"]
     assert run.ends() == 0, run.log.read_text()
     assert_equal_runs(run, uninterrupted)
     assert all(is_whole(checkpoint) for checkpoint in checkpoints_under(run.folder))
@@ -167,7 +198,7 @@ def test_a_scheduler_that_ends_all_processes_finds_a_checkpoint_of_the_step(unin
     process = run.start()
     run.reaches(process, 10)
     os.killpg(process.pid, signal.SIGTERM)  # those that load data too
-    process.join(60)
+    process.join(300)
     log = run.log.read_text()
     assert process.exitcode == 143 and "Traceback" not in log
     step = run.step()
@@ -185,7 +216,7 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(uninterrupted, new_run, 
     process = run.start()
     run.reaches(process, 5)
     process.terminate()
-    process.join(60)
+    process.join(300)
     before = last_checkpoint(run.folder)
     assert process.exitcode == 143
     largest = os.path.getsize(Path(before, file)) - 1
