@@ -280,8 +280,8 @@ class CIFMMIN(CIFMMINBase):
             with torch.no_grad():
                 hidden = {m: ~shown for m, shown in patterns[name].items()}
                 target_specific, _ = self.teacher(hide(sequences, hidden))
-            terms["imagined"].append((imagined - target_specific).square().mean(-1))
-            terms["invariant"].append((invariant - target_invariant).square().mean(-1))
+            terms["imagined"].append((imagined.float() - target_specific.float()).square().mean(-1))
+            terms["invariant"].append((invariant.float() - target_invariant.float()).square().mean(-1))
         complete = gather(complete)
         errors = {name: gather(torch.stack(of_passes, dim=1)).mean(-1) for name, of_passes in terms.items()}  # (B,)
         return {name: (error * complete).sum() / complete.sum().clamp(min=1) for name, error in errors.items()}
@@ -298,8 +298,9 @@ def pair_loss(audio: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     """
     if len(audio) < 2:
         return (audio.sum() + text.sum()) * 0.0
-    normalize = nn.functional.normalize
-    similarity = SIMILARITY_SCALE * normalize(text.float(), dim=-1) @ normalize(audio.float(), dim=-1).T  # (B, B)
+    audio, text = (nn.functional.normalize(side.float(), dim=-1) for side in (audio, text))
+    with torch.autocast(audio.device.type, enabled=False):
+        similarity = SIMILARITY_SCALE * text @ audio.T  # (B, B)
     own = similarity.diagonal()
     others = similarity.exp() * (1 - torch.eye(len(similarity), device=similarity.device))
     of_rows = own - (others.sum(1) + EPSILON).log()

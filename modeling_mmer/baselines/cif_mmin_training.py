@@ -39,6 +39,7 @@ def stage_arguments(arguments: TrainingArguments, stage: Stage) -> TrainingArgum
     arguments = copy.copy(arguments)
     arguments.num_train_epochs = stage.epochs
     arguments.per_device_train_batch_size = max(1, BATCH_SIZE // arguments.world_size)
+    arguments.gradient_accumulation_steps = 1  # the pairs of a batch are each other's negatives
     arguments.learning_rate, arguments.warmup_steps, arguments.weight_decay = LEARNING_RATE, 0, 0.0
     arguments.adam_beta1, arguments.adam_beta2 = stage.beta1, 0.999
     arguments.max_grad_norm = stage.max_grad_norm
@@ -64,9 +65,9 @@ class CIFMMINTrainer(MMERTrainer):
         return self.lr_scheduler
 
     def _clip_grad_norm(self, model):
+        self.accelerator.unscale_gradients()  # once for all parts: a loss scaler refuses a second time
         norms = [
-            self.accelerator.clip_grad_norm_(part.parameters(), self.args.max_grad_norm)
-            for part in sub_networks(self.model)
+            nn.utils.clip_grad_norm_(part.parameters(), self.args.max_grad_norm) for part in sub_networks(self.model)
         ]
         return max(norms)
 

@@ -35,7 +35,9 @@ class LateFusion(Baseline):
         Raises:
             ValueError: a model is not one for its modality alone.
         """
-        fusion = cls(copy.deepcopy(audio.config))
+        config = copy.deepcopy(audio.config)
+        config.combination = "audio_text"
+        fusion = cls(config)
         for modality, model in (("audio", audio), ("text", text)):
             if model.config.combination != modality:
                 raise ValueError(f"Late fusion needs a model for {modality}, not for {model.config.combination}.")
