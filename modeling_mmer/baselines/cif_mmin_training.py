@@ -39,6 +39,7 @@ def stage_arguments(arguments: TrainingArguments, stage: Stage) -> TrainingArgum
     arguments = copy.copy(arguments)
     arguments.num_train_epochs = stage.epochs
     arguments.per_device_train_batch_size = max(1, BATCH_SIZE // arguments.world_size)
+    arguments.max_frames_per_batch = None
     arguments.gradient_accumulation_steps = 1  # the pairs of a batch are each other's negatives
     arguments.learning_rate, arguments.warmup_steps, arguments.weight_decay = LEARNING_RATE, 0, 0.0
     arguments.adam_beta1, arguments.adam_beta2 = stage.beta1, 0.999
