@@ -198,8 +198,8 @@ def test_an_extraction_killed_five_times_ends_with_the_files_of_an_uninterrupted
         after = files(tmp_path / "killed")
         assert before.items() <= after.items()  # what was there is never touched again
         before = after
-    process = start()
-    assert process.communicate(timeout=300)[0] == "done\n"
+    for process in [start(), start()]:  # two runs may fill one folder at once
+        assert process.communicate(timeout=300)[0] == "done\n"
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "whole")], cwd=REPOSITORY, check=True, timeout=300)
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
