@@ -194,7 +194,7 @@ def process_group(rank: int, processes: int, folder: str):
     torch.set_num_threads(1)
     where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
     os.environ |= {name: str(value) for name, value in where.items()}
-    how = {"init_method": f"file://{folder}/rendezvous", "timeout": timedelta(seconds=60)}  # one that hangs is an error
+    how = {"init_method": f"file://{folder}/rendezvous", "timeout": timedelta(minutes=5)}  # one that hangs is an error
     torch.distributed.init_process_group("gloo", rank=rank, world_size=processes, **how)
     yield
     torch.distributed.destroy_process_group()

@@ -1,6 +1,6 @@
 """Properties of several processes: the loss, the gradients and the figures of one, and nobody who waits for ever.
 
-They meet over gloo, on the CPU; one that hears nothing of the other for a minute fails.
+They meet over gloo, on the CPU; one that hears nothing of the other for five minutes fails.
 """
 
 import json
