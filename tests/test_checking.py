@@ -2,15 +2,17 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import REPOSITORY, real_input_processor, run
+import torch
+from conftest import real_input_processor
 
 from modeling_mmer.collator import MMERCollator, UtteranceError
-from modeling_mmer.commands import main, train
+from modeling_mmer.commands import checking, main, train
 from modeling_mmer.commands.arguments import CorpusArguments
 from modeling_mmer.commands.checking import load_checked, note_cropped, only
 from modeling_mmer.corpora import CorpusError
@@ -128,33 +130,26 @@ def test_recordings_beyond_the_window_are_counted(folder, tmp_path):
     assert note_cropped(unnoted, real_input_processor()) is unnoted
 
 
+def one_of_two(rank: int, folder: str, corpus: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    read, own = checking.read_recordings, []
+    checking.read_recordings = lambda paths, **how: own.extend(paths) or read(paths, **how)
+    found = check(Path(corpus), folder, on_bad_rows="skip")
+    Path(folder, f"{rank}.json").write_text(json.dumps([own, ids(found), found.notices]))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
 def test_processes_share_the_reading_and_all_know_the_whole(folder, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import json, sys\n"
-        "from accelerate import PartialState\n"
-        "from modeling_mmer.commands import checking\n"
-        "read, own = checking.read_recordings, []\n"
-        "checking.read_recordings = lambda paths, **how: own.extend(paths) or read(paths, **how)\n"
-        "state = PartialState(cpu=True)\n"
-        "arguments = checking.CorpusArguments(corpus=['folder'], corpus_dir=[sys.argv[1]], on_bad_rows='skip')\n"
-        f"corpus = checking.load_checked(arguments, {list(LABELS)}, sys.argv[2])\n"
-        "rows = [row for part in corpus.splits.values() for row in part['utterance_id']]\n"
-        "open(f'{sys.argv[2]}/{state.process_index}.json', 'w').write(json.dumps([own, rows, corpus.notices]))\n"
+    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path), str(folder)), nprocs=2)  # not forked: see test_trainer
+    (own, *found), (of_other, *known_to_other) = (
+        json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)
     )
-    (tmp_path / "out").mkdir()
-    launch = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0")
-    done = run(*launch, str(script), str(folder), str(tmp_path / "out"), env=environment())
-    assert done.returncode == 0, done.stderr
-    (own, *found), (of_other, *found_by_other) = (
-        json.loads((tmp_path / "out" / f"{i}.json").read_text()) for i in (0, 1)
-    )
-    assert found == found_by_other and found[0] == ["a0", "a4", "a5", "a6", "a7", "v0", "v1", "t0"]
-    assert not {*own} & {*of_other} and len(own + of_other) == 11  # a1 is not needed: its row is out already
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    assert found == known_to_other and found[0] == ["a0", "a4", "a5", "a6", "a7", "v0", "v1", "t0"]
+    assert not {*own} & {*of_other} and len(own + of_other) == 11  # the row a1 is out already, by its label
+    assert len(pd.read_csv(tmp_path / "bad_rows.csv")) == 4
 
 
 # ── the commands ────────────────────────────────────────────────────────────────────────────────────────────────────
