@@ -80,7 +80,8 @@ class MMERTrainer(Trainer):
         loss = super().training_step(model, inputs, *args, **kwargs)
         if not loss.isfinite():
             terms = [name for name, (total, _) in self._terms.items() if not total.isfinite()]
-            raise self._diverged(f"The loss is {loss.item()} (its terms: {', '.join(terms)})", 1, self._utterances)
+            what = f"The loss is {loss.item()} (its terms: {', '.join(terms)})"
+            raise DivergedError(what, self.state.global_step + 1, self._utterances)
         self._of_step += self._utterances
         return loss
 
@@ -88,12 +89,10 @@ class MMERTrainer(Trainer):
         norm = super()._get_grad_norm(*args, **kwargs)
         # A gradient scaler meets infinite gradients on its way to a good scale, and skips the step.
         if self.accelerator.scaler is None and norm is not None and not math.isfinite(norm):
-            raise self._diverged(f"The norm of the gradient is {float(norm)}", 1, self._of_step)
+            what = f"The norm of the gradient is {float(norm)}"
+            raise DivergedError(what, self.state.global_step + 1, self._of_step)
         self._of_step = []
         return norm
-
-    def _diverged(self, what: str, steps: int, utterances: list[str]) -> DivergedError:
-        return DivergedError(what, self.state.global_step + steps, utterances)
 
     def _prepare_inputs(self, inputs):
         """Puts the utterances' ids aside: they are for messages, not for the model."""
@@ -115,7 +114,7 @@ class MMERTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         if not outputs.logits.isfinite().all():  # every row has some modality, so this is no absence
-            raise self._diverged("The model predicts NaN or infinity", 0, self._utterances)
+            raise DivergedError("The model predicts NaN or infinity", self.state.global_step, self._utterances)
         predictions: dict[str, Any] = dict(outputs.combinations)
         if outputs.audio_embeds is not None:
             predictions["embeds"] = {"audio": outputs.audio_embeds, "text": outputs.text_embeds}
