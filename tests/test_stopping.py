@@ -231,9 +231,9 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(uninterrupted, new_run, 
 
 
 @pytest.mark.slow
-def test_a_run_that_diverges_ends_with_the_utterances_of_the_batch(uninterrupted, new_run):
+def test_a_run_that_diverges_ends_with_the_utterances_of_the_batch(new_run):
     run = new_run("diverged")
-    assert run.ends(learning_rate=1e20, max_grad_norm=0, warmup_steps=0, save_steps=1, eval_steps=1) == 1
+    assert run.ends(learning_rate=1e20, max_grad_norm=0, warmup_steps=0) == 1
     log = run.log.read_text()
     assert "Traceback" not in log
     (message,) = re.findall("^mmer train: .*diverged.*$", log, re.M)
