@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from matplotlib.figure import Figure
 
@@ -48,7 +49,7 @@ def plot_layer_weights(path: Path, records: Records, rows: Sequence) -> bool:
     for panel, modality in zip(panels, ("audio", "text"), strict=True):
         for title, of_row in weights.items():
             panel.plot(of_row[modality], marker=".", label=title)
-        panel.set(title=modality, xlabel="encoder state (0: embedding output)", ylim=(0, None))
+        panel.set(title=modality, xlabel="encoder state", ylim=(0, None))
     panels[0].set_ylabel("weight")
     picture.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     save(picture, path)
@@ -69,7 +70,7 @@ def plot_similarities(path: Path, records: Records, rows: Sequence) -> bool:
         picture.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True
     ):
         panel.imshow([normalized(of_audio) for of_audio in matrix], cmap="viridis")
-        panel.set(title=title, xlabel="text", ylabel="audio", xticks=[], yticks=[])
+        panel.set(title=fill(title, 24), xlabel="text", ylabel="audio", xticks=[], yticks=[])
         panel.title.set_fontsize("small")
     save(picture, path)
     return True
