@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from accelerate import PartialState
 from conftest import real_input_processor
 
 from modeling_mmer.collator import MMERCollator, UtteranceError
@@ -134,6 +135,7 @@ def one_of_two(rank: int, folder: str, corpus: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    PartialState(cpu=True)
     read, own = checking.read_recordings, []
     checking.read_recordings = lambda paths, **how: own.extend(paths) or read(paths, **how)
     found = check(Path(corpus), folder, on_bad_rows="skip")
