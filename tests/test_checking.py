@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from accelerate import PartialState
 from conftest import real_input_processor
 
 from modeling_mmer.collator import MMERCollator, UtteranceError
@@ -134,6 +135,7 @@ def one_of_two(rank: int, folder: str, corpus: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    PartialState(cpu=True)
     read, own = checking.read_recordings, []
     checking.read_recordings = lambda paths, **how: own.extend(paths) or read(paths, **how)
     found = check(Path(corpus), folder, on_bad_rows="skip")
@@ -158,8 +160,18 @@ def test_processes_share_the_reading_and_all_know_the_whole(folder, tmp_path):
 def train_options(folder, demo_encoders, output) -> list[str]:
     options = ["--corpus", "folder", "--corpus_dir", str(folder), "--output_dir", str(output)]
     options += ["--audio_encoder", str(demo_encoders / "whisper"), "--text_encoder", str(demo_encoders / "roberta")]
-    options += ["--audio_context", "trimmed", "--num_hidden_layers", "1", "--max_steps", "2", "--report_to", "none"]
-    return [*options, "--per_device_train_batch_size", "4", "--use_cpu", "true", "--lambda_mae", "0"]
+    options += ["--audio_context", "trimmed", "--num_hidden_layers", "1", "--disable_tqdm", "true"]
+    return [
+        *options,
+        "--per_device_train_batch_size",
+        "4",
+        "--use_cpu",
+        "true",
+        "--max_steps",
+        "2",
+        "--report_to",
+        "none",
+    ]
 
 
 def test_training_stops_before_it_begins(folder, demo_encoders, tmp_path, capsys):
@@ -181,7 +193,7 @@ def test_a_recording_that_breaks_under_training_is_named(workers, folder, demo_e
     monkeypatch.setattr(train, "introduce", break_one)
     options = [*train_options(folder, demo_encoders, tmp_path / "run"), "--on_bad_rows", "skip"]
     with pytest.raises(SystemExit) as ended:
-        main(["train", *options, "--dataloader_num_workers", str(workers), "--eval_strategy", "no"])
+        main(["train", *options, "--dataloader_num_workers", str(workers)])
     out, said = capfd.readouterr()
     assert ended.value.code == 1
     assert "4 bad rows are left out" in out
