@@ -1,14 +1,18 @@
-"""`predictions.parquet`: one row per utterance and combination, with probabilities and the references beside them."""
+"""What was predicted for each utterance from each combination it has, with the references beside it, as Parquet."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from ..configuration_mmer import MMERConfig
 from ..passes import COMBINATIONS
+
+Columns = dict[str, list]
 
 
 def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], config: MMERConfig) -> None:
@@ -18,25 +22,54 @@ def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], co
     emotion and sentiment (the likeliest label) with `emotion_<label>` and `sentiment_<label>` probabilities; the
     dimensions on the corpus's scale; `reference_<task>` (null where not labelled).
     """
-    columns: dict[str, list] = {}
+    parts = []
     for combination in COMBINATIONS:
-        of_tasks = predictions[combination]
-        present = np.flatnonzero(~np.isnan(of_tasks["emotion"]).any(-1))
-        part = {
-            "utterance_id": [rows["utterance_id"][i] for i in present],
-            "combination": [combination] * len(present),
-            "text_source": [rows["text_source"][i] for i in present],
-        }
+        of_tasks, present = predictions[combination], rows_present(predictions[combination])
+        part = named(rows, combination, present)
+        part["text_source"] = pick(rows["text_source"], present)
         for task, labels in (("emotion", config.emotion_labels), ("sentiment", config.sentiment_labels)):
             probabilities = softmax(of_tasks[task][present])  # (present rows, K)
             part[task] = [labels[k] for k in probabilities.argmax(-1)]
             part |= {f"{task}_{label}": probabilities[:, k].tolist() for k, label in enumerate(labels)}
         part |= {d: of_tasks[d][present].astype(np.float64).tolist() for d in config.dimensions}
-        for task in ("emotion", "sentiment", *config.dimensions):
-            references = rows[task]
-            part[f"reference_{task}"] = [references[i] for i in present]
-        for name, values in part.items():
-            columns.setdefault(name, []).extend(values)
+        parts.append(part | references(rows, ("emotion", "sentiment", *config.dimensions), present))
+    write_parts(path, parts)
+
+
+def write_answers(path: Path, rows: Dataset, predictions: dict[str, Any], config: MMERConfig) -> None:
+    """Write no more than it takes to compare models: utterance_id, combination, the likeliest emotion, the dimensions
+    and their `reference_<task>`, for the combinations that there are predictions of."""
+    parts = []
+    for combination in filter(predictions.__contains__, COMBINATIONS):
+        of_tasks, present = predictions[combination], rows_present(predictions[combination])
+        part = named(rows, combination, present)
+        part["emotion"] = [config.emotion_labels[k] for k in of_tasks["emotion"][present].argmax(-1)]
+        part |= {d: of_tasks[d][present].astype(np.float32).tolist() for d in config.dimensions}
+        parts.append(part | references(rows, ("emotion", *config.dimensions), present))
+    write_parts(path, parts)
+
+
+def rows_present(of_tasks: dict[str, NDArray]) -> NDArray[np.int_]:
+    """The rows that a combination was judged for: those of the others are NaN."""
+    return np.flatnonzero(~np.isnan(of_tasks["emotion"]).any(-1))
+
+
+def named(rows: Dataset, combination: str, present: Sequence[int]) -> Columns:
+    return {"utterance_id": pick(rows["utterance_id"], present), "combination": [combination] * len(present)}
+
+
+def references(rows: Dataset, tasks: Sequence[str], present: Sequence[int]) -> Columns:
+    return {f"reference_{task}": pick(rows[task], present) for task in tasks}
+
+
+def pick(column: Sequence[Any], present: Sequence[int]) -> list[Any]:
+    values = column[:]  # at once: a column of `datasets` fetches single values one by one
+    return [values[i] for i in present]
+
+
+def write_parts(path: Path, parts: Sequence[Columns]) -> None:
+    """One combination after the other into one file, which is whole or not there."""
+    columns = {name: [value for part in parts for value in part[name]] for name in parts[0]}
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     Dataset.from_dict(columns).to_parquet(beside)

@@ -32,13 +32,13 @@ from ...collator import MMERCollator
 from ...divergence import DivergedError
 from ...evaluation import RETRIEVAL_GROUP
 from ...files import write_json
-from ...passes import COMBINATIONS
 from ...preemption import CheckpointOnTermination
 from ...resuming import EarlyStopping, last_checkpoint
 from ...trainer import MMERTrainer
 from ..arguments import RunArguments
 from ..collapse import collapse_distances
 from ..judging import judge_split
+from ..predictions import write_answers
 from .material import Material, rows_with
 from .models import STAGES, build_model
 from .systems import Run
@@ -170,8 +170,7 @@ def judge(task: Task, trainer: MMERTrainer, rows: Dataset, folder: Path) -> dict
         figures["collapse"] = collapse_distances(trainer, rows, task.seed)
         outcome["similarities"] = similarities(predictions["embeds"])
     trainer.model.save_pretrained(model_path(folder, task.key))
-    predictions_path = folder / "predictions" / f"{task.key}.parquet"
-    write_test_predictions(predictions_path, rows, predictions, trainer.model.config)
+    write_answers(folder / "predictions" / f"{task.key}.parquet", rows, predictions, trainer.model.config)
     return outcome
 
 
@@ -219,31 +218,6 @@ def similarities(embeds: dict[str, np.ndarray]) -> list[list[float]] | None:
         return None
     audio, text = (side[paired][:RETRIEVAL_GROUP].astype(np.float64) for side in (audio, text))
     return [[float(f"{value:.4g}") for value in row] for row in audio @ text.T]
-
-
-def write_test_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], config) -> None:
-    """Columns: utterance_id, combination, emotion (the likeliest label) and dimensions, `reference_<task>`."""
-    columns: dict[str, list] = {}
-    for combination in COMBINATIONS:
-        if combination not in predictions:
-            continue
-        of_tasks = predictions[combination]
-        present = np.flatnonzero(~np.isnan(of_tasks["emotion"]).any(-1))
-        part = {
-            "utterance_id": [rows["utterance_id"][i] for i in present],
-            "combination": [combination] * len(present),
-            "emotion": [config.emotion_labels[k] for k in of_tasks["emotion"][present].argmax(-1)],
-            **{d: of_tasks[d][present].astype(np.float32).tolist() for d in config.dimensions},
-        }
-        for task in ("emotion", *config.dimensions):
-            references = rows[task]
-            part[f"reference_{task}"] = [references[i] for i in present]
-        for name, values in part.items():
-            columns.setdefault(name, []).extend(values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    Dataset.from_dict(columns).to_parquet(beside)
-    os.replace(beside, path)
 
 
 def machine() -> dict[str, Any]:
