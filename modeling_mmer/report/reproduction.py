@@ -245,7 +245,7 @@ def published_tables(tables: Mapping[str, Sequence]) -> list[Section]:
     text = f"From the paper, on {published.CORPUS} with Whisper-medium and RoBERTa-large: not measured here."
     of_tables = (
         ("table1", published.TABLE_1, ["Model", *TABLE_1_HEADER], [".1f"] * 3 + [".3f"] * 9),
-        ("table2", published.TABLE_2, ["MAE target", *TABLE_2_HEADER], ["g"] * 4),
+        ("table2", published.TABLE_2, ["MAE target", *TABLE_2_HEADER], ["#.2g"] * 4),
         ("table3", published.TABLE_3, ["", *TABLE_3_HEADER], [".1f"] * 5),
     )
     sections = []
