@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from modeling_mmer import MMERForEmotionRecognition, MMERModel
 from modeling_mmer.embedding import ModalityEmbedder
-from modeling_mmer.passes import COMBINATIONS
+from modeling_mmer.passes import COMBINATIONS, assemble
 
 KINDS = ["whisper", "hubert-group", "wavlm-layer", "wav2vec2-group"]
 TASKS = ("logits", "sentiment_logits", "valence", "arousal", "dominance")
@@ -380,7 +380,7 @@ def test_masked_tokens_show_mask_and_their_modality_and_alone_count():
         tokens = core.embed(**batch)
         torch.manual_seed(5)
         of_pass, masked = core.masked_pass(tokens)
-        sequence, shown = core.assemble(of_pass)
+        sequence, shown = assemble(of_pass, *core.special_tokens)
         contextual = core.transformer(sequence, shown)
     total = 0.0
     for row in range(4):
