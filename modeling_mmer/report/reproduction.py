@@ -171,19 +171,21 @@ def figure_cell(figure: Figure | None, name: str, best: bool) -> Cell:
         return Cell(ABSENT)
     shown = number(figure.mean, name)
     if figure.deviation is not None:
-        shown += f" ± {number(figure.deviation, name)}"
+        shown += f" ± {number(figure.deviation, name, like=figure.mean)}"
     return Cell(shown, f"runs/{figure.run}.json", best)
 
 
-def number(value: float, name: str) -> str:
-    """UA and retrieval in percent, CCC and distances as they are."""
+def number(value: float, name: str, like: float | None = None) -> str:
+    """UA and retrieval in percent, CCC and distances as they are, with the digits that suit a value `like` it."""
     if name.endswith("ccc"):
         return f"{value:.3f}"
-    return f"{value:.2g}" if name.startswith("collapse") else f"{100 * value:.1f}"
+    if name.startswith("collapse"):
+        return f"{value:.1f}" if abs(value if like is None else like) >= 1 else f"{value:.2g}"
+    return f"{100 * value:.1f}"
 
 
 def seeds_of(records: Records, runs: Sequence[str]) -> str:
-    """How many seeds, as links to the first run's records; the fewest, where runs of a row differ."""
+    """How many seeds; the fewest, where the runs of a row differ."""
     fewest = min((records.seeds(run) for run in dict.fromkeys(runs)), key=len)
     return str(len(fewest))
 
