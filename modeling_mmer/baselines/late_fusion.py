@@ -33,8 +33,12 @@ class LateFusion(Baseline):
         """A new classifier on two trained models.
 
         Raises:
-            ValueError: a model is not one for its modality alone.
+            ValueError: a model is not one for its modality alone, or the two have other tasks.
         """
+        for name in ("emotion_labels", "sentiment_labels", "dimensions", "label_scale"):
+            of_audio, of_text = (getattr(model.config, name) for model in (audio, text))
+            if of_audio != of_text:
+                raise ValueError(f"Late fusion needs two models of the same {name}, not of {of_audio} and {of_text}.")
         config = copy.deepcopy(audio.config)
         config.combination = "audio_text"
         fusion = cls(config)

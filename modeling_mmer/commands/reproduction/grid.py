@@ -52,6 +52,11 @@ def has_failed(key: str, material: Material) -> bool:
     return record is not None and "failed" in record
 
 
+def has_model(key: str, material: Material) -> bool:
+    """Whether a run has left a model that is whole: its record is written after it."""
+    return read_record(material.folder, key) is not None and model_path(material.folder, key).is_dir()
+
+
 def is_hopeless(task: Task, material: Material) -> bool:
     """Whether a run that it starts from has diverged."""
     return any(has_failed(key, material) for key in task.needs())
@@ -61,7 +66,7 @@ def attempt(task: Task, grid: list[Task], material: Material) -> bool:
     """Do a run unless it is done, or waits for another, or is another process's; whether nothing is left to do."""
     if is_hopeless(task, material):
         return True
-    if any(not model_path(material.folder, key).is_dir() for key in task.needs()):
+    if not all(has_model(key, material) for key in task.needs()):
         return is_done(task, grid, material)
     lock = material.folder / "unfinished" / f"{task.key}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
