@@ -24,7 +24,10 @@ def join(corpora: list[Corpus]) -> Corpus:
         ]
         if parts:
             splits[split] = concatenate_datasets(parts)
-    notices = [f"{name}: {notice}" for corpus, name in zip(corpora, names, strict=True) for notice in corpus.notices]
+    notices, caveats = (
+        [f"{name}: {said}" for corpus, name in zip(corpora, names, strict=True) for said in getattr(corpus, field)]
+        for field in ("notices", "caveats")
+    )
     shared = {fact: _shared(getattr(corpus, fact) for corpus in corpora) for fact in ("license", "language")}
     folders = tuple(dict.fromkeys(folder for corpus in corpora for folder in corpus.folders))
     faults = [
@@ -32,7 +35,7 @@ def join(corpora: list[Corpus]) -> Corpus:
         for corpus, name in zip(corpora, names, strict=True)
         for fault in corpus.faults
     ]
-    return Corpus("+".join(names), splits, scale, notices, folders=folders, faults=faults, **shared)
+    return Corpus("+".join(names), splits, scale, notices, caveats, folders=folders, faults=faults, **shared)
 
 
 def _shared(values: Iterable[str | None]) -> str | None:

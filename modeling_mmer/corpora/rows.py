@@ -78,7 +78,9 @@ def build_corpus(
     }
     notices = [*notices, *split_notices, *emotion_notices, *sentiment_notices, *_missing(table), *_shared(table)]
     folders = () if folder is None else (folder,)
-    return Corpus(name, splits, label_scale, notices, license, language, folders, faults)
+    return Corpus(
+        name, splits, label_scale, notices, license=license, language=language, folders=folders, faults=faults
+    )
 
 
 def clean_strings(values: pd.Series) -> pd.Series:

@@ -74,7 +74,10 @@ class Corpus:
         name: what reports call it.
         splits: split name -> rows with the columns of `FEATURES`; a split without rows is absent.
         label_scale: lowest and highest value that valence, arousal and dominance can take.
-        notices: what was counted or left out on the way here, as readable sentences.
+        notices: what was counted on the way here, as readable sentences for the log.
+        caveats: what changes the meaning of a figure measured on these rows (classes left unlabelled, no split column,
+            shared speakers …), as readable sentences. They stand beside the figures: in the printed table,
+            `results.json`, the report and the card.
         license, language: of the data, where they are known: an identifier as the hub has it, such as `apache-2.0`,
             and a code such as `en`.
         folders: that the corpus was read from, where what is made of its recordings may be kept.
@@ -87,6 +90,7 @@ class Corpus:
     splits: dict[str, Dataset]
     label_scale: tuple[float, float]
     notices: list[str] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
     license: str | None = None
     language: str | None = None
     folders: tuple[Path, ...] = ()
