@@ -6,9 +6,11 @@ Names are compared without regard to case, blanks, hyphens and underscores: `Fil
 import shlex
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from .emotions import known_share
+from .recordings import AUDIO_SUFFIXES
 from .rows import clean_strings
 from .schema import CorpusError, canonical_split
 
@@ -24,7 +26,9 @@ COLUMN_NAMES = {
     "speaker": ("SpkrID", "speaker", "speaker_id"),
     "split": ("Split_Set", "split", "partition"),
 }
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".au", ".w64", ".caf")
+
+
+_NESTED = (list, tuple, set, dict, bytes, np.ndarray)
 
 
 def _plain(name: str) -> str:
@@ -61,7 +65,9 @@ def _find(name: str, columns: Sequence[str]) -> str | None:
 
 
 def _unknown_field(given: str, wanted: str, columns: Sequence[str]) -> str:
-    message = f"column_map takes field=column, and there is no field {given!r}; the fields are {', '.join(COLUMN_NAMES)}"
+    message = (
+        f"column_map takes field=column, and there is no field {given!r}; the fields are {', '.join(COLUMN_NAMES)}"
+    )
     field = _FIELD_OF.get(_plain(wanted))
     if field is not None and _find(given, columns):
         message += f". The other way round it is --column_map {field}={given}"
@@ -87,7 +93,9 @@ def recognise_columns(columns: Sequence[str], column_map: Mapping[str, str], nam
             continue
         if len(candidates) > 1:
             options = " or ".join(f"--column_map {field}={shlex.quote(candidate)}" for candidate in candidates)
-            raise CorpusError(f"{name}: {' and '.join(candidates)} could each be the {field}; say which, with {options}")
+            raise CorpusError(
+                f"{name}: {' and '.join(candidates)} could each be the {field}; say which, with {options}"
+            )
         found[field] = candidates[0]
     return found
 
@@ -146,9 +154,37 @@ def unused_columns(table: pd.DataFrame, fields: Mapping[str, str]) -> list[str]:
     return [f"columns not used: {', '.join(unused)}"] if unused else []
 
 
-def as_fields(table: pd.DataFrame, fields: Mapping[str, str]) -> pd.DataFrame:
-    """The columns of a table under their fields' names."""
+def as_fields(table: pd.DataFrame, fields: Mapping[str, str], name: str) -> pd.DataFrame:
+    """The columns of a table under their fields' names.
+
+    Raises:
+        CorpusError: a cell holds more than one value.
+    """
+    for field, column in fields.items():
+        require_single_values(table[column], field, column, name)
     return pd.DataFrame({field: table[column] for field, column in fields.items()}, index=table.index)
+
+
+def require_single_values(values: Sequence, field: str, column: str, name: str) -> Sequence:
+    """The values of a column, as they are.
+
+    Raises:
+        CorpusError: one of them is a list, or anything else that is more than one value.
+    """
+    if any(issubclass(kind, _NESTED) for kind in set(map(type, values))):
+        place, value = next((i, value) for i, value in enumerate(values, start=1) if isinstance(value, _NESTED))
+        raise CorpusError(_nested(name, place, field, column, value))
+    return values
+
+
+def _nested(name: str, place: int, field: str, column: str, value: object) -> str:
+    if field == "audio":
+        return f"{name}: the audio column ({column}) must hold paths of files, not the audio itself"
+    shown = " ".join(repr(value).split())[:60]
+    return (
+        f"{name}: row {place} has a {type(value).__name__} in the column {column}, which is read as {field}: {shown}; "
+        f"give it one value in a row, or leave the field unread with --column_map {field}="
+    )
 
 
 def drop_emptied(table: pd.DataFrame, column_map: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:

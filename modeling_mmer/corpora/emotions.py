@@ -1,8 +1,8 @@
 """Names of emotions: each class under every spelling that the field uses for it.
 
-Nouns, adjectives and the abbreviations of IEMOCAP, CREMA-D and others are one class. A single letter is one only as part
-of a scheme that the whole column follows: A is anger in MSP-Podcast, and fear (Angst) in EmoDB. Numbers are never read:
-each corpus counts its classes in an order of its own.
+Nouns, adjectives and the abbreviations of IEMOCAP, CREMA-D and others are one class. A single letter is one only as
+part of a scheme that the whole column follows: A is anger in MSP-Podcast, and fear (Angst) in EmoDB. Numbers are never
+read: each corpus counts its classes in an order of its own.
 """
 
 from collections.abc import Collection, Iterable

@@ -14,12 +14,15 @@ from pathlib import Path
 import datasets
 import pandas as pd
 from datasets import Audio, ClassLabel, Dataset, DatasetDict
+from datasets.exceptions import DatasetsError
 
-from .folder import DEFAULT_SCALE, drop_emptied, recognise_columns
-from .rows import build_corpus
-from .schema import Corpus, CorpusError, canonical_split, check_scale, split_spellings
+from .audio_folder import holds_recordings
+from .columns import propose_columns, recognise_columns, require_input, require_single_values, resolve_map
+from .folder import build_own, load_folder
+from .schema import Corpus, CorpusError, canonical_split, split_spellings
 
 PREFIX = "hf:"
+SAMPLE = 1000  # rows of each split that are looked at for what a column holds
 
 
 def load_hub(
@@ -39,35 +42,77 @@ def load_hub(
         CorpusError: it cannot be loaded; splits or columns are not recognised; whatever `build_corpus` finds wrong with
             the rows.
     """
+    if is_audio_folder(Path(name).expanduser()):
+        how = {"emotion_labels": emotion_labels, "label_map": label_map, "column_map": column_map}
+        return load_folder(name, label_scale=label_scale, **how)
     splits = open_splits(name)
-    first = next(iter(splits.values()))
-    columns = recognise_columns(first.column_names, column_map or {}, Path(name))
-    table = pd.concat([read_split(rows, columns, split) for split, rows in splits.items()], ignore_index=True)
-    table, notices = drop_emptied(table, column_map or {})
-    unused = [column for column in first.column_names if column not in columns.values()]
-    return build_corpus(
+    columns = recognise_splits(splits, column_map or {}, name)
+    table = pd.concat([read_split(rows, columns[split], split) for split, rows in splits.items()], ignore_index=True)
+    samples = [rows.select(range(min(len(rows), SAMPLE))) for rows in splits.values()]
+    sample = pd.concat([_without_audio(rows).to_pandas() for rows in samples], ignore_index=True)
+    fields = {field: column for of_split in columns.values() for field, column in of_split.items()}
+    used = {column for of_split in columns.values() for column in of_split.values()}
+    unused = [column for column in dict.fromkeys(c for rows in splits.values() for c in rows.column_names)]
+    unused = [column for column in unused if column not in used]
+    return build_own(
         Path(name.partition(":")[0]).name,
         table,
-        label_scale=DEFAULT_SCALE if label_scale is None else check_scale(label_scale),
+        column_map=column_map or {},
+        label_scale=label_scale,
         emotion_labels=emotion_labels,
         label_map=label_map,
-        notices=notices + ([f"columns not used: {', '.join(unused)}"] if unused else []),
-        license=first.info.license or None,
+        notices=[f"columns not used: {', '.join(unused)}"] if unused else [],
+        advice=propose_columns(sample, fields),
+        license=next(iter(splits.values())).info.license or None,
         folder=audio_folder(),
     )
+
+
+def is_audio_folder(path: Path) -> bool:
+    """Whether a local folder holds recordings as files. `datasets` reads it only where torchcodec is installed."""
+    return path.is_dir() and not _is_saved(path) and holds_recordings(path)
+
+
+def _is_saved(path: Path) -> bool:
+    return any((path / file).is_file() for file in ("state.json", "dataset_dict.json"))
+
+
+def _without_audio(rows: Dataset) -> Dataset:
+    return rows.remove_columns([name for name, feature in rows.features.items() if isinstance(feature, Audio)])
 
 
 def open_splits(name: str) -> dict[str, Dataset]:
     """The data set's splits by their own names."""
     try:
-        if Path(name).is_dir() and any((Path(name) / file).is_file() for file in ("state.json", "dataset_dict.json")):
+        if _is_saved(Path(name)):
             loaded = datasets.load_from_disk(name)
         else:
             path, _, configuration = name.partition(":")
             loaded = datasets.load_dataset(path, configuration or None)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CorpusError(f"{PREFIX}{name} cannot be loaded: {error}") from error
+    except (OSError, ValueError, RuntimeError, ImportError, DatasetsError) as error:
+        cause = error.__cause__ or error  # "an error occurred while generating" says nothing
+        raise CorpusError(f"{PREFIX}{name} cannot be loaded: {' '.join(str(cause).split())}") from error
     return dict(loaded) if isinstance(loaded, DatasetDict) else {"": loaded}
+
+
+def recognise_splits(
+    splits: Mapping[str, Dataset], column_map: Mapping[str, str], name: str
+) -> dict[str, dict[str, str]]:
+    """Field -> column for each split: their columns may differ.
+
+    Raises:
+        CorpusError: as `recognise_columns`; or a split has neither an audio nor a text column.
+    """
+    every = list(dict.fromkeys(column for rows in splits.values() for column in rows.column_names))
+    mapped = resolve_map(column_map, every, f"{name} has the columns {', '.join(every)}")
+    found = {}
+    for split, rows in splits.items():
+        here = {field: column if column in rows.column_names else "" for field, column in mapped.items()}
+        of_split = f"{name}, split {split}" if split else name
+        found[split] = recognise_columns(rows.column_names, here, of_split)
+        if not found[split].keys() & {"audio", "text"}:
+            require_input(rows.select([]).to_pandas(), found[split], of_split)
+    return found
 
 
 def read_split(rows: Dataset, columns: Mapping[str, str], split: str) -> pd.DataFrame:
@@ -80,7 +125,7 @@ def read_split(rows: Dataset, columns: Mapping[str, str], split: str) -> pd.Data
         elif isinstance(feature, ClassLabel):
             table[field] = [None if i is None or i < 0 else feature.int2str(i) for i in rows[column]]
         else:
-            table[field] = list(rows[column])
+            table[field] = require_single_values(list(rows[column]), field, column, split or "the data set")
     frame = pd.DataFrame(table, index=range(len(rows)))
     if "split" not in columns and split:
         if canonical_split(split) is None:
@@ -92,7 +137,7 @@ def read_split(rows: Dataset, columns: Mapping[str, str], split: str) -> pd.Data
 def write_audio(rows: Dataset, column: str) -> list[str | None]:
     """The file of each recording: the one it names if that is there, otherwise one with the bytes it holds."""
     if not isinstance(rows.features[column], Audio):
-        return list(rows[column])
+        return list(require_single_values(list(rows[column]), "audio", column, "the data set"))
     folder = audio_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return [write_one(folder, recording) for recording in rows.cast_column(column, Audio(decode=False))[column]]

@@ -33,8 +33,8 @@ def map_emotions(
     `label_map` with nothing to its right leaves a name unlabelled.
 
     Returns:
-        the emotions; the names that were not understood; and caveats: the names left out with their counts, what
-        letters were taken to mean, entries of `label_map` that met nothing.
+        the emotions; the names that were not understood; and caveats: the names left out with their counts, and what
+        letters were taken to mean.
     """
     mapping = {plain(old): new for old, new in (label_map or {}).items()}
     exact = {plain(label): label for label in emotion_labels}
@@ -57,15 +57,15 @@ def map_emotions(
         labels[name], understood[name] = read(name)
     caveats = _left_out(counts, labels, understood, emotion_labels)
     caveats += _read_letters(counts, labels, own_classes, mapping)
-    unmet = [old for old in label_map or {} if plain(old) not in {plain(name) for name in counts}]
-    if unmet:
-        caveats.append(f"label_map names emotions that do not occur: {', '.join(unmet)}")
     column = _column(emotions.index, [None if name is None else labels[name] for name in emotions])
     return column, {name for name in counts if not understood[name]}, caveats
 
 
 def _left_out(
-    counts: Counter[str], labels: Mapping[str, str | None], understood: Mapping[str, bool], emotion_labels: Sequence[str]
+    counts: Counter[str],
+    labels: Mapping[str, str | None],
+    understood: Mapping[str, bool],
+    emotion_labels: Sequence[str],
 ) -> list[str]:
     """That names are no label, with their counts, the frequent ones first."""
     names = [name for name, _ in counts.most_common() if labels[name] is None]
@@ -114,7 +114,8 @@ def sentiment_of_valence(valence: pd.Series, label_scale: tuple[float, float]) -
             return "neutral"  # exactly at a threshold, whatever the division rounds to
         return "negative" if thirds < 1 else "positive" if thirds > 2 else "neutral"
 
-    return _column(valence.index, [sentiment(value) for value in valence])
+    of_value = {value: sentiment(value) for value in set(valence)}
+    return _column(valence.index, [of_value.get(value) for value in valence])
 
 
 def read_dimensions(table: pd.DataFrame, label_scale: tuple[float, float]) -> tuple[pd.DataFrame, dict[int, list[str]]]:
@@ -126,12 +127,27 @@ def read_dimensions(table: pd.DataFrame, label_scale: tuple[float, float]) -> tu
     for dimension in DIMENSIONS:
         given = table[dimension]
         values = pd.to_numeric(given, errors="coerce").astype("float64")
-        stated_nan = given.map(lambda value: str(value).strip().lower() == "nan")
-        bad = (values.isna() & given.notna() & ~stated_nan) | (values.notna() & ~values.between(low, high))
+        no_number = values.isna() & given.notna()
+        stated_nan = given[no_number].astype(str).str.strip().str.lower() == "nan"
+        bad = (no_number & ~stated_nan.reindex(given.index, fill_value=False)) | (
+            values.notna() & ~values.between(low, high)
+        )
         for place in bad.to_numpy().nonzero()[0]:
             wrong.setdefault(int(place), []).append(f"{dimension} {given.iloc[place]}")
         numbers[dimension] = values
     return pd.DataFrame(numbers, index=table.index), wrong
+
+
+def doubt_scale(dimensions: pd.DataFrame, assumed: tuple[float, float]) -> list[str]:
+    """A caveat if the labels reach no further than a usual smaller scale, when no scale was declared."""
+    values = dimensions.apply(pd.to_numeric, errors="coerce").stack()
+    low, high = assumed
+    if values.empty or not values.between(low, high).all() or values.max() > 5:
+        return []
+    return [
+        f"no --label_scale was given: valence, arousal and dominance are taken to be on the scale {low:g} to {high:g}, "
+        f"but they lie between {values.min():g} and {values.max():g}; if theirs is 1 to 5, say --label_scale 1 5"
+    ]
 
 
 def rescale(values: pd.Series, old: tuple[float, float], new: tuple[float, float]) -> pd.Series:

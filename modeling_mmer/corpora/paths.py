@@ -10,8 +10,8 @@ class Finder:
     """Looks for files whose path does not exist as it is written.
 
     A part of a path counts as found if it is the only name in its folder that differs in case alone, in how accents are
-    encoded (macOS takes letters apart), or by an extension that the table leaves out. Backslashes separate folders, as on
-    Windows.
+    encoded (macOS takes letters apart), or by an extension that the table leaves out. Backslashes separate folders, as
+    on Windows.
 
     Args:
         suffixes: extensions, in lower case with their dot, that a table may leave out.

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from textwrap import shorten
 
+import numpy as np
 import pandas as pd
 
 from .schema import Corpus, name_some
@@ -16,18 +17,21 @@ def known_speakers(speakers: pd.Series) -> pd.Series:
 
 def plain_texts(texts: pd.Series) -> pd.Series:
     """The texts without regard to case and spacing."""
-    return texts.map(lambda text: " ".join(text.casefold().split()), na_action="ignore")
+    plain = [" ".join(text.casefold().split()) if isinstance(text, str) else None for text in texts.to_numpy(object)]
+    return pd.Series(plain, index=texts.index, dtype=object)
 
 
 def in_several_splits(table: pd.DataFrame, keys: pd.Series) -> pd.DataFrame:
     """Keys that occur in more than one split, in the order of the table: `first`, the label of the first row of each,
     and a column with its rows for each split."""
-    counts = pd.crosstab(keys, table["split"])
-    shared = counts[(counts > 0).sum(axis=1) > 1]
-    first = keys[~keys.duplicated()]
-    first = pd.Series(first.index, index=first.array, name="first")
-    ordered = first[first.index.isin(shared.index)]
-    return shared.reindex(ordered.index).assign(first=ordered)
+    key_of_row, names = pd.factorize(keys)  # in the order of the table; -1 where there is none
+    split_of_row, splits = pd.factorize(table["split"])
+    has_key = key_of_row >= 0
+    pairs = key_of_row[has_key] * len(splits) + split_of_row[has_key]
+    counts = np.bincount(pairs, minlength=len(names) * len(splits)).reshape(len(names), len(splits))
+    first = keys.index[has_key & ~keys.duplicated()]
+    is_shared = (counts > 0).sum(axis=1) > 1
+    return pd.DataFrame(counts[is_shared], index=names[is_shared], columns=splits).assign(first=first[is_shared])
 
 
 def note_shared(corpus: Corpus) -> Corpus:

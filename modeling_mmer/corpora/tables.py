@@ -1,7 +1,7 @@
 """Tables as people have them: CSV as a spreadsheet writes it, JSON lines, Parquet.
 
-A CSV's encoding and delimiter are found. What cannot be read for certain is refused with its line: a cell too many moves
-all that follow under another column's name, and an open quotation mark makes one row of many.
+A CSV's encoding and delimiter are found. What cannot be read for certain is refused with its line: a cell too many
+moves all that follow under another column's name, and an open quotation mark makes one row of many.
 """
 
 import csv
@@ -9,6 +9,7 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -131,22 +132,46 @@ def _read_delimited(file: Path, notices: list[str]) -> pd.DataFrame:
     if not any(line.strip() for line in lines[first:]):
         raise ValueError("it has no line with the names of its columns")
     delimiter = stated["delimiter"] if stated else find_delimiter(lines[first], file)
-    (_, header), *rows = _split_rows(file, lines, first, delimiter)
-    names = [name.strip() for name in header]
+    rows = _rows(file, lines, first, delimiter)
+    names = [name.strip() for name in next(rows)[1]]
     while names and not names[-1]:  # from a delimiter at the end of each line
         names.pop()
-    rows = [(number, _without_blank_end(row, len(names))) for number, row in rows]
-    filled = [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
-    if wrong := [(number, row) for number, row in filled if len(row) != len(names)]:
-        raise CorpusError(_ragged(file, names, wrong, delimiter))
-    if len(filled) < len(rows):
-        notices.append(f"{len(rows) - len(filled)} rows of {file.name} have nothing in any cell, and are not read")
-    notices += _look_into_broken_cells(file, names, lines, filled, delimiter)
-    columns = [[row[i] or None for _, row in filled] for i in range(len(names))]
+    names = [name or f"column {i}" for i, name in enumerate(names, start=1)]
+    begins, columns = _columns(file, names, rows, delimiter, notices)
+    notices += _look_into_broken_cells(file, names, lines, begins, columns, delimiter)
     if delimiter != ",":
         columns = [_with_points(column) for column in columns]
     table = pd.DataFrame({i: pd.Series(column, dtype=object) for i, column in enumerate(columns)})
-    return table.set_axis([name or f"column {i}" for i, name in enumerate(names, start=1)], axis=1)
+    return table.set_axis(names, axis=1)
+
+
+def _columns(
+    file: Path, names: list[str], rows: Iterable[tuple[int, list[str]]], delimiter: str, notices: list[str]
+) -> tuple[list[int], list[list[str | None]]]:
+    """Where the rows begin, and the cells of each column; rows without any content are left out.
+
+    Raises:
+        CorpusError: a row has other cells than the header.
+    """
+    begins: list[int] = []
+    columns: list[list[str | None]] = [[] for _ in names]
+    blank, wrong = 0, []
+    for number, row in rows:
+        if len(row) != len(names):
+            row = _without_blank_end(row, len(names))
+        if not row[0].strip() and not any(cell.strip() for cell in row):
+            blank += 1
+        elif len(row) != len(names):
+            wrong.append((number, row))
+        else:
+            begins.append(number)
+            for column, cell in zip(columns, row, strict=True):
+                column.append(cell or None)
+    if wrong:
+        raise CorpusError(_ragged(file, names, wrong, delimiter))
+    if blank:
+        notices.append(f"{blank} rows of {file.name} have nothing in any cell, and are not read")
+    return begins, columns
 
 
 def _without_blank_end(row: list[str], width: int) -> list[str]:
@@ -163,19 +188,21 @@ def find_delimiter(header: str, file: Path) -> str:
     return usual if cells[usual] == most else max(cells, key=cells.get)
 
 
-def _split_rows(file: Path, lines: list[str], first: int, delimiter: str) -> list[tuple[int, list[str]]]:
+def _rows(file: Path, lines: list[str], first: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The number of the line where each row begins, and its cells; blank lines are no rows."""
     reader = csv.reader(lines[first:], delimiter=delimiter, strict=True)
-    rows, begins = [], first + 1
+    begins, n = first + 1, 0
     try:
         for row in reader:
             if row:
-                rows.append((begins, row))
+                yield begins, row
+                n += 1
             begins = first + reader.line_num + 1
     except csv.Error as error:
-        what = f"{file}: line {begins} (row {len(rows)}, {_shown(lines[begins - 1])})"
-        raise CorpusError(f"{what} has a quotation mark that is not closed, or closed too early ({error}); {_QUOTES}") from error
-    return rows
+        raise CorpusError(
+            f"{file}: line {begins} (row {n}, {_shown(lines[begins - 1])}) has a quotation mark that is not closed, or "
+            f"closed too early ({error}); {_QUOTES}"
+        ) from error
 
 
 def _ragged(file: Path, names: list[str], wrong: list[tuple[int, list[str]]], delimiter: str) -> str:
@@ -189,7 +216,7 @@ def _ragged(file: Path, names: list[str], wrong: list[tuple[int, list[str]]], de
 
 
 def _look_into_broken_cells(
-    file: Path, names: list[str], lines: list[str], rows: list[tuple[int, list[str]]], delimiter: str
+    file: Path, names: list[str], lines: list[str], begins: list[int], columns: list[list[str | None]], delimiter: str
 ) -> list[str]:
     """A notice of cells that hold line breaks.
 
@@ -197,21 +224,25 @@ def _look_into_broken_cells(
         CorpusError: one of them has swallowed other rows, because a quotation mark was left open. That is so where one
             of its lines but the last has as many cells as a row, and in some column what other rows have there.
     """
-    broken = [(number, i, cell) for number, row in rows for i, cell in enumerate(row) if "\n" in cell or "\r" in cell]
+    broken = sorted(
+        (begins[row], i, cell)
+        for i, column in enumerate(columns)
+        for row, cell in enumerate(column)
+        if cell and ("\n" in cell or "\r" in cell)
+    )
     if not broken:
         return []
-    known = [{row[i] for _, row in rows if row[i].strip()} for i in range(len(names))]
+    known = [{cell.strip() for cell in column if cell and cell.strip()} for column in columns]
     for number, i, cell in broken:
         for k in range(len(_LINE_BREAK.split(cell)) - 1):
-            line = lines[number - 1 + k]
-            parts = [part.strip() for part in line.split(delimiter)]
+            parts = [part.strip() for part in lines[number - 1 + k].split(delimiter)]
             others = range(i + 1 if k == 0 else 0, len(names))  # before the cell, its first line is its own row
             if len(parts) == len(names) and any(parts[j] in known[j] for j in others if j != i):
                 raise CorpusError(
                     f"{file}: line {number} has a quotation mark in the column {names[i]} that is not closed before "
                     f"another row begins ({_shown(lines[number + k])}); {_QUOTES}"
                 )
-    where = name_some((f"line {number}" for number, _, _ in broken), most=5)
+    where = name_some((f"line {number}" for number in dict.fromkeys(number for number, _, _ in broken)), most=5)
     return [
         f"{len(broken)} cells of {file.name} hold line breaks ({where}); where that is not meant, a quotation mark is "
         "left open"
