@@ -20,6 +20,7 @@ from transformers import BatchFeature, ProcessorMixin
 
 from .waveforms import is_list, is_missing, is_one_recording, read_recording
 
+SPECIAL_TOKENS = 8  # that a tokenizer adds to a text, at most
 SHORTEST_WAVEFORM = 0.025  # seconds: the receptive field of the convolutions of wav2vec2, HuBERT and WavLM
 
 # What a call may ask for beside its inputs; anything else is refused rather than ignored.
@@ -113,6 +114,12 @@ class MMERProcessor(ProcessorMixin):
                 "give one of each per example, None where it is missing."
             )
         inputs = {**self.encode_audio(audio or [], sampling_rate), **self.encode_text(text or [], **of_text)}
+        if cut := self.count_cut_texts(text or [], of_text["max_length"]):
+            warnings.warn(
+                f"{cut} of {len(text)} texts were cut at {of_text['max_length'] or self.tokenizer.model_max_length} "
+                "tokens: only their beginning is read.",
+                stacklevel=2,
+            )
         masks = [value for key, value in inputs.items() if key.endswith("_mask")]
         require_a_modality(len(audio or text), masks)
         return BatchFeature(inputs)
@@ -157,6 +164,16 @@ class MMERProcessor(ProcessorMixin):
             for name, value in (("input_ids", self.tokenizer.pad_token_id), ("attention_mask", 0)):
                 batch[name] = torch.nn.functional.pad(batch[name], (0, length), value=value)
         return batch
+
+    def count_cut_texts(self, text: list[str | None], max_length: int | None = None) -> int:
+        """How many of some texts have more tokens than `max_length` (default: the tokenizer's `model_max_length`)."""
+        limit = max_length or self.tokenizer.model_max_length
+        # A token stands for a byte at least: few texts need to be looked at.
+        long = [string for string in text if isinstance(string, str) and len(string.encode()) > limit - SPECIAL_TOKENS]
+        if not long:
+            return 0
+        tokens = self.tokenizer(long, truncation=False, verbose=False, return_attention_mask=False)["input_ids"]
+        return sum(len(ids) > limit for ids in tokens)
 
     def to_dict(self) -> dict:
         """As saved: with the place of its code."""

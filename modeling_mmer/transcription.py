@@ -67,7 +67,7 @@ def transcribe(
     stored = store.read()
     texts = {source: stored[names[source]] or None for source in sources}
     splits = {split: with_texts(rows, which, texts) for split, rows in corpus.splits.items()}
-    return replace(corpus, splits=splits, notices=[*corpus.notices, notice(splits, texts, model)])
+    return replace(corpus, splits=splits, caveats=[*corpus.caveats, transcribed(splits, texts, model)])
 
 
 def names_of(sources: Sequence[Source]) -> dict[Source, str]:
@@ -103,7 +103,7 @@ def with_texts(rows: Dataset, which: Which, texts: Mapping[Source, str | None]) 
     return rows.select_columns(list(FEATURES))
 
 
-def notice(splits: Mapping[str, Dataset], texts: Mapping[Source, str | None], model: str) -> str:
+def transcribed(splits: Mapping[str, Dataset], texts: Mapping[Source, str | None], model: str) -> str:
     """How many rows have transcripts, and how many were transcribed to nothing."""
     rows = [
         row for part in splits.values() for row in zip(sources_of(part), part["text"], part["text_source"], strict=True)

@@ -19,6 +19,9 @@ import numpy as np
 import torch
 from transformers.audio_utils import TORCHCODEC_ONLY_FILETYPES, get_audio_filetype, load_audio
 
+# Hz. Outside of these a header is damaged: from too low a rate a few seconds would be resampled to fill the memory, and
+# of too high a one nothing would be left.
+LOWEST_RATE, HIGHEST_RATE = 100, 768_000
 LOUDEST = (
     2.0**31
 )  # full scale is 1, of integers kept as floats 2³¹; what is beyond is damage, and overflows in a spectrum
@@ -66,7 +69,7 @@ def is_one_recording(value) -> bool:
     """Whether a list or tuple is a recording: numbers, or a pair of samples and rate; otherwise it is a batch."""
     if is_pair(value):
         return True
-    return len(value) > 0 and all(map(_is_number, value)) and not all(map(is_missing, value))
+    return len(value) > 0 and all(map(is_number, value)) and not all(map(is_missing, value))
 
 
 def plain(audio):
@@ -99,7 +102,7 @@ def span_of(audio) -> tuple[float, float | None]:
     start, end = (audio.get(name) if isinstance(audio, dict) else None for name in ("start", "end"))
     start, end = (None if is_missing(time) else time for time in (start, end))
     for time in (start, end):
-        if time is not None and not (_is_number(time) and 0 <= time < math.inf):
+        if time is not None and not (is_number(time) and 0 <= time < math.inf):
             raise ValueError(f"a span begins and ends after so many seconds of its recording, not at {time!r}.")
     if end is not None and end <= (start or 0):
         raise ValueError(f"a span from {start or 0:g} to {end:g} s holds nothing; start comes before end, in seconds.")
@@ -111,19 +114,19 @@ def span_samples(start: float | None, end: float | None, rate: float) -> tuple[i
     return round((start or 0) * rate), None if end is None else round(end * rate)
 
 
-def _is_number(value) -> bool:
+def is_number(value) -> bool:
     is_scalar = isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim == 0
     return isinstance(value.item() if is_scalar else value, numbers.Real) and not isinstance(value, bool)
 
 
 def _is_rate(value) -> bool:
-    return _is_number(value) and value > 0  # false of NaN, which is a missing recording
+    return is_number(value) and value > 0  # false of NaN, which is a missing recording
 
 
 def _is_samples(value) -> bool:
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return value.ndim > 0
-    return is_list(value) and all(map(_is_number, value))
+    return is_list(value) and all(map(is_number, value))
 
 
 # Reading
@@ -144,36 +147,52 @@ def read_recording(audio, rate: int, array_rate: int, tell: Callable[[str], None
     samples, own_rate = _read_any(audio, rate, array_rate, start, end)
     if samples.size == 0:
         raise ValueError("the recording is empty (0 samples); give None for missing audio.")
-    for sentence in oddities(samples) if tell else ():
+    levels = Levels()
+    levels.take(samples)
+    levels.require_finite()
+    for sentence in levels.oddities() if tell else ():
         tell(sentence)
     waveform = samples if samples.ndim == 1 else samples.mean(axis=0) if len(samples) > 1 else samples[0]
-    waveform = np.ascontiguousarray(_resample(waveform, own_rate, rate), dtype=np.float32)
-    if not (np.abs(waveform) <= LOUDEST).all():  # false of NaN
-        raise ValueError(
-            "the recording has samples that are not finite (NaN or infinity), or larger than any sound (full scale is "
-            "1); repair or remove it."
-        )
-    return waveform
+    return np.ascontiguousarray(_resample(waveform, own_rate, rate), dtype=np.float32)
 
 
-def oddities(samples: np.ndarray) -> list[str]:
-    """What is odd about the sound of samples (n,) or (channels, n), as sentences."""
-    peak = np.abs(samples).max(initial=0)
-    said = [TOO_LOUD.format(peak)] if LOUD < peak <= LOUDEST else []
-    if samples.ndim == 2 and is_cancelled(*energies(samples)):
-        said.append(CANCELLED)
-    return said
+class Levels:
+    """The levels of a recording, gathered from it as it is read."""
 
+    def __init__(self):
+        self.peak, self.is_finite = 0.0, True
+        self._of_channels = self._of_average = 0.0  # energies: of a channel, and of the channels' average
 
-def energies(samples: np.ndarray) -> tuple[float, float]:
-    """(channels, n) → the energy of a channel on average, and of the channels' average."""
-    samples = samples.astype(np.float64)
-    return float((samples**2).sum() / len(samples)), float((samples.mean(axis=0) ** 2).sum())
+    def take(self, samples: np.ndarray) -> None:
+        """Samples (n,) or (channels, n)."""
+        peak = np.abs(samples).max(initial=0)
+        self.is_finite &= bool(peak <= LOUDEST)  # false of NaN
+        self.peak = max(self.peak, float(peak))
+        if samples.ndim == 2 and len(samples) > 1 and self.is_finite:
+            samples = samples.astype(np.float64)
+            self._of_channels += float((samples**2).sum() / len(samples))
+            self._of_average += float((samples.mean(axis=0) ** 2).sum())
 
+    @property
+    def is_too_loud(self) -> bool:
+        return self.is_finite and self.peak > LOUD
 
-def is_cancelled(of_channels: float, of_average: float) -> bool:
-    """Whether averaging leaves next to nothing of the channels, by their energies."""
-    return of_channels > 0 and of_average < OPPOSITE * of_channels
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether averaging leaves next to nothing of the channels."""
+        return self.is_finite and self._of_average < OPPOSITE * self._of_channels
+
+    def oddities(self) -> list[str]:
+        """What is odd about the sound, as sentences."""
+        said = [TOO_LOUD.format(self.peak)] if self.is_too_loud else []
+        return [*said, CANCELLED] if self.is_cancelled else said
+
+    def require_finite(self) -> None:
+        if not self.is_finite:
+            raise ValueError(
+                "the recording has samples that are not finite (NaN or infinity), or larger than any sound (full scale "
+                "is 1); repair or remove it."
+            )
 
 
 def cut_span(samples: np.ndarray, rate: float, start: float, end: float | None) -> np.ndarray:
@@ -257,6 +276,13 @@ def _is_url(source: str | bytes) -> bool:
     return isinstance(source, str) and source.startswith(("http://", "https://"))
 
 
+def rate_fault(rate: int) -> str | None:
+    """What is wrong with the rate that a file's header gives; None if nothing is."""
+    if LOWEST_RATE <= rate <= HIGHEST_RATE:
+        return None
+    return f"its header says {rate:,} samples a second (possible are {LOWEST_RATE:,} to {HIGHEST_RATE:,})"
+
+
 def read_file(source: str | bytes, start: float = 0, end: float | None = None) -> tuple[np.ndarray, float]:
     """A span of a file that soundfile reads → float32 (channels, samples), and their rate. Nothing else of it is
     decoded, but for what comes before the span where the format cannot be entered in the middle.
@@ -267,6 +293,8 @@ def read_file(source: str | bytes, start: float = 0, end: float | None = None) -
     import soundfile
 
     with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        if fault := rate_fault(file.samplerate):
+            raise ValueError(fault)
         first, last = span_samples(start, end, file.samplerate)
         if first or last is not None:
             check_span(file.frames, file.samplerate, start, end)
@@ -347,7 +375,7 @@ def _scale(samples: np.ndarray) -> np.ndarray:
 
 
 def _check_rate(rate: float) -> float:
-    if not (_is_number(rate) and 0 < rate < math.inf):
+    if not (is_number(rate) and LOWEST_RATE <= rate <= HIGHEST_RATE):
         raise ValueError(f"a sampling rate of {rate} is not possible; give it in Hz.")
     return rate.item() if hasattr(rate, "item") else rate
 

@@ -65,16 +65,17 @@ def read_together(sources: list[Source]) -> dict[Source, Recording]:
 
 
 def note_cropped(corpus: Corpus, processor: MMERProcessor) -> Corpus:
-    """The corpus with a notice of how many recordings outlast what the audio encoder hears, and are cropped to it."""
-    extractor = processor.feature_extractor
-    if not hasattr(extractor, "n_samples"):
-        return corpus
-    window = extractor.n_samples / extractor.sampling_rate
-    seconds = [seconds for rows in corpus.splits.values() for seconds in rows["duration"][:] if seconds is not None]
-    cropped = sum(one > window for one in seconds)
-    if not cropped:
-        return corpus
-    notice = (
-        f"{cropped} of {len(seconds)} recordings last longer than {window:g} s: only their first {window:g} s are heard"
-    )
-    return replace(corpus, notices=[*corpus.notices, notice])
+    """The corpus with caveats of how many recordings and texts are longer than what the encoders take, and are cut."""
+    splits, window = corpus.splits.values(), processor.window_seconds
+    seconds = [seconds for rows in splits for seconds in rows["duration"][:] if seconds is not None]
+    texts = [text for rows in splits for text in rows["text"][:] if text is not None]
+    caveats = []
+    if cropped := sum(one > window for one in seconds):
+        caveats.append(
+            f"{cropped} of {len(seconds)} recordings last longer than {window:g} s: only their first {window:g} s are "
+            "heard"
+        )
+    if cut := processor.count_cut_texts(texts):
+        tokens = processor.tokenizer.model_max_length
+        caveats.append(f"{cut} of {len(texts)} texts are cut at {tokens} tokens: only their beginning is read")
+    return replace(corpus, caveats=[*corpus.caveats, *caveats])

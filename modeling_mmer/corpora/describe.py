@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .faults import OF_TABLE, notices_of
+from .faults import OF_TABLE, left_out
 from .recordings import Recording, Source, read_recordings, sources_of
 from .schema import DIMENSIONS, Corpus
 from .sharing import in_several_splits, known_speakers, plain_texts
@@ -36,7 +36,9 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         truncated (fewer samples than its header declares, or than are estimated of an MP3 that declares none), not
         finite (has NaN or infinity), silent (all zero), too loud (far beyond full scale), cancelled (channels that are
         each other's inverse), span (start and end are not within it); of a span with its `start` and `end`;
-        `notices`: the corpus's own, and rows that are in no split because their metadata is at fault.
+        `caveats`: what changes the meaning of figures measured on the corpus; its own, and rows that are in no split
+        because their metadata is at fault;
+        `notices`: what else was counted.
     """
     tables = [rows.to_pandas().assign(split=split) for split, rows in corpus.splits.items()]
     table = pd.concat(tables, ignore_index=True)
@@ -49,7 +51,8 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "speakers": rows_of_speakers(table),
         "shared": shared_between_splits(table, recordings),
         "broken": broken_rows(table, recordings),
-        "notices": corpus.notices + notices_of([fault for fault in corpus.faults if fault.kind in OF_TABLE]),
+        "caveats": corpus.caveats + left_out([fault for fault in corpus.faults if fault.kind in OF_TABLE]),
+        "notices": corpus.notices,
     }
 
 

@@ -18,9 +18,8 @@ import numpy as np
 import soundfile
 from tqdm.auto import tqdm
 
-from ..waveforms import LOUD, LOUDEST, TOLERANCE, energies, is_cancelled, span_samples
+from ..waveforms import TOLERANCE, Levels, rate_fault, span_samples
 
-LOWEST_RATE = 100  # Hz: below, a header is damaged, and a few seconds resampled to 16 kHz would fill the memory
 MOST_SAMPLES = (
     2**30
 )  # 18 hours at 16 kHz: a reader makes room for what the header says, and a damaged one says anything
@@ -157,8 +156,8 @@ def _opened(path: str, read: Callable[[soundfile.SoundFile], list[Recording]], n
 def _fault_of_header(file: soundfile.SoundFile) -> Recording | None:
     if file.frames <= 0:
         return Recording(None, "empty")
-    if file.samplerate < LOWEST_RATE:
-        return Recording(None, "unreadable", f"its header says {file.samplerate} samples a second")
+    if fault := rate_fault(file.samplerate):
+        return Recording(None, "unreadable", fault)
     if file.frames * file.channels > MOST_SAMPLES:
         return Recording(None, "unreadable", f"its header says {file.frames:,} times {file.channels} samples")
     return None
@@ -181,8 +180,7 @@ class _Heard:
         self.clip = clip
         self.first, self.last = span_samples(clip.start, clip.end, file.samplerate)
         self.content = hashlib.sha256(f"{file.samplerate} {file.channels} ".encode())
-        self.n, self.peak, self.is_finite = 0, 0.0, True
-        self.of_channels = self.of_average = 0.0
+        self.n, self.levels = 0, Levels()
 
     def take(self, block: np.ndarray, place: int) -> None:
         """What belongs to the clip of a block (n, channels) whose first sample is at `place` in the file."""
@@ -190,25 +188,18 @@ class _Heard:
         if len(part):
             self.content.update(np.ascontiguousarray(part))
             self.n += len(part)
-            peak = np.abs(part).max()
-            self.is_finite &= bool(peak <= LOUDEST)  # false of NaN
-            self.peak = max(self.peak, float(peak))
-            if part.shape[1] > 1 and self.is_finite:
-                of_channels, of_average = energies(part.T)
-                self.of_channels, self.of_average = self.of_channels + of_channels, self.of_average + of_average
+            self.levels.take(part.T)
 
     def recording(self, rate: int) -> Recording:
         """Of a clip all of whose samples were there."""
         seconds, digest = self.n / rate or None, self.content.hexdigest()
-        if not self.is_finite:
+        if not self.levels.is_finite:
             return Recording(seconds, "not finite", digest=digest)
-        if self.peak == 0:
+        if self.levels.peak == 0:
             return Recording(seconds, "silent", digest=digest)
-        if self.peak > LOUD:
-            return Recording(seconds, "too loud", f"its samples reach {self.peak:.4g}", digest)
-        if is_cancelled(self.of_channels, self.of_average):
-            return Recording(seconds, "cancelled", digest=digest)
-        return Recording(seconds, digest=digest)
+        if self.levels.is_too_loud:
+            return Recording(seconds, "too loud", f"its samples reach {self.levels.peak:.4g}", digest)
+        return Recording(seconds, "cancelled" if self.levels.is_cancelled else None, digest=digest)
 
 
 def _read_samples(file: soundfile.SoundFile, clips: list[Clip]) -> list[Recording]:
@@ -249,7 +240,7 @@ def _answer(one: _Heard, file: soundfile.SoundFile, place: int, decodes: bool) -
 def _answer_whole(one: _Heard, file: soundfile.SoundFile, decodes: bool) -> Recording:
     if not decodes:
         return Recording(None, "truncated", f"not all of its {file.frames:,} samples can be decoded")
-    if one.is_finite:
+    if one.levels.is_finite:
         seconds = one.n / file.samplerate or None
         if one.n < file.frames:
             return Recording(seconds, "truncated", f"{one.n:,} of {file.frames:,} samples")
