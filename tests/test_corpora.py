@@ -77,6 +77,8 @@ def test_rows_come_out_in_the_schema(tmp_path, table):
     assert rows["a"] == {
         "utterance_id": "a",
         "audio": str(tmp_path / "audio" / "a.wav"),
+        "start": None,
+        "end": None,
         "text": "null",  # a word, not a missing value
         "text_source": "reference",
         "emotion": "anger",
@@ -365,7 +367,7 @@ def test_bad_rows_can_be_left_out_counted_and_named(tmp_path, faulty):
     corpus = load(tmp_path, table, on_bad_rows="skip")
     assert list(rows_by_id(corpus)) == ["a"] and corpus.faults == []
     assert rows_by_id(corpus)["a"] == rows_by_id(load(tmp_path, table.iloc[[0]]))["a"]
-    (notice,) = [notice for notice in corpus.notices if "left out" in notice]
+    (notice,) = [caveat for caveat in corpus.caveats if "left out" in caveat]
     assert notice.startswith("6 bad rows") and all(row in notice for row in expected)
 
 

@@ -41,7 +41,7 @@ def rows_of(corpus) -> dict[str, dict]:
 
 def said(corpus, *words: str) -> bool:
     """Whether one notice has all these words."""
-    return any(all(word in notice for word in words) for notice in corpus.notices)
+    return any(all(word in notice for word in words) for notice in (*corpus.notices, *corpus.caveats))
 
 
 # ── MSP-Podcast ─────────────────────────────────────────────────────────────────────────────────────────────────────

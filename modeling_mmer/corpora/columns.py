@@ -17,6 +17,8 @@ from .schema import CorpusError, canonical_split
 COLUMN_NAMES = {
     "utterance_id": ("utterance_id",),
     "audio": ("audio", "path", "file", "file_name", "wav"),
+    "start": ("start", "start_time", "begin", "begin_time", "onset", "start_s", "start_ms", "start_time_ms"),
+    "end": ("end", "end_time", "offset", "stop", "end_s", "end_ms", "end_time_ms"),
     "text": ("text", "transcription", "transcript", "utterance", "sentence", "to_translate"),
     "emotion": ("emotion", "EmoClass", "major_emotion", "label"),
     "sentiment": ("sentiment",),

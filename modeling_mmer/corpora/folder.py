@@ -23,6 +23,7 @@ from .columns import (
 from .labels import doubt_scale
 from .rows import build_corpus, clean_strings
 from .schema import DIMENSIONS, Corpus, CorpusError, check_scale
+from .spans import name_spans, with_times
 from .tables import SUFFIXES, read_table
 
 __all__ = ["COLUMN_NAMES", "DEFAULT_SCALE", "build_own", "find_metadata", "load_folder", "read_table"]
@@ -87,12 +88,13 @@ def read_metadata(
     columns = recognise_columns(list(raw.columns), column_map, file.name)
     require_input(raw, columns, file.name)
     table = as_fields(raw, columns, file.name)
+    table, time_notices = with_times(table, columns, raw)
     if "audio" in table:
         relative = clean_strings(table["audio"])
         table["audio"] = _each(relative, lambda path: str(file.parent / path))
         below = Path() if root is None else file.parent.relative_to(root)
         _fill_ids(table, _each(relative, lambda path: str(below / path)))
-    notices += [said for said in unused_columns(raw, columns) if said not in notices]
+    notices += [said for said in (*time_notices, *unused_columns(raw, columns)) if said not in notices]
     return table, propose_columns(raw, columns)
 
 
@@ -160,7 +162,8 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _fill_ids(table: pd.DataFrame, relative: pd.Series) -> None:
-    """Where a row has no utterance_id, its audio path without extension takes the place."""
+    """Where a row has no utterance_id, its audio path without extension takes the place; and its span, if it is one."""
     from_path = _each(relative, lambda path: re.sub(r"(?<=[^/])\.[^./]*$", "", path.replace("\\", "/")))
+    from_path = name_spans(from_path, table)
     given = clean_strings(table["utterance_id"]) if "utterance_id" in table else from_path
     table["utterance_id"] = given.where(given.notna(), from_path)

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import datasets
 import pandas as pd
-from datasets import Audio, ClassLabel, Dataset, DatasetDict
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Value
 from datasets.exceptions import DatasetsError
 
 from .audio_folder import holds_recordings
 from .columns import propose_columns, recognise_columns, require_input, require_single_values, resolve_map
 from .folder import build_own, load_folder
 from .schema import Corpus, CorpusError, canonical_split, split_spellings
+from .spans import is_duration, with_times
 
 PREFIX = "hf:"
 SAMPLE = 1000  # rows of each split that are looked at for what a column holds
@@ -47,22 +48,23 @@ def load_hub(
         return load_folder(name, label_scale=label_scale, **how)
     splits = open_splits(name)
     columns = recognise_splits(splits, column_map or {}, name)
-    table = pd.concat([read_split(rows, columns[split], split) for split, rows in splits.items()], ignore_index=True)
-    samples = [rows.select(range(min(len(rows), SAMPLE))) for rows in splits.values()]
-    sample = pd.concat([_without_audio(rows).to_pandas() for rows in samples], ignore_index=True)
-    fields = {field: column for of_split in columns.values() for field, column in of_split.items()}
-    used = {column for of_split in columns.values() for column in of_split.values()}
-    unused = [column for column in dict.fromkeys(c for rows in splits.values() for c in rows.column_names)]
-    unused = [column for column in unused if column not in used]
+    parts, notices = [], []
+    for split, rows in splits.items():
+        part = read_split(rows, columns[split], split)
+        raw = {name: rows[name] for name in filter(is_duration, rows.column_names)}
+        part, said = with_times(part, columns[split], raw)
+        parts.append(part)
+        notices += said
+    unused, advice = _unread(splits, columns)
     return build_own(
         Path(name.partition(":")[0]).name,
-        table,
+        pd.concat(parts, ignore_index=True),
         column_map=column_map or {},
         label_scale=label_scale,
         emotion_labels=emotion_labels,
         label_map=label_map,
-        notices=[f"columns not used: {', '.join(unused)}"] if unused else [],
-        advice=propose_columns(sample, fields),
+        notices=[*dict.fromkeys(notices), *unused],
+        advice=advice,
         license=next(iter(splits.values())).info.license or None,
         folder=audio_folder(),
     )
@@ -77,8 +79,20 @@ def _is_saved(path: Path) -> bool:
     return any((path / file).is_file() for file in ("state.json", "dataset_dict.json"))
 
 
-def _without_audio(rows: Dataset) -> Dataset:
-    return rows.remove_columns([name for name, feature in rows.features.items() if isinstance(feature, Audio)])
+def _unread(
+    splits: Mapping[str, Dataset], columns: Mapping[str, Mapping[str, str]]
+) -> tuple[list[str], dict[str, str]]:
+    """A notice of the columns that no field is read from, and what they may be."""
+    fields = {field: column for of_split in columns.values() for field, column in of_split.items()}
+    used = {column for of_split in columns.values() for column in of_split.values()}
+    unused: list[str] = []
+    samples = []
+    for rows in splits.values():
+        plain = [name for name, feature in rows.features.items() if isinstance(feature, Value) and name not in used]
+        samples.append(rows.select_columns(plain).select(range(min(len(rows), SAMPLE))).to_pandas())
+        unused += [name for name in rows.column_names if name not in used and name not in unused]
+    notices = [f"columns not used: {', '.join(unused)}"] if unused else []
+    return notices, propose_columns(pd.concat(samples, ignore_index=True), fields)
 
 
 def open_splits(name: str) -> dict[str, Dataset]:

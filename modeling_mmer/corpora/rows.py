@@ -16,6 +16,7 @@ from .labels import map_emotions, map_sentiments, read_dimensions, sentiment_of_
 from .paths import Finder
 from .recordings import AUDIO_SUFFIXES, Recording, read_headers
 from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, LeftOut, canonical_split
+from .spans import measure, read_times, shared_recordings
 
 _LINES = ("utterance_id", "emotion", "sentiment", "speaker", "split")  # of one line each, whatever a cell holds
 _TEXT_FIELDS = (*_LINES, "audio", "text")
@@ -51,11 +52,13 @@ def build_corpus(
     given_splits = table["split"]
     table["split"], split_caveats = _splits(given_splits, advice or {})
     table["audio"], headers, path_notices = locate(table["audio"])
-    table["duration"] = [path and headers[path].seconds for path in table["audio"]]
     off_scale = _set_dimensions(table, label_scale)
+    table[["start", "end"]], no_times = read_times(table)
+    table["duration"], beyond = measure(table, headers)
 
     found = [*_identity_faults(table), *_split_faults(table, given_splits), *off_scale]
-    faults = _faults(table, found, headers, raw.get("place"))
+    found += [(place, "time", detail) for place, detail in no_times]
+    faults = _faults(table, found, headers, beyond, raw.get("place"))
     table = table.drop(index=[place for place, *_ in found]).reset_index(drop=True)
 
     given_emotions = table["emotion"]
@@ -71,7 +74,7 @@ def build_corpus(
         splits,
         label_scale,
         notices=[*notices, *path_notices, *_missing(table)],
-        caveats=[*caveats, *split_caveats, *emotion_caveats, *sentiment_caveats],
+        caveats=[*caveats, *split_caveats, *emotion_caveats, *sentiment_caveats, *shared_recordings(table)],
         license=license,
         language=language,
         folders=() if folder is None else (folder,),
@@ -157,9 +160,13 @@ def _split_faults(table: pd.DataFrame, given: pd.Series) -> Found:
 
 
 def _faults(
-    table: pd.DataFrame, found: Found, headers: Mapping[str, Recording], places: pd.Series | None
+    table: pd.DataFrame,
+    found: Found,
+    headers: Mapping[str, Recording],
+    beyond: list[tuple[int, str]],
+    places: pd.Series | None,
 ) -> list[Fault]:
-    """What was found in the table, and the recordings that cannot be used."""
+    """What was found in the table, the recordings that cannot be used, and the spans that lie `beyond` theirs."""
 
     def row(place: int) -> tuple[str, str]:
         """Its id, and what messages call it."""
@@ -167,11 +174,12 @@ def _faults(
         return utterance_id, f"{f'row {place + 1}' if places is None else places.iloc[place]} ({utterance_id})"
 
     faults = [Fault(kind, *row(place), detail, table["split"][place]) for place, kind, detail in found]
-    return faults + [
+    faults += [
         fault_of(headers[path], path, *row(place), table["split"][place])
         for place, path in table["audio"].dropna().items()
         if not headers[path].usable
     ]
+    return faults + [Fault("span", *row(place), detail, table["split"][place]) for place, detail in beyond]
 
 
 # ----------------------------------------------------------------------------------------------------------- map labels
