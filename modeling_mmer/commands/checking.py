@@ -1,5 +1,6 @@
 """Checks before work: what `mmer train` and `mmer eval` find out about a corpus before anything is computed from it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from accelerate.utils import gather_object
 from ..corpora import Corpus, CorpusError
 from ..corpora.faults import as_table, examine, message, settle
 from ..corpora.recordings import Recording, Source, as_clip, read_recordings, sources_of
+from ..corpora.sharing import note_shared
 from ..files import write_text
 from ..processing_mmer import MMERProcessor
 from .arguments import CorpusArguments, load
@@ -17,7 +19,11 @@ BAD_ROWS = "bad_rows.csv"
 
 
 def load_checked(
-    arguments: CorpusArguments, emotion_labels: list[str], folder: str | Path, split: str | None = None
+    arguments: CorpusArguments,
+    emotion_labels: list[str],
+    folder: str | Path,
+    split: str | None = None,
+    require: Callable[[Corpus], None] = lambda corpus: None,
 ) -> Corpus:
     """The corpora that the options name, each recording of them read to its end, and without bad rows.
 
@@ -27,14 +33,18 @@ def load_checked(
     Args:
         folder: of the output.
         split: the one that is asked for; faults of other splits are then of no concern.
+        require: raises a ValueError if the corpus lacks what is to be done with it. It is asked before the recordings
+            are read, which may take long, unless bad rows may be what is lacking; and again of what is left.
 
     Raises:
         ValueError: an option is malformed, there is no such split, or there are bad rows and `--on_bad_rows` is stop;
-            the message lists them.
+            the message lists them; or as `require`.
     """
     corpus = load(arguments, emotion_labels, "keep")
     if split is not None:
-        corpus = only(corpus, split)
+        corpus = only(note_shared(corpus), split)
+    if not corpus.faults:
+        require(corpus)
     sources = [source for rows in corpus.splits.values() for source in sources_of(rows) if source is not None]
     corpus = examine(corpus, read_together(sources))
     if PartialState().is_main_process:
@@ -43,7 +53,9 @@ def load_checked(
             write_text(file, as_table(corpus.faults))
         else:
             file.unlink(missing_ok=True)  # of an earlier run
-    return settle(corpus, arguments.on_bad_rows)
+    corpus = settle(corpus, arguments.on_bad_rows)
+    require(corpus)
+    return corpus
 
 
 def only(corpus: Corpus, split: str) -> Corpus:

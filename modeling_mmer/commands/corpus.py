@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..configuration_mmer import MMERConfig
 from ..corpora.describe import describe
+from ..corpora.sharing import note_shared
 from ..files import write_json
 from ..report.corpus import corpus_report, plot_corpus
 from .arguments import SourceArguments, bad_input_ends, load, parse
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> None:
         sys.exit(0 if asked else 2)
     source, description = parse((SourceArguments, DescriptionArguments), argv[1:], PROG)
     with bad_input_ends(PROG):
-        figures = describe(load(source, description.emotion_labels, "keep"))
+        figures = describe(note_shared(load(source, description.emotion_labels, "keep")))
         folder = Path(description.output_dir)
         write_json(folder / "corpus.json", figures)
         plot_corpus(folder / "corpus.png", figures)

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from transformers import AutoProcessor, set_seed
 
 from ..collator import MMERCollator, UtteranceError
 from ..corpora import Corpus, on_scale
+from ..corpora.requirements import require_judgeable
 from ..files import write_json
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..report import Provenance, write_card, write_report
@@ -44,7 +46,8 @@ def main(argv: list[str]) -> None:
         model = MMERForEmotionRecognition.from_pretrained(name, with_encoders=with_encoders)
         processor = AutoProcessor.from_pretrained(name)
         config = model.config
-        corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, run.split)
+        require = partial(require_judgeable, split=run.split, emotion_labels=config.emotion_labels)
+        corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, run.split, require)
         corpus = note_cropped(on_scale(corpus, tuple(config.label_scale)), processor)
         corpus = fill_text(corpus_arguments, corpus, run)
         features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)

@@ -1,17 +1,18 @@
 """`mmer train`: a corpus and two frozen encoders → a checkpoint that loads, `results.json` and a report."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import AutoFeatureExtractor, AutoTokenizer, set_seed
 
 from ..batching import with_lengths
 from ..collator import MMERCollator, UtteranceError
 from ..configuration_mmer import MMERConfig
-from ..corpora import TASKS, Corpus
+from ..corpora import Corpus
+from ..corpora.requirements import is_labelled, require_trainable
 from ..divergence import DivergedError
 from ..features import FeatureCache
 from ..files import write_json
@@ -71,8 +72,9 @@ def prepare(
     overrides = vars(model_arguments)
     if start.model is not None:
         overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments))
-    corpus = load_checked(corpus_arguments, overrides["emotion_labels"], run.output_dir)
-    require_splits(corpus)
+    labels = overrides["emotion_labels"]
+    require = partial(require_trainable, emotion_labels=labels)
+    corpus = load_checked(corpus_arguments, labels, run.output_dir, require=require)
     corpus = fill_text(corpus_arguments, corpus, run)
     set_seed(run.seed)  # here: a model starts the same whether or not a speech recogniser was loaded before it
     overrides |= corpus_overrides(corpus, overrides, run.class_weights)
@@ -85,15 +87,6 @@ def prepare(
     corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
     return build_trainer(model, processor, features, corpus, run), corpus
-
-
-def require_splits(corpus: Corpus) -> None:
-    """Raise a ValueError unless there is a split to train on and one to select on."""
-    if missing := [split for split in ("train", "validation") if split not in corpus.splits]:
-        raise ValueError(
-            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}): give its rows "
-            "a column `split` with train, validation and test."
-        )
 
 
 def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
@@ -238,11 +231,6 @@ def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
         show(results, folder)
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
-
-
-def is_labelled(rows: Dataset) -> bool:
-    """Whether any row has a label to judge by; those of MSP-Podcast's Test3 are kept back."""
-    return any(rows.data.column(task).null_count < len(rows) for task in TASKS)
 
 
 def told(run: RunArguments) -> dict[str, Any]:

@@ -72,6 +72,11 @@ def classes_of(names: Iterable[str]) -> dict[str, str | None]:
     return {name: _CLASS_OF.get(plain(name)) or letters.get(plain(name)) for name in names}
 
 
+def spellings_of(name: str | None) -> tuple[str, ...]:
+    """All spellings of a class."""
+    return _SPELLINGS.get(name, ())
+
+
 def _letters(names: Collection[str]) -> dict[str, str]:
     """What letters mean where all names are letters of one scheme, among them those that only it has."""
     for scheme, distinctive in _SCHEMES:
