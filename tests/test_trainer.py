@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.utils import set_seed
-from conftest import tiny_model
+from conftest import assert_equal_weights, tiny_model
 from datasets import Dataset
 from transformers import TrainerCallback
 
@@ -79,12 +79,6 @@ def toy_trainer(folder: Path, model=None, rows: int = 36, **overrides) -> MMERTr
 
 def weights(model) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def assert_equal_weights(found, expected):
-    assert found.keys() == expected.keys()
-    for name in expected:
-        assert torch.equal(found[name], expected[name]), name
 
 
 def test_same_seed_same_weights(tmp_path):
