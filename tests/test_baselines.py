@@ -263,6 +263,32 @@ def test_late_fusion_judges_one_modality_as_its_separate_model_does():
         LateFusion.from_unimodal(text, audio)
 
 
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [
+        ("position_type", {"position_type": "sinusoidal"}),
+        ("num_hidden_layers", {"num_hidden_layers": 1}),
+        ("state_normalization", {"state_normalization": "standardize"}),
+        ("audio_context", {"audio_context": "full"}),
+        ("label_scale", {"label_scale": (1, 5)}),
+        ("emotion_labels", {"emotion_labels": ["calm", "tense", "bored", "other"]}),
+        ("audio_layers", {"audio_layers": [0, 1, 2]}),
+        ("audio_encoder_name", {"audio_encoder_name_or_path": "another", "text_encoder_name_or_path": "some/text"}),
+    ],
+)
+def test_late_fusion_refuses_models_that_would_not_be_what_they_were(field, other):
+    names = {"audio_encoder_name_or_path": "some/audio", "text_encoder_name_or_path": "some/text"}
+    audio, text = tiny_rival("separate_audio", **names), tiny_rival("separate_text", **(names | other))
+    with pytest.raises(ValueError, match=f"two models of the same {field}"):
+        LateFusion.from_unimodal(audio, text)
+
+
+def test_late_fusion_takes_models_that_were_trained_in_another_way():
+    names = {"audio_encoder_name_or_path": "some/audio", "text_encoder_name_or_path": "some/text"}
+    other = {"dropout": 0.4, "emotion_class_weights": [1.0, 2.0, 1.0, 1.0]}
+    LateFusion.from_unimodal(tiny_rival("separate_audio", **names), tiny_rival("separate_text", **names, **other))
+
+
 def test_frozen_parts_run_as_in_an_evaluation_while_the_rest_is_trained():
     """Dropout would blur what the classifier of late fusion is trained on."""
     fusion = tiny_rival("late_fusion", dropout=0.5).train()
