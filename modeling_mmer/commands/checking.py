@@ -64,7 +64,7 @@ def read_together(paths: list[str]) -> dict[str, Recording]:
 
 
 def note_cropped(corpus: Corpus, processor: MMERProcessor) -> Corpus:
-    """The corpus with a notice of how many recordings outlast what the audio encoder hears, and are cropped to it."""
+    """The corpus with a caveat of how many recordings outlast what the audio encoder hears, and are cropped to it."""
     extractor = processor.feature_extractor
     if not hasattr(extractor, "n_samples"):
         return corpus
@@ -73,7 +73,7 @@ def note_cropped(corpus: Corpus, processor: MMERProcessor) -> Corpus:
     cropped = sum(one > window for one in seconds)
     if not cropped:
         return corpus
-    notice = (
+    caveat = (
         f"{cropped} of {len(seconds)} recordings last longer than {window:g} s: only their first {window:g} s are heard"
     )
-    return replace(corpus, notices=[*corpus.notices, notice])
+    return replace(corpus, caveats=[*corpus.caveats, caveat])
