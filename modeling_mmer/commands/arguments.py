@@ -7,6 +7,7 @@ line, so that the later one wins and both are checked by the same parser.
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_mmer import MMERConfig
-from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, load_corpora
+from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, Reading, load_corpora
 
 
 @dataclass
@@ -273,7 +274,10 @@ def recipe_options(recipe: Path, prog: str) -> list[str]:
 
 
 def load(
-    arguments: SourceArguments, emotion_labels: list[str], on_bad_rows: BadRows | Literal["keep"] = "stop"
+    arguments: SourceArguments,
+    emotion_labels: list[str],
+    on_bad_rows: BadRows | Literal["keep"] = "stop",
+    readings: Sequence[Reading] = (),
 ) -> Corpus:
     """The corpora that the options name, without bad rows unless these are to be kept; see `load_corpora`.
 
@@ -295,6 +299,7 @@ def load(
         label_scale=None if scale is None else tuple(scale),
         fold=None if fold is None else int(fold),
         on_bad_rows=on_bad_rows,
+        readings=readings,
     )
 
 
