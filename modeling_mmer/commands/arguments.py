@@ -4,27 +4,30 @@ A recipe is a YAML mapping from option names to values. It is read as if its opt
 line, so that the later one wins and both are checked by the same parser.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 
 from ..configuration_mmer import MMERConfig
 from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, Reading, load_corpora
+from .help import MODEL_HELP, OptionParser
 
 
 @dataclass
 class SourceArguments:
     """Which corpora are read, and how their columns and labels are understood."""
+
+    _argument_group_name = "the corpus"
 
     corpus: list[str] = field(
         metadata={
@@ -110,6 +113,8 @@ class CorpusArguments(SourceArguments):
 class StartArguments:
     """What a run starts from: two encoders and a new model over them, or a checkpoint."""
 
+    _argument_group_name = "what training starts from"
+
     model: str | None = field(
         default=None,
         metadata={
@@ -131,6 +136,8 @@ class StartArguments:
 @dataclass
 class RunArguments(TrainingArguments):
     """`TrainingArguments` with the defaults of this task; the paper gives no learning rate, schedule or batch size."""
+
+    _argument_group_name = "the run"
 
     output_dir: str = field(default="runs/mmer", metadata={"help": "Where checkpoints, results and the report go."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate of AdamW."})
@@ -199,12 +206,20 @@ ModelArguments = make_dataclass(
         (
             f.name,
             _PLAIN_TYPES.get(f.type, f.type),
-            field(default_factory=lambda value=f.default: list(value)) if isinstance(f.default, tuple) else f.default,
+            field(
+                **(
+                    {"default_factory": partial(list, f.default)}
+                    if isinstance(f.default, tuple)
+                    else {"default": f.default}
+                ),
+                metadata={"help": MODEL_HELP[f.name]},
+            ),
         )
         for f in fields(MMERConfig)
         if f.name in MMERConfig.__annotations__ and f.name not in _NOT_OPTIONS
     ],
 )
+ModelArguments._argument_group_name = "the model"
 ModelArguments.__doc__ = "The fields of [`MMERConfig`] that a run may choose, with its defaults."
 
 
@@ -219,13 +234,7 @@ def parse(
         SystemExit: an option is unknown or malformed, or the recipe cannot be read.
     """
     argv = with_recipe(argv, prog)
-    parser = HfArgumentParser(
-        argument_classes,
-        prog=prog,
-        usage=f"{prog} {usage}",
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = OptionParser(argument_classes, prog, usage)
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False

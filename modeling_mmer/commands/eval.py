@@ -51,7 +51,7 @@ _OfTrainer = make_dataclass(
 class EvaluationArguments(_OfTrainer):
     """What is judged, how, and where it goes."""
 
-    _argument_group_name = "evaluation"
+    _argument_group_name = "the evaluation"
 
     output_dir: str = field(default="runs/eval", metadata={"help": "Where results, predictions and report go."})
     split: str = field(default="test", metadata={"help": "The split to judge."})

@@ -36,6 +36,8 @@ TOLERANCE = 1e-6  # between the outputs of this process and of a fresh one
 class ExportArguments:
     """What is exported, and how."""
 
+    _argument_group_name = "the export"
+
     output_dir: str = field(metadata={"help": "The folder to write; it must not exist yet, or be empty."})
     form: Literal["light", "self_contained", "as_is"] = field(
         default="as_is", metadata={"help": "light: encoders by name; self_contained: their weights inside."}
