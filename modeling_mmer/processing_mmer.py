@@ -22,6 +22,8 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 from transformers.audio_utils import TORCHCODEC_ONLY_FILETYPES, get_audio_filetype, load_audio
 
+from .windows import HIGHEST_RATE, LOWEST_RATE, check_header
+
 LOUDEST = (
     2.0**31
 )  # full scale is 1, of integers kept as floats 2³¹; what is beyond is damage, and overflows in a spectrum
@@ -384,6 +386,8 @@ def _decode(source: str, rate: int) -> np.ndarray:
     soundfile goes first, so that a file reads the same on every machine. What it cannot read (mp4, m4a, webm) is for
     torchcodec or, but for URLs, the program ffmpeg, where one of them is installed.
     """
+    if not source.startswith(("http://", "https://")):
+        check_header(source if os.path.isfile(source) else base64.b64decode(source.rpartition(",")[2]))
     try:
         try:
             return load_audio(source, sampling_rate=rate, backend="soundfile")
@@ -441,7 +445,7 @@ def _scale(samples: np.ndarray) -> np.ndarray:
 
 def _resample(samples: np.ndarray, orig_rate: int, rate: int) -> np.ndarray:
     """float32 (samples,) at `orig_rate` → at `rate`; the same steps as `load_audio` takes for files."""
-    if not orig_rate > 0:
+    if not LOWEST_RATE <= orig_rate <= HIGHEST_RATE:
         raise ValueError(f"a sampling rate of {orig_rate} is not possible; give it in Hz.")
     if orig_rate == rate:
         return samples

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 BLOCK_SECONDS = 10  # of a file, read at once
+# Hz. Outside of these a header is damaged: from too low a rate a few seconds would be resampled to fill the memory, and
+# of too high a one nothing would be left.
+LOWEST_RATE, HIGHEST_RATE = 100, 768_000
 
 
 @dataclass
@@ -49,6 +52,23 @@ def cut_windows(blocks: Iterable[np.ndarray], chunk: int, stride: int) -> Iterat
         yield Window(held[begin - offset : begin - offset + chunk], answered, stop)
         held, offset = held[begin - offset :].copy(), begin  # the last window may start before the next one
         begin, answered = begin + chunk - 2 * stride, stop
+
+
+def rate_fault(rate: int) -> str | None:
+    """What is wrong with the rate that a file's header gives; None if nothing is."""
+    if LOWEST_RATE <= rate <= HIGHEST_RATE:
+        return None
+    return f"its header says {rate:,} samples a second (possible are {LOWEST_RATE:,} to {HIGHEST_RATE:,})"
+
+
+def check_header(audio) -> None:
+    """Refuses a file (path or bytes) whose header is damaged; what soundfile does not read passes.
+
+    Raises:
+        ValueError: the rate is not possible.
+    """
+    with _open(audio):
+        pass
 
 
 def in_blocks(samples: np.ndarray, length: int) -> Iterator[np.ndarray]:
@@ -115,6 +135,10 @@ def _open(audio):
     try:
         import soundfile
 
-        return soundfile.SoundFile(audio)
-    except (ImportError, RuntimeError):  # soundfile's own error is a RuntimeError
+        file = soundfile.SoundFile(audio)
+    except (ImportError, RuntimeError, TypeError):  # soundfile's own error is a RuntimeError; TypeError of `.raw`
         return nullcontext()
+    if fault := rate_fault(file.samplerate):
+        file.close()
+        raise ValueError(f"{fault}; convert it again from its source, or leave it out.")
+    return file

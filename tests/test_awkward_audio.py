@@ -6,6 +6,7 @@ hangs and nothing ends in a traceback.
 """
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,9 @@ def of_every_rate_and_width(folder: Path) -> dict[str, str]:
     for channels in (2, 3, 6, 8, 64):
         soundfile.write(folder / f"{channels}_channels.wav", noise(0.2, channels=channels), RATE)
         files[f"{channels}_channels.wav"] = SOUND
-    for rate in (1, 99):
+    soundfile.write(folder / "768000_hz.wav", noise(0.1, 768_000), 768_000)
+    files["768000_hz.wav"] = SOUND
+    for rate in (1, 99, 768_001, 2**31 - 1):
         soundfile.write(folder / f"{rate}_hz.wav", noise(1), rate)
         files[f"{rate}_hz.wav"] = "unreadable"
     return files
@@ -277,8 +280,8 @@ def test_what_is_not_refused_can_be_heard_and_what_is_refused_cannot(awkward, re
     processor, wrong = real_input_processor(), {}
     for path in awkward:
         said = said_of(recordings[path])
-        if "its header says" in recordings[path].detail:
-            continue  # a rate or a length that could fill the memory
+        if re.search("its header says.* times", recordings[path].detail):
+            continue  # a length that could fill the memory
         try:
             features = processor(audio=path)["input_features"]
             heard = bool(features.isfinite().all()) and features.shape[-1] > 0

@@ -17,8 +17,8 @@ import soundfile
 from tqdm.auto import tqdm
 
 from ..processing_mmer import LOUDEST
+from ..windows import rate_fault
 
-LOWEST_RATE = 100  # Hz: below, a header is damaged, and a few seconds resampled to 16 kHz would fill the memory
 MOST_SAMPLES = (
     2**30
 )  # 18 hours at 16 kHz: a reader makes room for what the header says, and a damaged one says anything
@@ -95,8 +95,8 @@ def _opened(path: str, read: Callable[[soundfile.SoundFile], Recording]) -> Reco
         with soundfile.SoundFile(path) as file:
             if file.frames <= 0:
                 return Recording(None, "empty")
-            if file.samplerate < LOWEST_RATE:
-                return Recording(None, "unreadable", f"its header says {file.samplerate} samples a second")
+            if fault := rate_fault(file.samplerate):
+                return Recording(None, "unreadable", fault)
             if file.frames * file.channels > MOST_SAMPLES:
                 return Recording(None, "unreadable", f"its header says {file.frames:,} times {file.channels} samples")
             if not file.seekable():  # GSM 6.10, which transformers' reader refuses
