@@ -201,21 +201,15 @@ _PLAIN_TYPES = {
     list[int] | tuple[int, ...] | None: list[int] | None,
 }
 
+
+def _default(value: object) -> dict[str, object]:
+    return {"default_factory": partial(list, value)} if isinstance(value, tuple) else {"default": value}
+
+
 ModelArguments = make_dataclass(
     "ModelArguments",
     [
-        (
-            f.name,
-            _PLAIN_TYPES.get(f.type, f.type),
-            field(
-                **(
-                    {"default_factory": partial(list, f.default)}
-                    if isinstance(f.default, tuple)
-                    else {"default": f.default}
-                ),
-                metadata={"help": MODEL_HELP[f.name]},
-            ),
-        )
+        (f.name, _PLAIN_TYPES.get(f.type, f.type), field(**_default(f.default), metadata={"help": MODEL_HELP[f.name]}))
         for f in fields(MMERConfig)
         if f.name in MMERConfig.__annotations__ and f.name not in _NOT_OPTIONS
     ],

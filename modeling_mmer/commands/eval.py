@@ -29,30 +29,15 @@ USAGE = "MODEL --corpus NAME [--option value …]"
 
 # Of `TrainingArguments`, what an evaluation reads.
 _READ = (
-    *("per_device_eval_batch_size", "eval_accumulation_steps", "seed", "full_determinism", "use_cpu"),
-    *("bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32"),
-    *("torch_compile", "torch_compile_backend", "torch_compile_mode"),
+    *("per_device_eval_batch_size", "seed", "use_cpu", "bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32"),
+    *("torch_compile", "torch_compile_backend", "torch_compile_mode", "eval_accumulation_steps"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
-    *("dataloader_persistent_workers", "dataloader_multiprocessing_context"),
-    *("report_to", "log_level", "log_level_replica", "disable_tqdm"),
-    *("accelerator_config", "ddp_backend", "ddp_timeout"),
-)
-_OfTrainer = make_dataclass(
-    "_OfTrainer",
-    [
-        (f.name, f.type, field(default=f.default, default_factory=f.default_factory, metadata=f.metadata))
-        for f in fields(RunArguments)
-        if f.name in _READ
-    ],
+    *("disable_tqdm", "log_level", "report_to", "accelerator_config", "ddp_backend", "ddp_timeout"),
 )
 
 
 @dataclass
-class EvaluationArguments(_OfTrainer):
-    """What is judged, how, and where it goes."""
-
-    _argument_group_name = "the evaluation"
-
+class _Evaluation:
     output_dir: str = field(default="runs/eval", metadata={"help": "Where results, predictions and report go."})
     split: str = field(default="test", metadata={"help": "The split to judge."})
     training_rows: TrainingRows = field(
@@ -65,10 +50,23 @@ class EvaluationArguments(_OfTrainer):
 
     def for_trainer(self) -> RunArguments:
         """The same as the arguments of a [`Trainer`] that never trains."""
-        options = {f.name: getattr(self, f.name) for f in fields(_OfTrainer)}
+        options = {name: getattr(self, name) for name in _READ}
         return RunArguments(
             self.output_dir, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, **options
         )
+
+
+EvaluationArguments = make_dataclass(
+    "EvaluationArguments",
+    [
+        (f.name, f.type, field(default=f.default, default_factory=f.default_factory, metadata=f.metadata))
+        for f in fields(RunArguments)
+        if f.name in _READ
+    ],
+    bases=(_Evaluation,),
+)
+EvaluationArguments._argument_group_name = "the evaluation"
+EvaluationArguments.__doc__ = "What is judged, how, and where it goes."
 
 
 def main(argv: list[str]) -> None:
