@@ -1,11 +1,10 @@
 """Processes of the tests, forked from one that has imported the libraries, for which each would need five seconds.
 
 Only libraries: the package is as absent from a new process as from one that was started by hand. The one that they are
-forked from has no threads, as OpenMP's do not survive a fork: the child's first parallel loop would wait for them.
+forked from computes nothing: OpenMP's threads, which would then be there, do not survive a fork.
 """
 
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import runpy
 import subprocess
@@ -32,11 +31,6 @@ def server():
     """The context whose processes are forked from the one that has imported the libraries."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(LIBRARIES))
-    threads, os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS"), "1"
-    multiprocessing.forkserver.ensure_running()
-    del os.environ["OMP_NUM_THREADS"]
-    if threads is not None:
-        os.environ["OMP_NUM_THREADS"] = threads
     return context
 
 
