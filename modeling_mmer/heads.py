@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .configuration_mmer import MMERConfig
-from .losses import gatherer, supervised_loss
+from .losses import IGNORED, gatherer, supervised_loss
 from .transformer import Dropout
 
 
@@ -44,6 +44,34 @@ class TaskHeads(nn.ModuleDict):
         for dimension in self.config.dimensions:
             predictions[dimension] = low + (high - low) * (0.5 + predictions[dimension].squeeze(-1).float())
         return predictions
+
+
+def read_labels(labels: Mapping[str, torch.Tensor] | torch.Tensor, config: MMERConfig) -> dict[str, torch.Tensor]:
+    """Labels as the losses take them: those of classes in 64 bits. A bare tensor is that of the emotions.
+
+    Raises:
+        ValueError: a task is unknown, or a label is no number of a class.
+    """
+    labels = {"emotion": labels} if isinstance(labels, torch.Tensor) else dict(labels)
+    classes = {"emotion": config.emotion_labels, "sentiment": config.sentiment_labels}
+    tasks = (*classes, *config.dimensions)
+    if unknown := labels.keys() - set(tasks):
+        raise ValueError(f"Labels of unknown tasks: {', '.join(sorted(unknown))}. Known: {', '.join(tasks)}.")
+    for task, of_task in labels.items():
+        if task not in classes:
+            continue
+        if of_task.is_floating_point() or of_task.dtype == torch.bool:
+            raise ValueError(
+                f"labels of {task} must be whole numbers, the numbers of its classes, not {of_task.dtype}."
+            )
+        labels[task] = of_task = of_task.long()
+        wrong = of_task[(of_task != IGNORED) & ((of_task < 0) | (of_task >= len(classes[task])))]
+        if len(wrong):
+            raise ValueError(
+                f"labels of {task} are 0 to {len(classes[task]) - 1} ({', '.join(classes[task])}), or {IGNORED} where "
+                f"there is none; {wrong[0].item()} is neither."
+            )
+    return labels
 
 
 def supervised(

@@ -49,6 +49,9 @@ class ExampleError(ValueError):
         super().__init__(message)
         self.index = index
 
+    def __reduce__(self):
+        return type(self), (self.index, *self.args)  # without it, several processes hang at the first fault
+
 
 class MMERProcessor(ProcessorMixin):
     """Audio and text to the inputs of MMER.
@@ -65,6 +68,7 @@ class MMERProcessor(ProcessorMixin):
     def __init__(self, feature_extractor, tokenizer):
         super().__init__(feature_extractor, tokenizer)
         _check_feature_extractor(feature_extractor)
+        feature_extractor.return_attention_mask = True  # by itself, in a stock pipeline, it pads and must say where
         if tokenizer.pad_token_id is None:
             raise ValueError("The tokenizer has no padding token; set `tokenizer.pad_token`.")
 
@@ -355,6 +359,8 @@ def _read_any(audio, rate: int, array_rate: int) -> np.ndarray:
         return _decode(base64.b64encode(audio).decode("ascii"), rate)
     if isinstance(audio, (str, os.PathLike)):
         return _decode(_check_source(os.fspath(audio)), rate)
+    if _is_list(audio) and audio and _is_audio_list(audio):
+        raise ValueError("it is a list of recordings, where one is expected.")
     if isinstance(audio, (np.ndarray, torch.Tensor)) or _is_list(audio):
         return _read_array(audio, rate, array_rate)
     if hasattr(audio, "get_all_samples"):  # a decoder, which is what `datasets` gives where torchcodec is installed
