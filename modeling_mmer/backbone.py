@@ -21,8 +21,8 @@ from .encoders import (
     build_audio_encoder,
     build_text_encoder,
     is_whisper,
+    mask_of_frames,
     mask_or_ones,
-    mask_per_frame,
     pack_encoder,
     text_states,
     unpack_encoder,
@@ -128,7 +128,7 @@ class MMERBackbone(MMERPreTrainedModel):
         if not is_whisper(self.config.audio_config):
             audio, frames_mask, other = input_values, input_values_mask, input_features
         if audio is not None and frames_mask is None and input_ids is None and attention_mask is not None:
-            frames_mask = mask_per_frame(attention_mask, audio.shape[-1])
+            frames_mask = mask_of_frames(attention_mask, audio.shape[-1])
         if other is not None:
             kind = self.config.audio_config.model_type
             raise ValueError(

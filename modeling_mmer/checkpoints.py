@@ -121,8 +121,10 @@ class MMERPreTrainedModel(PreTrainedModel):
         how = {"dtype": self.dtype}
         if attention != "sdpa":  # asked for; by default each encoder takes the best that it has
             how["attn_implementation"] = attention
-        core.audio_encoder = load_audio_encoder(self.config.audio_encoder_name_or_path, **how).to(self.device)
-        core.text_encoder = load_text_encoder(self.config.text_encoder_name_or_path, **how).to(self.device)
+        # What is offloaded is on no device of its own.
+        device = next((p.device for p in self.parameters() if p.device.type != "meta"), torch.device("cpu"))
+        core.audio_encoder = load_audio_encoder(self.config.audio_encoder_name_or_path, **how).to(device)
+        core.text_encoder = load_text_encoder(self.config.text_encoder_name_or_path, **how).to(device)
         core.freeze_encoders()
         self._leave_out_encoders()
         return self

@@ -205,7 +205,8 @@ class MMERConfig(PreTrainedConfig):
 
 
 def agreed_labels(given: dict, current: Sequence[str]) -> list[str]:
-    """The emotions in order, from any of `LABEL_FIELDS`; the `current` ones where no name is given.
+    """The emotions in order, from any of `LABEL_FIELDS`; the `current` ones where none is given. With another number of
+    them alone they have the names that transformers gives.
 
     Raises:
         ValueError: the names differ, are not numbered from 0, or are not as many as `num_labels`.
@@ -221,12 +222,14 @@ def agreed_labels(given: dict, current: Sequence[str]) -> list[str]:
     if any(others != labels for others in named.values()):
         said = "; ".join(f"{name}: {', '.join(map(str, names))}" for name, names in named.items())
         raise ValueError(f"The emotions are given in ways that differ ({said}): give one of {', '.join(named)}.")
-    if given.get("num_labels") not in (None, len(labels)):
+    count = given.get("num_labels")
+    if count in (None, len(labels)):
+        return labels
+    if named:
         raise ValueError(
-            f"num_labels={given['num_labels']} does not fit the {len(labels)} emotions {', '.join(labels)}: name the "
-            "emotions, with emotion_labels or id2label; their number follows."
+            f"num_labels={count} contradicts the {len(labels)} emotions {', '.join(labels)}: leave it out."
         )
-    return labels
+    return [f"LABEL_{index}" for index in range(count)]
 
 
 def _in_order(labels: dict[int, str]) -> list[str]:

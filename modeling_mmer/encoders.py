@@ -118,9 +118,10 @@ def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(like, dtype=torch.bool) if mask is None else mask.bool()
 
 
-def mask_per_frame(mask: torch.Tensor, frames: int) -> torch.Tensor:
-    """A mask (B, frames), or one over the samples that the frames were made of, as (B, frames)."""
-    return mask[:, :: max(1, mask.shape[1] // frames)][:, :frames]
+def mask_of_frames(mask: torch.Tensor, frames: int) -> torch.Tensor | None:
+    """A mask (B, frames), also from one over the samples that the frames were made of; None if it is of neither."""
+    samples_per_frame, rest = divmod(mask.shape[1], frames)
+    return mask[:, ::samples_per_frame] if samples_per_frame and not rest else None
 
 
 def fill_window(features: torch.Tensor, mask: torch.Tensor, frames: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ from .backbone import MMERBackbone
 from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder, embed_states
-from .heads import TaskHeads, read_labels, supervised
+from .heads import TaskHeads, supervised
 from .losses import contrastive_loss, draw_mask, gatherer, reconstruction_errors, total_loss
 from .outputs import MMERModelOutput, MMEROutput, name_predictions, void_rows
 from .passes import (
@@ -36,7 +36,7 @@ from .passes import (
     split_sequence,
 )
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
-from .transformer import SharedTransformer
+from .transformer import SharedTransformer, only
 
 
 class MMERModel(MMERBackbone):
@@ -86,7 +86,8 @@ class MMERModel(MMERBackbone):
         Args:
             judge: of a model that builds on this one, what it makes of the tokens in place of the one pass. It runs in
                 here, where this module's own weights are at hand even if they are offloaded otherwise.
-            output_hidden_states, output_attentions: give the shared transformer's; default: the config's.
+            output_hidden_states, output_attentions: give the shared transformer's; default: the config's. Numbers of
+                hidden states, negative ones from the end, give these alone, and None in place of the others.
         """
         tokens = self.embed(
             input_features=input_features,
@@ -105,7 +106,7 @@ class MMERModel(MMERBackbone):
     def show_all(
         self,
         tokens: dict[str, ModalityTokens],
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
         **kwargs,
     ) -> MMERModelOutput:
@@ -113,11 +114,13 @@ class MMERModel(MMERBackbone):
         sequence, mask = assemble(self.clean_pass(tokens, MODALITIES), *self.special_tokens)
         record = {name: [] for name in self.recorded(output_hidden_states, output_attentions)}
         z = self.transformer(sequence, mask, record=record, **kwargs)
+        if "hidden_states" in record and not isinstance(output_hidden_states, (bool, type(None))):
+            record["hidden_states"] = only(record["hidden_states"], output_hidden_states)
         recorded = {name: tuple(values) for name, values in record.items()}
         return MMERModelOutput(last_hidden_state=z, sequence_mask=mask.long(), **recorded)
 
     def recorded(
-        self, output_hidden_states: bool | None = None, output_attentions: bool | None = None, **_
+        self, output_hidden_states: bool | int | list[int] | None = None, output_attentions: bool | None = None, **_
     ) -> list[str]:
         """Which of `hidden_states` and `attentions` are asked for, in a call or else by the config."""
         asked = {"hidden_states": output_hidden_states, "attentions": output_attentions}
@@ -262,7 +265,6 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         }
         if labels is None and not return_combinations:
             return self._infer(inputs, **kwargs)
-        labels = None if labels is None else read_labels(labels, self.config)
         return self.model(**inputs, judge=partial(self._judge_combinations, labels=labels, **kwargs), return_dict=True)
 
     def _infer(self, inputs, **kwargs) -> MMEROutput:

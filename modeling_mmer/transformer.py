@@ -139,6 +139,12 @@ class SharedTransformer(nn.Module):
         return hidden_states
 
 
+def only(states: list[torch.Tensor], wanted: int | list[int]) -> list[torch.Tensor | None]:
+    """The `wanted` of the states, with None in place of the others; negative numbers count from the end."""
+    wanted = {index % len(states) for index in ([wanted] if isinstance(wanted, int) else wanted)}
+    return [state if index in wanted else None for index, state in enumerate(states)]
+
+
 def sinusoids(positions: torch.Tensor, width: int) -> torch.Tensor:
     """Absolute sinusoidal embeddings (Vaswani et al., 2017) of positions (B, S) → (B, S, width), float32."""
     frequencies = torch.exp(
