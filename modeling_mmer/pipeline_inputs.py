@@ -6,7 +6,6 @@ This file travels with checkpoints: it imports only torch and transformers.
 """
 
 import multiprocessing
-import numbers
 import os
 import types
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 from torch.utils.data import Dataset, IterableDataset
 from transformers.utils import logging
 
+from .waveforms import is_list, is_one_recording
 from .windows import Window, cut_windows, in_blocks, long_file, read_channels, stream_file
 
 logger = logging.get_logger(__name__)
@@ -70,16 +70,16 @@ def number_inputs(inputs, num_workers: int):
     return (NumberedInput(number, sample) for number, sample in enumerate(inputs))
 
 
-def separate_inputs(audio=None, text=None, sampling_rate: int | None = None, split: bool = False):
+def separate_inputs(audio=None, text=None, sampling_rate: int | None = None):
     """`pipe(audio=…, text=…)` → one input, or a list of inputs where a list of recordings or of texts is given.
 
-    A list of numbers is one recording, and a list of segments is one text; with `split`, so is a list of texts beside
-    one recording.
+    What [`MMERProcessor`] takes for one recording is one, such as a list of numbers; a list of segments is one text.
+    Beside one recording every text is its own: a list may have one for each channel.
 
     Raises:
         ValueError: the lists differ in length, or only one of the two is a list.
     """
-    if not is_list_of_recordings(audio) and not (audio is None and _is_list_of_texts(text)):
+    if not _is_list_of_recordings(audio) and not (audio is None and _is_list_of_texts(text)):
         return _as_input(audio, text, sampling_rate)
     lists = {name: value for name, value in (("audio", audio), ("text", text)) if value is not None}
     sizes = {name: len(value) if isinstance(value, (list, tuple)) else "one" for name, value in lists.items()}
@@ -96,9 +96,8 @@ def _as_input(audio=None, text=None, sampling_rate=None) -> dict[str, Any]:
     return {"audio": audio, "text": text} | ({} if sampling_rate is None else {"sampling_rate": sampling_rate})
 
 
-def is_list_of_recordings(audio) -> bool:
-    """Whether a list is one of recordings; one of numbers is a recording."""
-    return isinstance(audio, (list, tuple)) and not (len(audio) > 0 and isinstance(audio[0], numbers.Real))
+def _is_list_of_recordings(audio) -> bool:
+    return is_list(audio) and not is_one_recording(audio)
 
 
 def _is_list_of_texts(text) -> bool:
@@ -150,7 +149,7 @@ class InputReader:
         if not isinstance(sample, dict) or not {"audio", "text"} & sample.keys():
             raise ValueError('give a dict with "audio", "text" or both.')
         audio, text = sample.get("audio"), sample.get("text")
-        if is_list_of_recordings(audio):
+        if _is_list_of_recordings(audio):
             raise ValueError("its audio is a list of recordings; give a list of inputs, with one recording each.")
         if isinstance(text, str):
             text = text if text.strip() else None
@@ -186,7 +185,7 @@ class InputReader:
         rate = self.processor.feature_extractor.sampling_rate
         for window in windows:
             try:
-                self.processor.read_audio(window.samples)
+                self.processor.read_audio(window.samples, tell=lambda oddity: None)  # that is told of the whole
             except ValueError as error:
                 raise ValueError(f"from {window.start / rate:g} s to {window.stop / rate:g} s, {error}") from error
             yield window

@@ -66,8 +66,7 @@ class MMERPipeline(ChunkPipeline):
         """`pipe(inputs)`, or `pipe(audio=…, text=…)` with one recording and text, or with a list of each."""
         alone = {"audio": audio, "text": text, "sampling_rate": sampling_rate}
         if inputs is None:
-            split = (self._preprocess_params | kwargs).get("channels") == "split"
-            inputs = separate_inputs(**alone, split=split)
+            inputs = separate_inputs(**alone)
         elif any(value is not None for value in alone.values()):
             raise ValueError("Give `audio` and `text` inside the input, or alone: not both.")
         if isinstance(inputs, (list, tuple)) and not inputs:

@@ -106,9 +106,7 @@ def test_a_rival_returns_a_tuple_and_refuses_states_that_it_has_not(name):
     assert isinstance(as_tuple, tuple)
     torch.testing.assert_close(as_tuple[0], output.logits)
     for asked in ("output_hidden_states", "output_attentions"):
-        with pytest.raises(
-            ValueError, match=f"{type(rival).__name__} has no one transformer.*leave out .*{asked}"
-        ):
+        with pytest.raises(ValueError, match=f"{type(rival).__name__} has no one transformer.*leave out .*{asked}"):
             rival(**batch, **{asked: True})
 
 
