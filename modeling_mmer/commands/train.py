@@ -12,6 +12,7 @@ from ..collator import MMERCollator, UtteranceError
 from ..configuration_mmer import MMERConfig
 from ..corpora import Corpus
 from ..divergence import DivergedError
+from ..encoders import build_text_encoder, text_positions
 from ..features import FeatureCache
 from ..files import write_json
 from ..modeling_mmer import MMERForEmotionRecognition
@@ -127,8 +128,11 @@ def new_model(
 def new_processor(audio_encoder: str, text_encoder: str, config: MMERConfig) -> MMERProcessor:
     """The encoders' own feature extractor and tokenizer; texts are cut to what the text encoder has positions for."""
     tokenizer = AutoTokenizer.from_pretrained(text_encoder)
-    positions = config.text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
+        positions = text_positions(build_text_encoder(config.text_config))
+    tokenizer.model_max_length = min(
+        tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
+    )
     return MMERProcessor(AutoFeatureExtractor.from_pretrained(audio_encoder), tokenizer)
 
 
