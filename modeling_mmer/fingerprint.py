@@ -4,7 +4,6 @@ They lie in `trainer_state.json`, which is written last: a checkpoint that is wh
 """
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +12,8 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
-from transformers.utils import logging
 
 from .resuming import checkpoints_under, is_whole
-
-logger = logging.get_logger(__name__)
 
 
 class Fingerprint(TrainerCallback, ExportableState):
@@ -58,22 +54,20 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def require_same_run(folder: str | Path, settings: Mapping[str, Any], checkpoint: str | None = None) -> None:
-    """Raise a ValueError if another run's model or checkpoints lie in a folder, or `checkpoint` is another run's."""
+    """Raise a ValueError if another run's model or checkpoints lie in a folder, or `checkpoint` is another run's.
+
+    Nothing there is deleted or written over: only their owner knows whether they are still needed.
+    """
     held = [Path(folder), *checkpoints_under(folder), *([] if checkpoint is None else [Path(checkpoint)])]
     for path in filter(is_whole, held):
-        then = read_fingerprint(path).get("settings")
-        if then == settings:
+        if (then := read_fingerprint(path).get("settings")) == settings:
             continue
-        told = "of which no settings are recorded" if then is None else f"with other settings ({difference(then, settings)})"
-        raise ValueError(
-            f"{path} is of a run {told}. Name another --output_dir for this one, give the options of that one to go on "
-            f"with it, or start from its model with --model."
+        told = (
+            "whose settings are not recorded"
+            if then is None
+            else f"under other settings ({difference(then, settings)})"
         )
-
-
-def clear_checkpoints(folder: str | Path) -> None:
-    """Delete the checkpoints in the folder of a run that starts from the beginning: of the same settings, it writes
-    them again, and a stop before would find those with more steps."""
-    for checkpoint in checkpoints_under(folder):
-        logger.warning(f"{checkpoint} is of an earlier start of this run: it is deleted.")
-        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise ValueError(
+            f"{path} is of a run {told}. Name another --output_dir for this run, or give that run's options to go on "
+            "with it; --model trains its model further."
+        )

@@ -65,7 +65,7 @@ def transcribe(
     stored = store.read()
     texts = {path: stored[digests[path]] or None for path in paths}
     splits = {split: with_texts(rows, which, texts) for split, rows in corpus.splits.items()}
-    return replace(corpus, splits=splits, notices=[*corpus.notices, notice(splits, texts, model)])
+    return replace(corpus, splits=splits, caveats=[*corpus.caveats, transcribed(splits, texts, model)])
 
 
 def is_wanted(audio: str | None, text: str | None, which: Which) -> bool:
@@ -90,7 +90,7 @@ def with_texts(rows: Dataset, which: Which, texts: Mapping[str, str | None]) -> 
     return rows.select_columns(list(FEATURES))
 
 
-def notice(splits: Mapping[str, Dataset], texts: Mapping[str, str | None], model: str) -> str:
+def transcribed(splits: Mapping[str, Dataset], texts: Mapping[str, str | None], model: str) -> str:
     """How many rows have transcripts, and how many were transcribed to nothing."""
     columns = ("audio", "text", "text_source")
     rows = [row for part in splits.values() for row in zip(*(part[column] for column in columns), strict=True)]

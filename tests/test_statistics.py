@@ -93,7 +93,9 @@ def test_a_test_set_of_the_papers_size_takes_megabytes():
     references = np.array(["neutral", "happiness", "sadness", "anger"])[generator.integers(4, size=30_647)]
     predictions = [np.where(generator.random(30_647) < p, references, "neutral") for p in (0.6, 0.6, 0.5)]
     tracemalloc.start()
-    value, low, high = paired_bootstrap(UNWEIGHTED_ACCURACY, predictions[:2], predictions[2:], references, resamples=400)
+    value, low, high = paired_bootstrap(
+        UNWEIGHTED_ACCURACY, predictions[:2], predictions[2:], references, resamples=400
+    )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 0.05 < low < value < high < 0.1

@@ -5,6 +5,7 @@ line, so that the later one wins and both are checked by the same parser.
 """
 
 import argparse
+import json
 import os
 import sys
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from ..configuration_mmer import MMERConfig
 from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, load_corpora
+from .redaction import redacted
 
 
 @dataclass
@@ -217,7 +219,7 @@ def parse(
     Raises:
         SystemExit: an option is unknown or malformed, or the recipe cannot be read.
     """
-    argv = with_recipe(argv, prog)
+    argv = [expanded(word) for word in with_recipe(argv, prog)]
     parser = HfArgumentParser(
         argument_classes,
         prog=prog,
@@ -232,8 +234,18 @@ def parse(
     except (ValueError, ImportError) as error:  # TrainingArguments checks its values, and what they need
         parser.error(str(error))
     if unknown:
-        parser.error(f"unknown options: {' '.join(unknown)} (--help lists all)")
+        parser.error(f"unknown options: {' '.join(redacted(unknown))} (--help lists all)")
+    for group in arguments:
+        keep_token_out(group)
     return tuple(arguments)
+
+
+def keep_token_out(arguments: object) -> None:
+    """Hand the hub's token on as the hub's library finds it, since the Trainer writes its arguments into each folder
+    (`training_args.bin`), which may be pushed."""
+    if (token := getattr(arguments, "hub_token", None)) is not None:
+        os.environ["HF_TOKEN"] = token
+        arguments.hub_token = None
 
 
 def with_recipe(argv: list[str], prog: str) -> list[str]:
@@ -243,7 +255,7 @@ def with_recipe(argv: list[str], prog: str) -> list[str]:
         SystemExit: the recipe cannot be read.
     """
     if argv and argv[0].endswith((".yaml", ".yml")):
-        return recipe_options(Path(argv[0]), prog) + argv[1:]
+        return recipe_options(Path(argv[0]).expanduser(), prog) + argv[1:]
     return argv
 
 
@@ -267,9 +279,26 @@ def recipe_options(recipe: Path, prog: str) -> list[str]:
     os.environ.setdefault("MMER_TEST_DATA", str(recipe.resolve().parent.parent.parent / "shared"))
     argv = []
     for name, value in options.items():
+        if value is None:  # as if it were not there
+            continue
         values = value if isinstance(value, list) else [value]
-        argv += [f"--{name}", *(os.path.expandvars(str(v)) for v in values)]
+        if any(v is None for v in values):
+            raise SystemExit(f"{prog}: the recipe {recipe} has an empty entry in the list of {name}.")
+        argv += [f"--{name}", *map(_recipe_word, values)]
     return argv
+
+
+def _recipe_word(value: object) -> str:
+    """A recipe's value as on the command line; mappings in JSON, as options take them."""
+    return expanded(os.path.expandvars(json.dumps(value) if isinstance(value, dict) else str(value)))
+
+
+def expanded(word: str) -> str:
+    """A word of the command line with the home folder for `~`, which shells leave in `--option=~/folder`."""
+    name, equals, value = word.partition("=")
+    if name.startswith("--") and equals:
+        return f"{name}={os.path.expanduser(value)}"
+    return os.path.expanduser(word)
 
 
 def load(

@@ -36,7 +36,9 @@ def load_checked(
     if split is not None:
         corpus = only(corpus, split)
     paths = [path for rows in corpus.splits.values() for path in rows["audio"][:] if path is not None]
-    corpus = examine(corpus, read_together(paths))
+    recordings = read_together(paths)
+    corpus = examine(corpus, recordings)
+    corpus = replace(corpus, sounds={path: recording.digest for path, recording in recordings.items()})
     if PartialState().is_main_process:
         file = Path(folder) / BAD_ROWS
         if corpus.faults:
@@ -64,7 +66,7 @@ def read_together(paths: list[str]) -> dict[str, Recording]:
 
 
 def note_cropped(corpus: Corpus, processor: MMERProcessor) -> Corpus:
-    """The corpus with a notice of how many recordings outlast what the audio encoder hears, and are cropped to it."""
+    """The corpus with a caveat of how many recordings outlast what the audio encoder hears, and are cropped to it."""
     extractor = processor.feature_extractor
     if not hasattr(extractor, "n_samples"):
         return corpus
@@ -73,7 +75,7 @@ def note_cropped(corpus: Corpus, processor: MMERProcessor) -> Corpus:
     cropped = sum(one > window for one in seconds)
     if not cropped:
         return corpus
-    notice = (
+    caveat = (
         f"{cropped} of {len(seconds)} recordings last longer than {window:g} s: only their first {window:g} s are heard"
     )
-    return replace(corpus, notices=[*corpus.notices, notice])
+    return replace(corpus, caveats=[*corpus.caveats, caveat])

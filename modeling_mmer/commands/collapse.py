@@ -16,7 +16,7 @@ UTTERANCES = 300
 
 @torch.no_grad()
 def collapse_distances(trainer: MMERTrainer, rows: Dataset, seed: int) -> dict[str, dict[str, float]]:
-    """modality → `input` (h) and `output` (z): the largest pair-wise distance in an utterance, averaged over `n` of them.
+    """modality → `input` (h) and `output` (z): the largest pair-wise distance in an utterance, averaged over `n`.
 
     300 utterances are drawn by `seed`, if there are as many, and n are those that have the modality. The pass is the
     clean one over everything that each has.

@@ -13,7 +13,7 @@ from ..modeling_mmer import MMERForEmotionRecognition
 from ..report import Provenance, write_card, write_report
 from ..trainer import MMERTrainer
 from .allocator import keep_freed_memory
-from .arguments import CorpusArguments, RunArguments, bad_input_ends, parse
+from .arguments import CorpusArguments, RunArguments, bad_input_ends, expanded, parse
 from .checking import load_checked, note_cropped
 from .collapse import collapse_distances
 from .judging import fill_features, fill_text, judge_split, results_of, show
@@ -60,7 +60,7 @@ def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
         return "", argv
     if not argv or argv[0].startswith("-"):
         raise SystemExit(f"usage: {PROG} {USAGE}; MODEL is a folder or a hub name.")
-    return argv[0], argv[1:]
+    return expanded(argv[0]), argv[1:]
 
 
 def log_history_of(model: str) -> list[dict[str, float]]:

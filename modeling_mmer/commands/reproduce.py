@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         material = Material(corpus_arguments, encoders, options, run, folder)
         of_plan = plan(options)
         grid = tasks(chosen_runs(of_plan, grid_arguments.only), grid_arguments.seeds, material.folds())
-        failed = work_through(grid, material)
+        failed = work_through(grid, of_plan, material)
         write_reproduction(folder, of_plan.tables, material.corpus(material.folds()[0]).name)
     print(f"\nTables: {folder / 'README.md'} and {folder / 'index.html'}")
     if failed:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .faults import OF_TABLE, notices_of
+from .faults import OF_TABLE, left_out
 from .recordings import Recording, read_recordings
 from .schema import DIMENSIONS, Corpus
 from .sharing import in_several_splits, known_speakers, plain_texts
@@ -35,7 +35,9 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         `broken`: rows whose recording cannot be used as it is, with the `kind` of fault: missing, unreadable, empty,
         truncated (fewer samples than its header declares, or than are estimated of an MP3 that declares none), not
         finite (has NaN or infinity), silent (all zero);
-        `notices`: the corpus's own, and rows that are in no split because their metadata is at fault.
+        `caveats`: what changes the meaning of figures measured on the corpus; its own, and rows that are in no split
+        because their metadata is at fault;
+        `notices`: what else was counted.
     """
     tables = [rows.to_pandas().assign(split=split) for split, rows in corpus.splits.items()]
     table = pd.concat(tables, ignore_index=True)
@@ -48,7 +50,8 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "speakers": rows_of_speakers(table),
         "shared": shared_between_splits(table, recordings),
         "broken": broken_rows(table, recordings),
-        "notices": corpus.notices + notices_of([fault for fault in corpus.faults if fault.kind in OF_TABLE]),
+        "caveats": corpus.caveats + left_out([fault for fault in corpus.faults if fault.kind in OF_TABLE]),
+        "notices": corpus.notices,
     }
 
 

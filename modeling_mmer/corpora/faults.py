@@ -2,7 +2,8 @@
 
 A row is bad as a whole. One whose recording is broken is not used as text alone: what a model is trained on would then
 depend on the state of a disk. What a model can be trained on in spite of everything (silence, a recording that was cut
-short, a missing label) is no fault; it is counted in the corpus's notices.
+short, a missing label) is no fault; it is counted in the corpus's notices, or in its caveats where it changes what a
+figure means.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +45,8 @@ def fault_of(recording: Recording, path: str, utterance_id: str, row: str, split
 
 
 def examine(corpus: Corpus, recordings: dict[str, Recording]) -> Corpus:
-    """The corpus with what reading its recordings to their end has shown: faults, notices, and how long they last.
+    """The corpus with what reading its recordings to their end has shown: faults, what is odd or shared between splits,
+    and how long they last.
 
     Args:
         recordings: of every path in its splits.
@@ -62,8 +64,15 @@ def examine(corpus: Corpus, recordings: dict[str, Recording]) -> Corpus:
         ]
         tables.append(table)
     splits = dict(zip(corpus.splits, map(_dataset, tables), strict=True))
-    notices = corpus.notices + _oddities(pd.concat(tables, ignore_index=True), recordings)
-    return replace(corpus, splits=splits, faults=[*corpus.faults, *faults], notices=notices)
+    table = pd.concat(tables, ignore_index=True)
+    table = table[table["audio"].notna()].reset_index(drop=True)
+    return replace(
+        corpus,
+        splits=splits,
+        faults=[*corpus.faults, *faults],
+        notices=corpus.notices + _oddities(table, recordings),
+        caveats=corpus.caveats + _shared_recordings(table, recordings),
+    )
 
 
 def settle(corpus: Corpus, on_bad_rows: BadRows) -> Corpus:
@@ -82,7 +91,7 @@ def settle(corpus: Corpus, on_bad_rows: BadRows) -> Corpus:
     splits = {split: _dataset(table) for split, table in kept.items() if len(table)}
     if not splits:
         raise CorpusError(f"{message(corpus)}\nno other row is left")
-    return replace(corpus, splits=splits, faults=[], notices=corpus.notices + notices_of(corpus.faults))
+    return replace(corpus, splits=splits, faults=[], caveats=corpus.caveats + left_out(corpus.faults))
 
 
 def message(corpus: Corpus) -> str:
@@ -92,12 +101,12 @@ def message(corpus: Corpus) -> str:
     for kind, faults in _by_kind(corpus.faults):
         lines += [f"{KINDS[kind]} ({len(faults)}):", *(f"  {fault}" for fault in faults[:_NAMED])]
         lines += [f"  and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
-    if corpus.notices:
-        lines += ["no reason to stop, but counted:", *(f"  {notice}" for notice in corpus.notices)]
+    if counted := [*corpus.caveats, *corpus.notices]:
+        lines += ["no reason to stop, but counted:", *(f"  {sentence}" for sentence in counted)]
     return "\n  ".join(lines)
 
 
-def notices_of(faults: Sequence[Fault]) -> list[str]:
+def left_out(faults: Sequence[Fault]) -> list[str]:
     """How many rows were left out, and why; nothing if there are none."""
     if not faults:
         return []
@@ -128,8 +137,7 @@ def _dataset(table: pd.DataFrame) -> Dataset:
 
 
 def _oddities(table: pd.DataFrame, recordings: dict[str, Recording]) -> list[str]:
-    """What of the recordings does not stop anything: some are silent, cut short, very short, in several splits."""
-    table = table[table["audio"].notna()].reset_index(drop=True)
+    """What of the recordings does not stop anything: some are silent, cut short, very short."""
     found = [recordings[path] for path in table["audio"]]
     odd = {
         "recordings are silent from beginning to end": [recording.kind == "silent" for recording in found],
@@ -138,14 +146,19 @@ def _oddities(table: pd.DataFrame, recordings: dict[str, Recording]) -> list[str
         ],
         f"recordings last less than {SHORT} s": [recording.usable and recording.seconds < SHORT for recording in found],
     }
-    notices = [
+    return [
         f"{sum(is_odd)} {what} ({name_some(table['utterance_id'][is_odd], most=5)})"
         for what, is_odd in odd.items()
         if any(is_odd)
     ]
+
+
+def _shared_recordings(table: pd.DataFrame, recordings: dict[str, Recording]) -> list[str]:
+    """That recordings of one content are in several splits."""
+    found = [recordings[path] for path in table["audio"]]
     digests = pd.Series([recording.digest if recording.kind is None else None for recording in found], dtype=object)
     same = [list(rows["utterance_id"]) for rows in in_several_splits(table, digests)]
-    if same:
-        named = name_some((" = ".join(ids[:3]) for ids in same), most=5)
-        notices.append(f"{len(same)} recordings are in more than one split, so scores are not on unseen data ({named})")
-    return notices
+    if not same:
+        return []
+    named = name_some((" = ".join(ids[:3]) for ids in same), most=5)
+    return [f"{len(same)} recordings are in more than one split, so scores are not on unseen data ({named})"]

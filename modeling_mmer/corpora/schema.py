@@ -84,6 +84,7 @@ class Corpus:
         faults: of rows that cannot be used. Those with faults in their metadata are in no split, those with a faulty
             recording are, without a duration. `load_corpora` raises faults, or leaves the rows out, unless asked to
             keep them.
+        sounds: path of a recording -> digest of its samples, where it was read to its end.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Corpus:
     language: str | None = None
     folders: tuple[Path, ...] = ()
     faults: list[Fault] = field(default_factory=list)
+    sounds: dict[str, str | None] = field(default_factory=dict)
 
 
 def canonical_split(name: str) -> str | None:

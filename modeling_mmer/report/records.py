@@ -21,6 +21,7 @@ class RunRecord:
     Args:
         seconds: of training, all legs of a run that was stopped added up, and of evaluation.
         corpus, encoders: their names; what they are is in the settings.
+        caveats: what changes the meaning of the figures.
         settings: all that the figures depend on (`commands/settings.py`).
         splits: the figures, as in `results.json`.
         failed: why there are none.
@@ -34,6 +35,7 @@ class RunRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     corpus: str | None = None
     encoders: Sequence[str] = ()
+    caveats: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""

@@ -16,7 +16,7 @@ from . import published
 from .comparison import TASKS, compare
 from .records import Figure, Records
 from .reproduction_plots import plot_curves, plot_layer_weights, plot_similarities, plot_ua
-from .tables import ABSENT, COMBINATIONS, DIMENSIONS, markdown_table
+from .tables import ABSENT, COMBINATIONS, DIMENSIONS, markdown_item, markdown_table
 
 Format = Callable[[float, float], str]  # a value, and the one whose digits suit it
 
@@ -109,6 +109,7 @@ def write_reproduction(folder: Path, tables: Mapping[str, Sequence], corpus: str
     records = Records(folder)
     records.write_summaries()
     sections = [
+        caveats(records),
         table_1(records, tables["table1"]),
         comparison(records, tables["table1"]),
         table_2(records, tables["table2"]),
@@ -139,6 +140,12 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
 # -------------------------------------------------------------------------------------------------------------- tables
 def headers(columns: Sequence[Column]) -> list[str]:
     return [column.header for column in columns]
+
+
+def caveats(records: Records) -> Section | None:
+    """What changes the meaning of the figures below it."""
+    found = dict.fromkeys(caveat for record in records.all for caveat in record.caveats)
+    return Section("Caveats", "\n".join(map(markdown_item, found))) if found else None
 
 
 def table_1(records: Records, rows: Sequence) -> Section | None:
@@ -199,7 +206,9 @@ def figure_rows(
 ) -> list[tuple[Any, list[Any]]]:
     """Each row of which anything was measured, with its cells: its title, and one for each figure."""
     figures = [[records.figure(row.runs[column.combination], column.figure) for column in columns] for row in rows]
-    highest = [max((figure.mean for figure in of_column if figure), default=None) for of_column in zip(*figures, strict=True)]
+    highest = [
+        max((figure.mean for figure in of_column if figure), default=None) for of_column in zip(*figures, strict=True)
+    ]
     return [
         (
             row,
