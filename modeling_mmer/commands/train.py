@@ -53,7 +53,7 @@ def main(argv: list[str], skip_finished: bool = False) -> None:
     with bad_input_ends(PROG):
         checkpoint = resumed_checkpoint(run)
         trainer, corpus = prepare(argv, *arguments, checkpoint=checkpoint)
-    if skip_finished and checkpoint is not None and Path(run.output_dir, "results.json").is_file():
+    if skip_finished and is_whole(run.output_dir) and Path(run.output_dir, "results.json").is_file():
         return
     introduce(trainer, corpus)
     with bad_input_ends(PROG, (DivergedError, UtteranceError, WriteError)), write_errors_named(run.output_dir):
