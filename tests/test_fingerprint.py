@@ -92,14 +92,10 @@ def test_places_display_and_workers_are_no_difference(folder, tmp_path):
     shutil.copytree(folder / "run/checkpoint-2", tmp_path / "run/checkpoint-2")
     shutil.copytree(folder / "corpus", tmp_path / "moved/corpus")
     shutil.copytree(folder / "encoders/whisper", tmp_path / "listener")
-    main(
-        [
-            "train",
-            *options(folder, output_dir=tmp_path / "run", resume_from_checkpoint="true", dataloader_num_workers=1),
-            *("--corpus_dir", str(tmp_path / "moved/corpus"), "--audio_encoder", str(tmp_path / "listener")),
-            *("--feature_cache", str(tmp_path / "features"), "--logging_steps", "1", "--save_total_limit", "2", "--per_device_eval_batch_size", "8"),
-        ]
-    )
+    elsewhere = {"corpus_dir": tmp_path / "moved/corpus", "audio_encoder": tmp_path / "listener"}
+    elsewhere |= {"feature_cache": tmp_path / "features", "output_dir": tmp_path / "run"}
+    shown = {"logging_steps": 1, "save_total_limit": 2, "dataloader_num_workers": 1}
+    main(["train", *options(folder, resume_from_checkpoint="true", **elsewhere, **shown)])
     found, expected = (load_file(of / "run/model.safetensors") for of in (tmp_path, folder))
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
 

@@ -21,7 +21,8 @@ PARSED = (CorpusArguments, StartArguments, RunArguments)
         (["--hub_token", "s3cret", "--seed", "1"], ["--hub_token", "***", "--seed", "1"]),
         (["--hub-token=s3cret"], ["--hub-token=***"]),
         (["--wandb_api_key", "s3cret", "more"], ["--wandb_api_key", "***", "***"]),
-        (["--password=s3cret=", "WANDB_API_KEY=s3cret", "HF_TOKEN=s3cret"], ["--password=***", "WANDB_API_KEY=***", "HF_TOKEN=***"]),
+        (["--password=s3cret=", "WANDB_API_KEY=s3cret"], ["--password=***", "WANDB_API_KEY=***"]),
+        (["HF_TOKEN=s3cret", "train.py"], ["HF_TOKEN=***", "train.py"]),
         (["--model", f"https://me:{SECRET}@hub/x", SECRET], ["--model", "https://***@hub/x", "***"]),
         (["--column_map", "text=tokens", "--include_num_input_tokens_seen", "all"], None),
         (["--label_map", "calm=neutral", "--corpus_dir=a/b"], None),
@@ -59,7 +60,9 @@ def recipe(tmp_path: Path, text: str) -> Path:
 
 
 def test_null_is_an_option_that_was_not_given(tmp_path):
-    path = recipe(tmp_path, "corpus: demo\nfeature_cache: null\nlabel_map: ~\nsave_total_limit:\nmodel: null\nseed: 3\n")
+    path = recipe(
+        tmp_path, "corpus: demo\nfeature_cache: null\nlabel_map: ~\nsave_total_limit:\nmodel: null\nseed: 3\n"
+    )
     corpus, start, run = parse(PARSED, [str(path)], "test")
     assert corpus.feature_cache is None and corpus.label_map is None and start.model is None
     assert run.save_total_limit == 1 and run.seed == 3  # the default stays
@@ -78,7 +81,9 @@ def test_lists_truth_values_numbers_and_mappings_keep_their_types(tmp_path):
 
 def test_the_home_folder_in_every_path_of_a_recipe_and_of_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "recipe.yaml").write_text("corpus: [folder, folder]\ncorpus_dir: [~/one, two]\nfeature_cache: ~/cache\n")
+    (tmp_path / "recipe.yaml").write_text(
+        "corpus: [folder, folder]\ncorpus_dir: [~/one, two]\nfeature_cache: ~/cache\n"
+    )
     given = ["--audio_encoder=~/whisper", "--text_encoder", "~/roberta", "--model=~/model", "--output_dir", "~/out"]
     corpus, start, run = parse(PARSED, ["~/recipe.yaml", *given, "--label_map", "a=~b"], "test")
     assert corpus.corpus_dir == [f"{tmp_path}/one", "two"] and corpus.feature_cache == f"{tmp_path}/cache"
