@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig
 
+from .batching import longest_inputs
+from .corpora.recordings import Clip, Source, sources_of
 from .modeling_mmer import MMERModel
 from .passes import MODALITIES
 from .processing_mmer import MMERProcessor
@@ -48,6 +52,7 @@ class FeatureCache:
             raise ValueError(f"States are kept as {' or '.join(DTYPES)}, not {dtype}.")
         self.folder = Path(folder)
         self.dtype = DTYPES[dtype]
+        self.longest = longest_inputs(processor)
         config = model.config
         preprocessing = json.dumps(processor.feature_extractor.to_dict(), sort_keys=True, default=str)
         audio = encoder_identity(config.audio_encoder_name_or_path, model.audio_encoder)
@@ -63,8 +68,11 @@ class FeatureCache:
         Raises:
             OSError: a recording cannot be read.
         """
-        with ThreadPoolExecutor(_READERS) as readers:
-            audio = list(readers.map(self._audio_name, rows["audio"]))
+        sources = sources_of(rows)
+        paths = list(dict.fromkeys(source.path for source in sources if isinstance(source, Clip)))
+        with ThreadPoolExecutor(_READERS) as readers:  # a recording of many spans is read once
+            contents = dict(zip(paths, readers.map(file_digest, paths), strict=True))
+            audio = list(readers.map(partial(self._audio_name, contents), sources))
         text = [self._text_name(string, processor) for string in rows["text"]]
         return rows.add_column(STATES["audio"], audio).add_column(STATES["text"], text)
 
@@ -104,8 +112,13 @@ class FeatureCache:
             ) from error
         return states
 
-    def _audio_name(self, recording: str | None) -> str | None:
-        return None if recording is None else digest(self._origin["audio"], Path(recording).read_bytes())
+    def _audio_name(self, contents: Mapping[str, str], source: Source | None) -> str | None:
+        """The digest of a recording's content and, if it is one, of the span (`contents`: path -> digest)."""
+        if source is None:
+            return None
+        if isinstance(source, str):
+            return digest(self._origin["audio"], Path(source).read_bytes())
+        return digest(self._origin["audio"], contents[source.path], source.span)
 
     def _text_name(self, text: str | None, processor: MMERProcessor) -> str | None:
         if text is None:

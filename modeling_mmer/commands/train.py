@@ -211,7 +211,7 @@ def build_trainer(
     return MMERTrainer(
         model,
         run,
-        train_dataset=with_lengths(corpus.splits["train"], config.audio_stride),
+        train_dataset=with_lengths(corpus.splits["train"], config.audio_stride, processor),
         eval_dataset=corpus.splits["validation"],
         data_collator=MMERCollator(
             processor, config.emotion_labels, config.sentiment_labels, config.dimensions, features

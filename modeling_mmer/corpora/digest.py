@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Hashable, Mapping
 
 from datasets import Dataset
 
+from .recordings import sources_of
 from .schema import FEATURES, Corpus
 
 _LENGTH = 16  # hexadecimal digits: enough to tell corpora apart
@@ -18,12 +20,12 @@ def content_digests(corpus: Corpus) -> dict[str, str]:
     return {split: _digest(rows, corpus.sounds) for split, rows in corpus.splits.items()}
 
 
-def _digest(rows: Dataset, sounds: dict[str, str | None]) -> str:
+def _digest(rows: Dataset, sounds: Mapping[Hashable, str | None]) -> str:
     sha = hashlib.sha256()
     for name in sorted(set(FEATURES) - {"split"}):
         values = rows[name][:]
         if name == "audio":
-            values = [None if path is None else sounds.get(path) or "unread" for path in values]
+            values = [None if source is None else sounds.get(source) or "unread" for source in sources_of(rows)]
         if any(value is not None for value in values):
             sha.update(json.dumps([name, values], default=str).encode())
     return sha.hexdigest()[:_LENGTH]

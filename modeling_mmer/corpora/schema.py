@@ -3,7 +3,7 @@
 A corpus declares its dimensions' scale; rows are told apart by `utterance_id`, never by their order.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,8 @@ FEATURES = Features(
     {
         "utterance_id": Value("string"),
         "audio": Value("string"),  # path of a file; None if missing
+        "start": Value("float64"),  # seconds in the file at which the row begins; None: at its beginning
+        "end": Value("float64"),  # and ends; None: at its end
         "text": Value("string"),  # None if missing or blank
         "text_source": Value("string"),  # reference: came with the corpus; asr: transcribed; None without text
         "emotion": Value("string"),  # one of the emotion labels; None if not labelled
@@ -26,7 +28,7 @@ FEATURES = Features(
         "dominance": Value("float64"),
         "speaker": Value("string"),  # None if not known
         "split": Value("string"),  # one of SPLITS
-        "duration": Value("float64"),  # seconds, from the audio file's header; None without audio
+        "duration": Value("float64"),  # seconds of the row's span, by the file's header; None without audio
     }
 )
 
@@ -84,7 +86,7 @@ class Corpus:
         faults: of rows that cannot be used. Those with faults in their metadata are in no split, those with a faulty
             recording are, without a duration. `load_corpora` raises faults, or leaves the rows out, unless asked to
             keep them.
-        sounds: path of a recording -> digest of its samples, where it was read to its end.
+        sounds: recording (a path, or a span of one) -> digest of its samples, where it was read to its end.
     """
 
     name: str
@@ -96,7 +98,7 @@ class Corpus:
     language: str | None = None
     folders: tuple[Path, ...] = ()
     faults: list[Fault] = field(default_factory=list)
-    sounds: dict[str, str | None] = field(default_factory=dict)
+    sounds: dict[Hashable, str | None] = field(default_factory=dict)
 
 
 def canonical_split(name: str) -> str | None:

@@ -178,7 +178,7 @@ def prepare(task: Task, material: Material, fingerprint: Fingerprint) -> tuple[M
     trainer = trainer_class(
         model,
         arguments,
-        train_dataset=with_lengths(splits["train"], config.audio_stride),
+        train_dataset=with_lengths(splits["train"], config.audio_stride, processor),
         eval_dataset=splits["validation"],
         data_collator=MMERCollator(processor, *labels, features),
         callbacks=callbacks,
