@@ -40,6 +40,9 @@ class ExampleError(ValueError):
         super().__init__(message)
         self.index = index
 
+    def __reduce__(self):
+        return type(self), (self.index, *self.args)  # without it, several processes hang at the first fault
+
 
 class MMERProcessor(ProcessorMixin):
     """Audio and text to the inputs of MMER.
