@@ -19,8 +19,8 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import fsdp2_prepare_model
 from accelerate.utils.launch import prepare_multi_gpu_env
 from conftest import REPOSITORY, labels, process_group, raw_batch, tiny_config, tiny_model
-from test_baselines import CLASSES, NEEDS, OF_ONE, tiny_rival
 from processes import spawn
+from test_baselines import CLASSES, NEEDS, OF_ONE, tiny_rival
 from test_trainer import toy_rows, toy_trainer
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule
@@ -213,7 +213,7 @@ def two_rows_of_each_system(rank, folder):
 @pytest.fixture(scope="module")
 def of_systems(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("systems")
-    torch.multiprocessing.spawn(two_rows_of_each_system, args=(str(folder),), nprocs=2)
+    spawn(two_rows_of_each_system, (str(folder),))
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
