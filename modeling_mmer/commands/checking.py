@@ -1,13 +1,13 @@
 """Checks before work: what `mmer train` and `mmer eval` find out about a corpus before anything is computed from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from ..corpora import Corpus, CorpusError
+from ..corpora import Corpus, CorpusError, Reading
 from ..corpora.faults import as_table, examine, message, settle
 from ..corpora.recordings import Recording, Source, as_clip, read_recordings, sources_of
 from ..corpora.sharing import note_shared
@@ -23,6 +23,7 @@ def load_checked(
     emotion_labels: list[str],
     folder: str | Path,
     split: str | None = None,
+    readings: Sequence[Reading] = (),
     require: Callable[[Corpus], None] = lambda corpus: None,
 ) -> Corpus:
     """The corpora that the options name, each recording of them read to its end, and without bad rows.
@@ -33,6 +34,7 @@ def load_checked(
     Args:
         folder: of the output.
         split: the one that is asked for; faults of other splits are then of no concern.
+        readings: how the model's own corpora were read, which holds where the options say nothing else.
         require: raises a ValueError if the corpus lacks what is to be done with it. It is asked before the recordings
             are read, which may take long, unless bad rows may be what is lacking; and again of what is left.
 
@@ -40,13 +42,15 @@ def load_checked(
         ValueError: an option is malformed, there is no such split, or there are bad rows and `--on_bad_rows` is stop;
             the message lists them; or as `require`.
     """
-    corpus = load(arguments, emotion_labels, "keep")
+    corpus = load(arguments, emotion_labels, "keep", readings)
     if split is not None:
         corpus = only(note_shared(corpus), split)
     if not corpus.faults:
         require(corpus)
     sources = [source for rows in corpus.splits.values() for source in sources_of(rows) if source is not None]
-    corpus = examine(corpus, read_together(sources))
+    recordings = read_together(sources)
+    corpus = examine(corpus, recordings)
+    corpus = replace(corpus, sounds={source: recording.digest for source, recording in recordings.items()})
     if PartialState().is_main_process:
         file = Path(folder) / BAD_ROWS
         if corpus.faults:

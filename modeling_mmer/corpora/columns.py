@@ -60,6 +60,14 @@ def resolve_map(column_map: Mapping[str, str], columns: Sequence[str], has: str)
     return resolved
 
 
+def by_field(column_map: Mapping[str, str]) -> dict[str, str]:
+    """`column_map` under the fields' own names, where they are known and not there already."""
+    return {
+        key if (field := _FIELD_OF.get(_plain(key))) is None or field in column_map else field: column
+        for key, column in column_map.items()
+    }
+
+
 def _find(name: str, columns: Sequence[str]) -> str | None:
     """The column of that name, or else the only one that differs from it in case, blanks and underscores alone."""
     alike = [name] if name in columns else [column for column in columns if _plain(column) == _plain(name)]

@@ -6,6 +6,7 @@ relative to the metadata's folder. A folder that `datasets` calls an AudioFolder
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -29,6 +30,20 @@ from .tables import SUFFIXES, read_table
 __all__ = ["COLUMN_NAMES", "DEFAULT_SCALE", "build_own", "find_metadata", "load_folder", "read_table"]
 
 DEFAULT_SCALE = (1.0, 7.0)
+CLASS_FOLDERS = {"audio": "audio", "emotion": "emotion"}  # the columns of recordings in folders named after classes
+
+
+def header(directory: str | Path) -> list[str]:
+    """The names of the columns.
+
+    Raises:
+        CorpusError: as `load_folder`.
+    """
+    path = Path(directory).expanduser().absolute()
+    if path.is_dir() and not _tables(path):
+        tables = find_split_tables(path, _tables)
+        return list(read_table(tables[0][1]).columns) if tables else list(CLASS_FOLDERS.values())
+    return list(read_table(find_metadata(path)).columns)
 
 
 def load_folder(
@@ -51,11 +66,12 @@ def load_folder(
         return _load_audio_folder(path, label_scale=label_scale, **how)
     file = find_metadata(path)
     notices: list[str] = []
-    table, advice = read_metadata(file, column_map or {}, notices)
+    table, columns, advice = read_metadata(file, column_map or {}, notices)
     if "split" not in table and "audio" in table and "split" not in advice:
         table, notices = split_of_paths(table, file.parent, notices)
     name = file.parent.resolve().name if file.stem.lower() == "metadata" else file.stem
-    return build_own(name, table, label_scale=label_scale, notices=notices, advice=advice, folder=file.parent, **how)
+    how |= {"columns": columns, "advice": advice, "folder": file.parent}
+    return build_own(name, table, label_scale=label_scale, notices=notices, **how)
 
 
 def build_own(
@@ -63,22 +79,26 @@ def build_own(
     table: pd.DataFrame,
     *,
     column_map: Mapping[str, str],
+    columns: Mapping[str, str],
     label_scale: Sequence[float] | None,
     notices: Sequence[str],
     **facts: object,
 ) -> Corpus:
-    """A corpus of people's own data, whose scale they declare, from a table with the schema's fields."""
+    """A corpus of people's own data, whose scale they declare, from a table with the schema's fields, which were read
+    from `columns`."""
     table, emptied = drop_emptied(table, column_map)
     scale = DEFAULT_SCALE if label_scale is None else check_scale(label_scale)
     present = table.columns.intersection(DIMENSIONS)
     caveats = doubt_scale(table[present], scale) if label_scale is None else []
-    return build_corpus(name, table, label_scale=scale, notices=[*notices, *emptied], caveats=caveats, **facts)
+    corpus = build_corpus(name, table, label_scale=scale, notices=[*notices, *emptied], caveats=caveats, **facts)
+    return replace(corpus, columns=dict(columns))
 
 
 def read_metadata(
     file: Path, column_map: Mapping[str, str], notices: list[str], root: Path | None = None
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """A metadata file under the schema's names, with absolute paths and ids of them; and advice on fields it lacks.
+) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
+    """A metadata file under the schema's names, with absolute paths and ids of them; the columns of the fields, and
+    advice on fields it lacks.
 
     Args:
         notices: what was noticed on the way is added to it.
@@ -95,7 +115,7 @@ def read_metadata(
         below = Path() if root is None else file.parent.relative_to(root)
         _fill_ids(table, _each(relative, lambda path: str(below / path)))
     notices += [said for said in (*time_notices, *unused_columns(raw, columns)) if said not in notices]
-    return table, propose_columns(raw, columns)
+    return table, columns, propose_columns(raw, columns)
 
 
 def _each(paths: pd.Series, change: Callable[[str], str]) -> pd.Series:
@@ -113,10 +133,11 @@ def _load_audio_folder(
     """A folder without a table of its own: with one for each split, or with recordings in folders of classes."""
     notices: list[str] = []
     advice: dict[str, str] = {}
+    columns = CLASS_FOLDERS
     if tables := find_split_tables(path, _tables):
         parts = []
         for split, file in tables:
-            part, advice = read_metadata(file, column_map, notices, root=path)
+            part, columns, advice = read_metadata(file, column_map, notices, root=path)
             part["place"] = [f"{file.relative_to(path)} row {i}" for i in range(1, len(part) + 1)]
             parts.append(part if "split" in part else part.assign(split=split))
         table = pd.concat(parts, ignore_index=True)
@@ -126,7 +147,8 @@ def _load_audio_folder(
         table, notices = read_classes(path)
     else:
         find_metadata(path)  # which says what was looked for
-    how = {"emotion_labels": emotion_labels, "label_map": label_map, "column_map": column_map, "advice": advice}
+    how = {"emotion_labels": emotion_labels, "label_map": label_map, "column_map": column_map}
+    how |= {"columns": columns, "advice": advice}
     return build_own(path.resolve().name, table, label_scale=label_scale, notices=notices, folder=path, **how)
 
 

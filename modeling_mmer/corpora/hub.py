@@ -19,11 +19,23 @@ from datasets.exceptions import DatasetsError
 from .audio_folder import holds_recordings
 from .columns import propose_columns, recognise_columns, require_input, require_single_values, resolve_map
 from .folder import build_own, load_folder
+from .folder import header as folder_header
 from .schema import Corpus, CorpusError, canonical_split, split_spellings
 from .spans import is_duration, with_times
 
 PREFIX = "hf:"
 SAMPLE = 1000  # rows of each split that are looked at for what a column holds
+
+
+def hub_header(name: str) -> list[str]:
+    """The names of the columns of the first split.
+
+    Raises:
+        CorpusError: it cannot be loaded.
+    """
+    if is_audio_folder(Path(name).expanduser()):
+        return folder_header(name)
+    return list(next(iter(open_splits(name).values())).column_names)
 
 
 def load_hub(
@@ -60,6 +72,7 @@ def load_hub(
         Path(name.partition(":")[0]).name,
         pd.concat(parts, ignore_index=True),
         column_map=column_map or {},
+        columns={field: column for of_split in columns.values() for field, column in of_split.items()},
         label_scale=label_scale,
         emotion_labels=emotion_labels,
         label_map=label_map,

@@ -36,6 +36,7 @@ def join(corpora: list[Corpus]) -> Corpus:
         for corpus, name in zip(corpora, names, strict=True)
         for fault in corpus.faults
     ]
+    readings = tuple(reading for corpus in corpora for reading in corpus.readings)
     left_out = [
         replace(emotion, emotion=f"{name}:{emotion.emotion}")
         for corpus, name in zip(corpora, names, strict=True)
@@ -46,7 +47,7 @@ def join(corpora: list[Corpus]) -> Corpus:
         for field, option in corpus.advice.items():
             advice.setdefault(field, option.replace("--column_map ", f"--column_map {name}:"))
     notices += _same_speakers(splits, names)
-    kept = {"folders": folders, "faults": faults, "left_out": left_out, "advice": advice}
+    kept = {"readings": readings, "folders": folders, "faults": faults, "left_out": left_out, "advice": advice}
     return Corpus("+".join(names), splits, scale, notices, caveats, **kept, **shared)
 
 

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Literal
 
 from .cmu_mosei import load_cmu_mosei
+from .columns import by_field
 from .crema_d import load_crema_d
 from .demo import load_demo
 from .faults import BadRows, message, settle
+from .folder import header as folder_header
 from .folder import load_folder
-from .hub import PREFIX, load_hub
+from .hub import PREFIX, hub_header, load_hub
 from .iemocap import FOLDS as IEMOCAP_FOLDS
 from .iemocap import load_iemocap
 from .joining import distinct, join
 from .meld import load_meld
 from .msp_podcast import load_msp_podcast
 from .ravdess import load_ravdess
+from .reading import Reading, fitting
 from .schema import Corpus, CorpusError
 from .sharing import note_shared
 
@@ -49,6 +52,7 @@ def load_corpora(
     label_scale: Sequence[float] | None = None,
     fold: int | None = None,
     on_bad_rows: BadRows | Literal["keep"] = "stop",
+    readings: Sequence[Reading] = (),
 ) -> Corpus:
     """Loads one corpus or several as one.
 
@@ -69,6 +73,8 @@ def load_corpora(
         on_bad_rows: what becomes of rows that cannot be used. "stop" raises one error that lists them all, "skip"
             leaves them out and counts them in a notice, "keep" collects them in `Corpus.faults`. Of recordings only the
             headers are read here; `recordings.py` and `examine` read them to their end.
+        readings: how the corpora were read that a model was trained on. One of the same kind or, data of one's own, of
+            the same columns is read alike, where nothing else is said here; a notice says so.
 
     Raises:
         CorpusError: an unknown name; directories that do not match the names; options that no named corpus takes;
@@ -77,7 +83,7 @@ def load_corpora(
     names = [names] if isinstance(names, str) else list(names)
     directories = [directories] if isinstance(directories, (str, Path)) else list(directories or [])
     _check_names(names, directories)
-    _check_fold(names, fold)
+    _check_fold(names, fold, readings)
     remaining = iter(directories)
     places = [next(remaining) if _needs_directory(name) else name.removeprefix(PREFIX) for name in names]
     own = [name for name in names if _is_own_data(name)]
@@ -90,18 +96,55 @@ def load_corpora(
     scales = iter(_scales(label_scale, len(own)))
     corpora = []
     for name, place, own_names in zip(names, places, known_as, strict=True):
-        options = {"emotion_labels": emotion_labels, "label_map": _for_corpus(label_map, own_names, known_as)}
-        if _is_own_data(name):
-            options |= {"column_map": _for_corpus(column_map, own_names, known_as), "label_scale": next(scales)}
-        if name in FOLDS:
-            options["fold"] = fold
-        corpora.append(_loader(name)(*([] if name in PACKAGED else [place]), **options))
+        given = Reading(
+            kind=_kind(name),
+            name=name,
+            column_map=by_field(_for_corpus(column_map, own_names, known_as)),
+            label_map=_for_corpus(label_map, own_names, known_as),
+            label_scale=next(scales) if _is_own_data(name) else None,
+            fold=fold if name in FOLDS else None,
+        )
+        corpora.append(_load(name, place, own_names, emotion_labels, given, readings))
     unmet = _check_met(label_map, known_as, corpora)
     corpus = corpora[0] if len(corpora) == 1 else join(corpora)
     corpus = replace(corpus, notices=[*corpus.notices, *unmet])
     if not corpus.splits:
         raise CorpusError(message(corpus))
     return corpus if on_bad_rows == "keep" else note_shared(settle(corpus, on_bad_rows))
+
+
+def _load(
+    name: str,
+    place: str | Path,
+    known_as: tuple[str, ...],
+    emotion_labels: Sequence[str],
+    given: Reading,
+    readings: Sequence[Reading],
+) -> Corpus:
+    """One corpus, read as it is `given`, and for the rest as one of `readings` says."""
+    header = _header(name, place) if readings and _is_own_data(name) else None
+    earlier = fitting(readings, given.kind, known_as, header)
+    reading = earlier.under(given)
+    options = {"emotion_labels": emotion_labels, "label_map": reading.label_map}
+    if _is_own_data(name):
+        options |= {"column_map": reading.column_map, "label_scale": reading.label_scale}
+    if name in FOLDS:
+        options["fold"] = reading.fold
+    corpus = _loader(name)(*([] if name in PACKAGED else [place]), **options)
+    reading = replace(reading, name=corpus.name)
+    if _is_own_data(name):
+        reading = replace(reading, columns=corpus.columns, label_scale=tuple(corpus.label_scale))
+    told = earlier.told(given)
+    notices = [f"read as in training: {told}"] if told else []
+    return replace(corpus, readings=(reading,), notices=[*notices, *corpus.notices])
+
+
+def _kind(name: str) -> str:
+    return "hf" if name.startswith(PREFIX) else name
+
+
+def _header(name: str, place: str | Path) -> list[str]:
+    return hub_header(place) if name.startswith(PREFIX) else folder_header(place)
 
 
 def _is_own_data(name: str) -> bool:
@@ -159,9 +202,9 @@ def _check_names(names: list[str], directories: list) -> None:
         )
 
 
-def _check_fold(names: list[str], fold: int | None) -> None:
+def _check_fold(names: list[str], fold: int | None, readings: Sequence[Reading]) -> None:
     folded = [name for name in names if name in FOLDS]
-    if fold is None and folded:
+    if fold is None and set(folded) - {reading.kind for reading in readings if reading.fold is not None}:
         raise CorpusError(f"{folded[0]} has {FOLDS[folded[0]]} folds: say which, counted from 1")
     if fold is not None and not folded:
         raise CorpusError(f"{', '.join(names)} has no folds, but the fold {fold} is asked for")

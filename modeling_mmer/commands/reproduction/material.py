@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from datasets import Dataset, Value
 
 from ...configuration_mmer import MMERConfig
 from ...corpora import FOLDS, Corpus
+from ...corpora.digest import content_digests
 from ...corpora.requirements import require_trainable
 from ...features import STATES, FeatureCache
 from ...modeling_mmer import MMERForEmotionRecognition
@@ -18,6 +19,7 @@ from ...processing_mmer import MMERProcessor
 from ..arguments import CorpusArguments, RunArguments
 from ..checking import load_checked
 from ..judging import fill_features, fill_text
+from ..settings import identity
 from ..train import corpus_overrides, new_processor
 
 
@@ -56,8 +58,18 @@ class Material:
         corpus = load_checked(arguments, labels, self.folder, require=require)
         if "test" not in corpus.splits:
             raise ValueError(f"{corpus.name} has no test split, which the tables are made of.")
+        corpus = fill_text(arguments, corpus, self.run)
         print(corpus.name, *corpus.caveats, *corpus.notices, sep="\n  ")
-        return fill_text(arguments, corpus, self.run)
+        return corpus
+
+    @cache  # noqa: B019
+    def content(self, fold: int | None) -> dict[str, str]:
+        return content_digests(self.corpus(fold))
+
+    @cached_property
+    def identities(self) -> dict[str, str]:
+        """The two encoders by their content."""
+        return dict(zip(("audio_encoder", "text_encoder"), map(identity, self.encoders), strict=True))
 
     def fields(self, fold: int | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of the config of a run."""
