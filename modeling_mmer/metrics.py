@@ -377,7 +377,7 @@ def flatten(results: Mapping[str, Any]) -> dict[str, float]:
     for group, figures in results.items():
         for name, value in figures.items():
             if group == "collapse":
-                flat.update({f"{group}_{name}_{place}": float(distance) for place, distance in value.items()})
+                flat.update({f"{group}_{name}_{p}": float(distance) for p, distance in value.items() if p != "n"})
             elif name != "n" and not isinstance(value, Mapping):
                 flat[f"{group}_{name}"] = float(value)
     return flat

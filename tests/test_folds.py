@@ -70,3 +70,9 @@ def test_the_mean_adds_counts_and_leaves_out_what_was_not_measured():
         },
         "retrieval": {"n": 32, "audio_to_text": 0.25},
     }
+
+
+def test_classes_may_be_called_as_counts_and_tables_are():
+    recall = [{"n": 0.5, "confusion_matrix": 1.0}, {"n": 1.0, "retrieval": 0.25}]
+    mean = mean_figures([{"audio": {"n": 2, "per_class_recall": of_fold}} for of_fold in recall])
+    assert mean["audio"] == {"n": 4, "per_class_recall": {"n": 0.75, "confusion_matrix": 1.0, "retrieval": 0.25}}

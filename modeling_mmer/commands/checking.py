@@ -43,7 +43,9 @@ def load_checked(
     if split is not None:
         corpus = only(corpus, split)
     sources = [source for rows in corpus.splits.values() for source in sources_of(rows) if source is not None]
-    corpus = examine(corpus, read_together(sources))
+    recordings = read_together(sources)
+    corpus = examine(corpus, recordings)
+    corpus = replace(corpus, sounds={source: recording.digest for source, recording in recordings.items()})
     if PartialState().is_main_process:
         file = Path(folder) / BAD_ROWS
         if corpus.faults:

@@ -16,7 +16,7 @@ from ..report import Provenance, write_card, write_report
 from ..trainer import MMERTrainer
 from ..training_corpus import TrainingCorpus
 from .allocator import keep_freed_memory
-from .arguments import CorpusArguments, RunArguments, bad_input_ends, parse
+from .arguments import CorpusArguments, RunArguments, bad_input_ends, expanded, parse
 from .checking import load_checked, note_cropped, require_labels
 from .collapse import collapse_distances
 from .judging import fill_features, fill_text, judge_split, results_of, show
@@ -102,7 +102,7 @@ def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
         return "", argv
     if not argv or argv[0].startswith("-"):
         raise SystemExit(f"usage: {PROG} {USAGE}; MODEL is a folder or a hub name.")
-    return argv[0], argv[1:]
+    return expanded(argv[0]), argv[1:]
 
 
 def introduce(corpus: Corpus) -> None:

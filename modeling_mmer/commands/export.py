@@ -24,7 +24,7 @@ from transformers import AutoProcessor
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..processing_mmer import MMERProcessor
 from ..training_corpus import TrainingCorpus
-from .arguments import bad_input_ends, parse
+from .arguments import bad_input_ends, expanded, parse
 from .verification import OUTPUTS, example_outputs
 
 PROG = "mmer export"
@@ -83,7 +83,7 @@ def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
         return "", argv
     if not argv or argv[0].startswith("-"):
         raise SystemExit(f"usage: {PROG} {USAGE}; MODEL is a folder or a hub name.")
-    return argv[0], argv[1:]
+    return expanded(argv[0]), argv[1:]
 
 
 def prepare(model: MMERForEmotionRecognition, arguments: ExportArguments) -> None:

@@ -53,10 +53,8 @@ def main(argv: list[str]) -> None:
         material = Material(corpus_arguments, encoders, options, run, folder)
         of_plan = plan(options)
         grid = tasks(chosen_runs(of_plan, grid_arguments.only), grid_arguments.seeds, material.folds())
-        failed = work_through(grid, material)
-        corpora = [material.corpus(fold) for fold in material.folds()]
-        caveats = list(dict.fromkeys(caveat for corpus in corpora for caveat in corpus.caveats))
-        write_reproduction(folder, of_plan.tables, corpora[0].name, caveats)
+        failed = work_through(grid, of_plan, material)
+        write_reproduction(folder, of_plan.tables, material.corpus(material.folds()[0]).name)
     print(f"\nTables: {folder / 'README.md'} and {folder / 'index.html'}")
     if failed:
         raise SystemExit(f"{PROG}: {len(failed)} runs have no figures, for they diverged: {', '.join(failed)}.")

@@ -11,9 +11,12 @@ from ..batching import with_lengths
 from ..collator import MMERCollator, UtteranceError
 from ..configuration_mmer import MMERConfig
 from ..corpora import Corpus
+from ..corpora.digest import content_digests
 from ..divergence import DivergedError
+from ..encoders import build_text_encoder, text_positions
 from ..features import FeatureCache
 from ..files import write_json
+from ..fingerprint import Fingerprint, require_same_run
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..preemption import CheckpointOnTermination
 from ..processing_mmer import MMERProcessor
@@ -35,12 +38,14 @@ from .arguments import (
 from .checking import is_labelled, load_checked, note_cropped, require_labels
 from .folds import folds_to_train, train_folds
 from .judging import fill_features, fill_text, judge_split, results_of, show
+from .settings import identity, run_settings
 
 PROG = "mmer train"
 ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str], skip_finished: bool = False) -> None:
+    """Train, judge and report; with `skip_finished`, a run that is resumed and was finished is left as it is."""
     argv = with_recipe(argv, PROG)
     corpus_arguments, start, model_arguments, run = arguments = parse(ARGUMENTS, argv, PROG)
     if (n_folds := folds_to_train(corpus_arguments)) is not None:
@@ -48,7 +53,9 @@ def main(argv: list[str]) -> None:
     keep_freed_memory()
     with bad_input_ends(PROG):
         checkpoint = resumed_checkpoint(run)
-        trainer, corpus = prepare(argv, *arguments)
+        trainer, corpus = prepare(argv, *arguments, checkpoint=checkpoint)
+    if skip_finished and is_whole(run.output_dir) and Path(run.output_dir, "results.json").is_file():
+        return
     introduce(trainer, corpus)
     with bad_input_ends(PROG, (DivergedError, UtteranceError, WriteError)), write_errors_named(run.output_dir):
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -61,11 +68,16 @@ def prepare(
     start: StartArguments,
     model_arguments: ModelArguments,
     run: RunArguments,
+    checkpoint: str | None = None,
 ) -> tuple[MMERTrainer, Corpus]:
     """All that training needs, checked and in place: `argv` and what was parsed of it → a trainer, and its corpus.
 
+    Args:
+        checkpoint: that the run will go on from.
+
     Raises:
-        ValueError: the corpus has faults, or options do not fit it, the encoders or the checkpoint to start from.
+        ValueError: the corpus has faults, or options do not fit it, the encoders or the checkpoint to start from; or
+            the output folder, or the checkpoint to go on from, is another run's.
         OSError: an encoder, a checkpoint or a recording is not there.
     """
     overrides = vars(model_arguments)
@@ -82,12 +94,28 @@ def prepare(
     model, processor = (new_model if start.model is None else trained_model)(start, overrides, with_encoders)
     if start.self_contained:
         model.make_self_contained()
+    names = (*vars(model_arguments), "label_scale", "emotion_class_weights", "sentiment_class_weights")
+    of_config = {name: getattr(model.config, name) for name in names}
+    content = content_digests(corpus)
+    settings = run_settings(corpus, corpus_arguments, run, of_config, content, **identities(start, model.config))
+    require_same_run(run.output_dir, settings, checkpoint)
     corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    trainer = build_trainer(model, processor, features, corpus, run)
+    trainer = build_trainer(model, processor, features, corpus, run, Fingerprint(settings))
     earlier = None if start.model is None else TrainingCorpus.load(start.model)
     trainer.add_callback(KeepTrainingCorpus(TrainingCorpus.of(corpus, earlier)))
     return trainer, corpus
+
+
+def identities(start: StartArguments, config: MMERConfig) -> dict[str, Any]:
+    """What a run starts from, by its content; the encoders of a self-contained checkpoint are part of it."""
+    names = {
+        "audio_encoder": config.audio_encoder_name_or_path if start.model else start.audio_encoder,
+        "text_encoder": config.text_encoder_name_or_path if start.model else start.text_encoder,
+        "model": start.model,
+    }
+    found = {what: None if name is None else identity(name) for what, name in names.items()}
+    return found | {"self_contained": start.self_contained}
 
 
 def require_splits(corpus: Corpus) -> None:
@@ -127,8 +155,11 @@ def new_model(
 def new_processor(audio_encoder: str, text_encoder: str, config: MMERConfig) -> MMERProcessor:
     """The encoders' own feature extractor and tokenizer; texts are cut to what the text encoder has positions for."""
     tokenizer = AutoTokenizer.from_pretrained(text_encoder)
-    positions = config.text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
+        positions = text_positions(build_text_encoder(config.text_config))
+    tokenizer.model_max_length = min(
+        tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
+    )
     return MMERProcessor(AutoFeatureExtractor.from_pretrained(audio_encoder), tokenizer)
 
 
@@ -182,9 +213,10 @@ def build_trainer(
     features: FeatureCache | None,
     corpus: Corpus,
     run: RunArguments,
+    fingerprint: Fingerprint,
 ) -> MMERTrainer:
     config = model.config
-    callbacks = [CheckpointOnTermination(), CurvesCallback()]
+    callbacks = [fingerprint, CheckpointOnTermination(), CurvesCallback()]
     if run.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(run.early_stopping_patience))
     return MMERTrainer(

@@ -3,7 +3,7 @@
 A corpus declares its dimensions' scale; rows are told apart by `utterance_id`, never by their order.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,6 +91,7 @@ class Corpus:
         faults: of rows that cannot be used. Those with faults in their metadata are in no split, those with a faulty
             recording are, without a duration. `load_corpora` raises faults, or leaves the rows out, unless asked to
             keep them.
+        sounds: recording (a path, or a span of one) -> digest of its samples, where it was read to its end.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Corpus:
     digests: Mapping[str, int] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
     faults: list[Fault] = field(default_factory=list)
+    sounds: dict[Hashable, str | None] = field(default_factory=dict)
 
 
 def canonical_split(name: str) -> str | None:
