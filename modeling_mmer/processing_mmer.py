@@ -40,6 +40,9 @@ class ExampleError(ValueError):
         super().__init__(message)
         self.index = index
 
+    def __reduce__(self):
+        return type(self), (self.index, *self.args)  # without it, several processes hang at the first fault
+
 
 class MMERProcessor(ProcessorMixin):
     """Audio and text to the inputs of MMER.
@@ -56,6 +59,7 @@ class MMERProcessor(ProcessorMixin):
     def __init__(self, feature_extractor, tokenizer):
         super().__init__(feature_extractor, tokenizer)
         _check_feature_extractor(feature_extractor)
+        feature_extractor.return_attention_mask = True  # by itself, in a stock pipeline, it pads and must say where
         if tokenizer.pad_token_id is None:
             raise ValueError("The tokenizer has no padding token; set `tokenizer.pad_token`.")
 

@@ -144,6 +144,9 @@ def read_recording(audio, rate: int, array_rate: int, tell: Callable[[str], None
         ValueError: it cannot be read, or has no samples, or such as no sound has.
     """
     audio = plain(audio)
+    if is_list(audio) and any(is_list(part) or isinstance(part, (np.ndarray, torch.Tensor)) for part in audio):
+        if not is_one_recording(audio):
+            raise ValueError('it is a list of recordings, where one is expected; give channels as {"array": …}.')
     start, end = span_of(audio)
     samples, own_rate = _read_any(audio, rate, array_rate, start, end)
     if samples.size == 0:
