@@ -147,7 +147,7 @@ def test_dimensions_alone_are_labels(tmp_path):
 def test_a_missing_split_names_the_column_that_looks_like_one(tmp_path):
     table = pd.DataFrame({"text": list("abcd"), "emotion": LABELS, "part": ["train", "train", "dev", "test"]})
     table.to_csv(tmp_path / "metadata.csv", index=False)
-    with pytest.raises(CorpusError, match=r"no train and no validation split .*--column_map split=part"):
+    with pytest.raises(CorpusError, match=r"no train and no validation split .*--column_map split=part reads one"):
         require_trainable(load_corpora("folder", tmp_path, emotion_labels=LABELS), LABELS)
 
 

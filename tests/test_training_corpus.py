@@ -319,7 +319,7 @@ def test_missing_splits_and_labels_are_named_with_their_column(untrained, calls,
     for corpus, options, says in (
         (only_test, mapped, ["no train and no validation", "column 'part'", "--column_map split=COLUMN"]),
         (only_test, mapped[:-1], ["no train and no validation", "no column says", "--column_map split=COLUMN"]),
-        (no_labels, [], ["validation", "no row"]),
+        (no_labels, [], ["No labels found in blank, validation", "--column_map emotion=COLUMN"]),
     ):
         with pytest.raises(SystemExit) as end:
             train(untrained, corpus, tmp_path / "out", *options)

@@ -36,12 +36,14 @@ def require_judgeable(corpus: Corpus, split: str, emotion_labels: Sequence[str])
 def require_splits(corpus: Corpus) -> None:
     """Raise a CorpusError unless there is a split to train on and one to select on."""
     if missing := [split for split in ("train", "validation") if split not in corpus.splits]:
+        columns = [reading.columns["split"] for reading in corpus.readings if "split" in reading.columns]
+        source = f"by its column {' and '.join(map(repr, columns))}" if columns else "no column says the split"
         looks_like_one = corpus.advice.get("split")
-        remedy = f"; {looks_like_one} reads a column that looks like one" if looks_like_one else ""
+        remedy = f" {looks_like_one} reads one that looks like it." if looks_like_one else ""
         raise CorpusError(
-            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}): give its rows "
-            f"a column `split` with train, validation and test, or name the one they have with --column_map "
-            f"split=COLUMN{remedy}"
+            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}; {source}). "
+            "Training takes the rows of train and selects on those of validation: say so in a column `split`, or name "
+            f"another column with --column_map split=COLUMN.{remedy}"
         )
 
 
