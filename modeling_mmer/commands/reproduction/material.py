@@ -67,7 +67,7 @@ class Material:
         """The cache, the processor, and the corpus with its rows located; what the cache lacks is encoded."""
         fields = self.fields(fold, {"audio_context": audio_context})
         config = MMERConfig.from_audio_text_pretrained(*self.encoders, **fields)
-        processor = new_processor(*self.encoders, config)
+        processor = new_processor(config)
         model = MMERForEmotionRecognition(config)
         features, corpus = fill_features(self.arguments, model, processor, self.corpus(fold), self.run)
         return features, processor, corpus
