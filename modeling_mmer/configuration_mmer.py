@@ -7,7 +7,7 @@ there again.
 """
 
 from dataclasses import field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -15,6 +15,12 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_rope_utils import RopeParameters
 
 from .hub_names import commit_of, hub_options
+
+if TYPE_CHECKING:
+    # Never run, but read by transformers. It keeps a folder's code by the folder's name and a digest of a file with all
+    # that it imports, and a config's class for ever loads the model's class that it was first loaded with. So the
+    # digest must cover the model's code: two folders of one name and of two versions then load side by side.
+    from .modeling_mmer import MMERModel  # noqa: F401
 
 DIMENSIONS = ("valence", "arousal", "dominance")
 
