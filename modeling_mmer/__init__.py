@@ -1,24 +1,27 @@
-"""MMER: emotion recognition from speech, from text, or from both with one set of weights."""
+"""MMER: emotion recognition from speech, from text, or from both with one set of weights.
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForAudioClassification,
-    AutoModelForSequenceClassification,
-    AutoProcessor,
-)
-from transformers.pipelines import PIPELINE_REGISTRY
+The names are imported when they are first used, so that `mmer --help` need not wait for torch. With the first of them
+the Auto classes and the pipelines of transformers learn of MMER (see `registration`); if the Auto classes are imported
+already, `import modeling_mmer` is enough.
+"""
 
-from .configuration_mmer import MMERConfig
-from .modeling_mmer import (
-    MMERForEmotionRecognition,
-    MMERModel,
-    MMERModelOutput,
-    MMEROutput,
-    MMERPreTrainedModel,
-)
-from .pipeline_mmer import MMERPipeline
-from .processing_mmer import MMERProcessor
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .collator import MMERCollator
+    from .configuration_mmer import MMERConfig
+    from .modeling_mmer import (
+        MMERForEmotionRecognition,
+        MMERModel,
+        MMERModelOutput,
+        MMEROutput,
+        MMERPreTrainedModel,
+    )
+    from .pipeline_mmer import MMERPipeline
+    from .processing_mmer import MMERProcessor
+    from .trainer import MMERTrainer
 
 __version__ = "0.1.0"
 
@@ -35,24 +38,33 @@ __all__ = [
     "MMERTrainer",
 ]
 
-_LAZY = {"MMERCollator": "collator", "MMERTrainer": "trainer"}  # the Trainer takes seconds to import
-
-AutoConfig.register("mmer", MMERConfig, exist_ok=True)
-AutoModel.register(MMERConfig, MMERModel, exist_ok=True)
-AutoModelForAudioClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
-AutoModelForSequenceClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
-AutoProcessor.register(MMERConfig, MMERProcessor, exist_ok=True)
-PIPELINE_REGISTRY.register_pipeline(
-    "multimodal-emotion-recognition",
-    pipeline_class=MMERPipeline,
-    pt_model=AutoModelForAudioClassification,
-    type="multimodal",
-)
+_NAMES = {  # module -> what is imported from it
+    "collator": ("MMERCollator",),
+    "configuration_mmer": ("MMERConfig",),
+    "modeling_mmer": (
+        "MMERForEmotionRecognition",
+        "MMERModel",
+        "MMERModelOutput",
+        "MMEROutput",
+        "MMERPreTrainedModel",
+    ),
+    "pipeline_mmer": ("MMERPipeline",),
+    "processing_mmer": ("MMERProcessor",),
+    "trainer": ("MMERTrainer",),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str):
-    if name in _LAZY:
-        from importlib import import_module
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module(".registration", __name__)
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
-        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if "transformers.models.auto.modeling_auto" in sys.modules:
+    import_module(".registration", __name__)

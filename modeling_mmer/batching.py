@@ -4,6 +4,7 @@ Both samplers draw from a generator of their own, by seed and epoch, and not fro
 processes, and a resumed run, see the same batches.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -11,6 +12,8 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 from transformers.utils import logging
+
+from .processing_mmer import MMERProcessor
 
 logger = logging.get_logger(__name__)
 
@@ -26,17 +29,33 @@ def rough_length(modality: str, seconds_or_text: float | str) -> int:
     return len(seconds_or_text) // CHARACTERS_PER_TOKEN + 2
 
 
-def with_lengths(split: Dataset, stride: int) -> Dataset:
+def longest_inputs(processor: MMERProcessor) -> dict[str, float]:
+    """By modality, the frames and tokens at which inputs are cut."""
+    return {
+        "audio": processor.window_seconds * FRAMES_PER_SECOND + 1,
+        "text": processor.tokenizer.model_max_length,
+    }
+
+
+def with_lengths(split: Dataset, stride: int, processor: MMERProcessor | None = None) -> Dataset:
     """Add what batches are made by: `frames`, roughly the encoder frames and text tokens of a row, and `length`,
-    roughly its tokens in the shared sequence, where `stride` frames are one."""
-    pairs = list(zip(split["duration"], split["text"], strict=True))
+    roughly its tokens in the shared sequence, where `stride` frames are one.
+
+    Args:
+        processor: what lies beyond the frames and tokens at which it cuts inputs does not count.
+    """
+    longest = longest_inputs(processor) if processor else dict.fromkeys(("audio", "text"), math.inf)
+    window, characters = (longest["audio"] - 1) / FRAMES_PER_SECOND, (longest["text"] - 2) * CHARACTERS_PER_TOKEN
+    pairs = [
+        (None if seconds is None else min(seconds, window), int(min(len(text or ""), characters)))
+        for seconds, text in zip(split["duration"], split["text"], strict=True)
+    ]
     frames = [
-        (rough_length("audio", seconds) if seconds is not None else 0) + (rough_length("text", text) if text else 0)
-        for seconds, text in pairs
+        (rough_length("audio", seconds) if seconds is not None else 0) + (n // CHARACTERS_PER_TOKEN + 2 if n else 0)
+        for seconds, n in pairs
     ]
     lengths = [
-        round((seconds or 0.0) * FRAMES_PER_SECOND / stride) + len(text or "") // CHARACTERS_PER_TOKEN + 1
-        for seconds, text in pairs
+        round((seconds or 0.0) * FRAMES_PER_SECOND / stride) + n // CHARACTERS_PER_TOKEN + 1 for seconds, n in pairs
     ]
     return split.add_column("frames", frames).add_column("length", lengths)
 

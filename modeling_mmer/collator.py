@@ -1,9 +1,10 @@
 """Rows of a corpus → one padded batch.
 
-A row follows the schema of `corpora` (`utterance_id, audio, text, emotion, sentiment, valence, …`); what is None is
-missing or not labelled. Raw audio and text go through the processor. Where rows carry the states of the frozen
-encoders instead (`audio_hidden_states`, `text_hidden_states`: L+1 states of T frames or tokens, width D), these are
-stacked as they are, and the encoders need not run again. Labels are looked up by name, never by position.
+A row follows the schema of `corpora` (`utterance_id, audio, start, end, text, emotion, sentiment, valence, …`); what is
+None is missing or not labelled. Of a recording with `start` or `end`, in seconds, only that span is read. Raw audio and
+text go through the processor. Where rows carry the states of the frozen encoders instead (`audio_hidden_states`,
+`text_hidden_states`: L+1 states of T frames or tokens, width D), these are stacked as they are, and the encoders need
+not run again. Labels are looked up by name, never by position.
 """
 
 import math
@@ -15,6 +16,7 @@ import torch
 
 from .features import FeatureCache
 from .processing_mmer import MMERProcessor, pad_rows, require_a_modality
+from .waveforms import is_missing
 
 NOT_LABELLED = -100  # the class index that torch's cross-entropy leaves out; a dimension that is not labelled is NaN
 
@@ -88,7 +90,7 @@ class MMERCollator:
         for modality, encode in (("audio", self.processor.encode_audio), ("text", self.processor.encode_text)):
             states = [row.get(f"{modality}_hidden_states") for row in rows]
             if all(state is None for state in states):
-                inputs.update(encode([row.get(modality) for row in rows]))
+                inputs.update(encode([audio_of(row) if modality == "audio" else row.get(modality) for row in rows]))
             else:
                 _check_states(rows, states, modality)
                 inputs.update(_stack_states(states, modality))
@@ -103,6 +105,16 @@ class MMERCollator:
         for dimension in self.dimensions:
             labels[dimension] = torch.tensor([_number(row, dimension) for row in rows], dtype=torch.float32)
         return labels
+
+
+def audio_of(row: dict[str, Any]) -> Any:
+    """The recording of a row, as the processor takes it: with its span, if the row is one."""
+    audio = row.get("audio")
+    span = {name: row[name] for name in ("start", "end") if row.get(name) is not None}
+    if is_missing(audio) or not span:
+        return audio
+    given = audio if isinstance(audio, dict) else {"path" if isinstance(audio, str) else "array": audio}
+    return {**given, **span}
 
 
 def _stack_states(states: list[Any], modality: str) -> dict[str, torch.Tensor]:

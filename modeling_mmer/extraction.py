@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from .batching import rough_length
+from .corpora.recordings import as_input, sources_of
 from .features import STATES, FeatureCache, checksum
 from .modeling_mmer import MMERForEmotionRecognition, MMERModel
 from .passes import MODALITIES
@@ -34,10 +36,11 @@ SPARE = 0.95  # of a disk's free space that an extraction may fill
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording or text to be encoded: the name of its file, its content, and roughly its frames or tokens."""
+    """One recording or text to be encoded: the name of its file, its content as the processor takes it, and roughly
+    its frames or tokens."""
 
     name: str
-    content: str
+    content: str | dict[str, Any]
     length: int
     utterance_id: str
 
@@ -100,11 +103,12 @@ def lacking_groups(
     """
     entries = {}
     for rows in splits:
-        columns = ("utterance_id", modality, STATES[modality], "duration")
-        for utterance_id, content, name, duration in zip(*(rows[column] for column in columns), strict=True):
+        contents = [source and as_input(source) for source in sources_of(rows)] if modality == "audio" else rows["text"]
+        columns = (rows[column] for column in ("utterance_id", STATES[modality], "duration"))
+        for content, utterance_id, name, duration in zip(contents, *columns, strict=True):
             if name is not None:
-                seconds_or_text = duration if modality == "audio" else content
-                entries[name] = Entry(name, content, rough_length(modality, seconds_or_text), utterance_id)
+                length = rough_length(modality, duration if modality == "audio" else content)
+                entries[name] = Entry(name, content, int(min(length, features.longest[modality])), utterance_id)
     ordered = sorted(entries.values(), key=lambda entry: (entry.length, entry.name))
     groups = [ordered[start : start + group_size] for start in range(0, len(ordered), group_size)]
     return [group for group in groups[share] if not all(features.holds(entry.name) for entry in group)]

@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.utils import logging
 
+from .batching import longest_inputs
+from .corpora.recordings import Clip, Source, sources_of
 from .hub_names import commit_of
 from .modeling_mmer import MMERModel
 from .passes import MODALITIES
@@ -30,6 +34,7 @@ logger = logging.get_logger(__name__)
 STATES = {modality: f"{modality}_states" for modality in MODALITIES}  # columns that name a row's files
 COMMITS = "encoders"  # subfolder of notes: whose states, by hub name and commit, are here
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+_WHERE_CLASSES_ARE = ("auto_map", "processor_class")  # fields of a feature extractor's config
 _READERS = 8  # threads: hashing recordings waits for the disk
 
 
@@ -53,8 +58,11 @@ class FeatureCache:
         self.folder = Path(folder)
         self.dtype = DTYPES[dtype]
         self._commits: dict[str, str] = {}  # of encoders that were named by the hub
+        self.longest = longest_inputs(processor)
         config = model.config
-        preprocessing = json.dumps(processor.feature_extractor.to_dict(), sort_keys=True, default=str)
+        # Saving a processor adds where its class is found, which changes no spectrogram.
+        settings = {k: v for k, v in processor.feature_extractor.to_dict().items() if k not in _WHERE_CLASSES_ARE}
+        preprocessing = json.dumps(settings, sort_keys=True, default=str)
         audio, text = (self._encoder(model, modality) for modality in MODALITIES)
         self._origin = {
             "audio": digest(*audio, preprocessing, config.audio_context, str(config.audio_layers), dtype),
@@ -92,8 +100,11 @@ class FeatureCache:
         Raises:
             OSError: a recording cannot be read.
         """
-        with ThreadPoolExecutor(_READERS) as readers:
-            audio = list(readers.map(self._audio_name, rows["audio"]))
+        sources = sources_of(rows)
+        paths = list(dict.fromkeys(source.path for source in sources if isinstance(source, Clip)))
+        with ThreadPoolExecutor(_READERS) as readers:  # a recording of many spans is read once
+            contents = dict(zip(paths, readers.map(file_digest, paths), strict=True))
+            audio = list(readers.map(partial(self._audio_name, contents), sources))
         text = [self._text_name(string, processor) for string in rows["text"]]
         return rows.add_column(STATES["audio"], audio).add_column(STATES["text"], text)
 
@@ -133,8 +144,13 @@ class FeatureCache:
             ) from error
         return states
 
-    def _audio_name(self, recording: str | None) -> str | None:
-        return None if recording is None else digest(self._origin["audio"], Path(recording).read_bytes())
+    def _audio_name(self, contents: Mapping[str, str], source: Source | None) -> str | None:
+        """The digest of a recording's content and, if it is one, of the span (`contents`: path -> digest)."""
+        if source is None:
+            return None
+        if isinstance(source, str):
+            return digest(self._origin["audio"], Path(source).read_bytes())
+        return digest(self._origin["audio"], contents[source.path], source.span)
 
     def _text_name(self, text: str | None, processor: MMERProcessor) -> str | None:
         if text is None:

@@ -5,26 +5,22 @@ in any usual form, and gives B examples as padded tensors with one mask per moda
 without a modality has an all-zero mask there; a batch without a modality lacks its keys. Every clip and every text is
 encoded alone, before any padding, so a batch gives each example exactly what it gets by itself.
 
-This file travels with checkpoints: it imports only torch, transformers and numpy.
+This file travels with checkpoints: it imports only torch, transformers, numpy and others that do.
 """
 
-import base64
-import binascii
+import functools
 import math
-import numbers
 import os
-import shutil
 import warnings
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
-from transformers.audio_utils import TORCHCODEC_ONLY_FILETYPES, get_audio_filetype, load_audio
 
-LOUDEST = (
-    2.0**31
-)  # full scale is 1, of integers kept as floats 2³¹; what is beyond is damage, and overflows in a spectrum
+from .waveforms import is_list, is_missing, is_one_recording, read_recording
+
+SPECIAL_TOKENS = 8  # that a tokenizer adds to a text, at most
 SHORTEST_WAVEFORM = 0.025  # seconds: the receptive field of the convolutions of wav2vec2, HuBERT and WavLM
 
 # What a call may ask for beside its inputs; anything else is refused rather than ignored.
@@ -35,11 +31,6 @@ OPTIONS = {
     "return_attention_mask": (True,),
 }
 NESTED_OPTIONS = ("common_kwargs", "text_kwargs", "audio_kwargs")
-
-AUDIO_FORMS = (
-    "a path, a URL, bytes, a base64 string, a numpy array, a list of floats, a torch tensor, "
-    '{"array", "sampling_rate"} or {"bytes", "path"}'
-)
 
 
 class ExampleError(ValueError):
@@ -74,6 +65,12 @@ class MMERProcessor(ProcessorMixin):
         return "input_features" in self.feature_extractor.model_input_names
 
     @property
+    def window_seconds(self) -> float:
+        """What the audio encoder hears of a recording: Whisper the first 30 s, others all of it."""
+        samples = getattr(self.feature_extractor, "n_samples", math.inf)
+        return samples / self.feature_extractor.sampling_rate
+
+    @property
     def model_input_names(self) -> list[str]:
         """The four keys of a batch that has both modalities, in order."""
         audio = "input_features" if self.reads_spectrograms else "input_values"
@@ -84,10 +81,12 @@ class MMERProcessor(ProcessorMixin):
 
         Args:
             audio: one recording or a list of them, None where it is missing. A recording is a path, a URL, bytes,
-                base64 (also as a data URI), a numpy array, a list of floats, a torch tensor, or a dict as `datasets`
-                gives it: `{"array", "sampling_rate"}` or `{"bytes", "path"}`. Arrays are 1-D, or 2-D with the channels
-                on the shorter axis; channels are averaged. Integers are PCM and are scaled to [-1, 1].
-            text: one string or a list of them. None, "" and blanks are missing text.
+                an open binary file, base64 (also as a data URI), a numpy array, a list of floats, a torch tensor, a
+                pair of such samples and their rate, in either order, or a dict as `datasets` gives it: `{"array",
+                "sampling_rate"}` or `{"bytes", "path"}`. A dict may ask for a span of its recording by `start` and
+                `end`, in seconds. Arrays are 1-D, or 2-D with up to six channels on the shorter axis; channels are
+                averaged. Integers are PCM and are scaled to [-1, 1]. NaN is a missing recording, as pandas has it.
+            text: one string or a list of them. None, NaN, "" and blanks are missing text.
             sampling_rate: of bare arrays; files and dicts know their own. Default: the feature extractor's.
             max_length: tokens at which texts are cut. Default: the tokenizer's `model_max_length`.
             padding: "longest" (or True), the default, or "max_length" for texts; audio is padded to the longest clip.
@@ -106,7 +105,7 @@ class MMERProcessor(ProcessorMixin):
             ImportError: if decoding or resampling needs a package that is not installed.
         """
         sampling_rate, of_text = _read_options(kwargs, self.tokenizer.init_kwargs)
-        audio, text = _as_rows(audio, _is_audio_list), _as_rows(text, _is_list)
+        audio, text = _as_rows(audio, _is_audio_list), _as_rows(text, is_list)
         if not audio and not text:
             raise ValueError("Nothing to process: give `audio`, `text` or both.")
         if audio is not None and text is not None and len(audio) != len(text):
@@ -115,6 +114,12 @@ class MMERProcessor(ProcessorMixin):
                 "give one of each per example, None where it is missing."
             )
         inputs = {**self.encode_audio(audio or [], sampling_rate), **self.encode_text(text or [], **of_text)}
+        if cut := self.count_cut_texts(text or [], of_text["max_length"]):
+            warnings.warn(
+                f"{cut} of {len(text)} texts were cut at {of_text['max_length'] or self.tokenizer.model_max_length} "
+                "tokens: only their beginning is read.",
+                stacklevel=2,
+            )
         masks = [value for key, value in inputs.items() if key.endswith("_mask")]
         require_a_modality(len(audio or text), masks)
         return BatchFeature(inputs)
@@ -124,7 +129,7 @@ class MMERProcessor(ProcessorMixin):
 
         Recordings beyond the extractor's window (Whisper: 30 s) are cropped to it, with one warning that counts them.
         """
-        clips = [None if item is None else self._read_row(b, item, sampling_rate) for b, item in enumerate(audio)]
+        clips = [None if is_missing(item) else self._read_row(b, item, sampling_rate) for b, item in enumerate(audio)]
         clips = self._crop(clips)
         encode = self._log_mel if self.reads_spectrograms else self._waveform
         rows = [None if clip is None else encode(clip) for clip in clips]  # (mels, T_a) or (samples,) each
@@ -160,25 +165,42 @@ class MMERProcessor(ProcessorMixin):
                 batch[name] = torch.nn.functional.pad(batch[name], (0, length), value=value)
         return batch
 
+    def count_cut_texts(self, text: list[str | None], max_length: int | None = None) -> int:
+        """How many of some texts have more tokens than `max_length` (default: the tokenizer's `model_max_length`)."""
+        limit = max_length or self.tokenizer.model_max_length
+        # A token stands for a byte at least: few texts need to be looked at.
+        long = [string for string in text if isinstance(string, str) and len(string.encode()) > limit - SPECIAL_TOKENS]
+        if not long:
+            return 0
+        tokens = self.tokenizer(long, truncation=False, verbose=False, return_attention_mask=False)["input_ids"]
+        return sum(len(ids) > limit for ids in tokens)
+
     def to_dict(self) -> dict:
         """As saved: with the place of its code."""
         return super().to_dict() | {"auto_map": {"AutoProcessor": "processing_mmer.MMERProcessor"}}
 
-    def read_audio(self, audio, sampling_rate: int | None = None) -> np.ndarray:
+    def read_audio(
+        self, audio, sampling_rate: int | None = None, tell: Callable[[str], None] | None = None
+    ) -> np.ndarray:
         """One recording in any form of `__call__` → float32 samples, mono, at the feature extractor's rate.
+
+        Args:
+            tell: called with a sentence on each thing that is odd about its sound; by default it is a warning.
 
         Raises:
             ValueError: if it is missing, empty, undecodable, not finite or of an unknown form.
             ImportError: if decoding or resampling needs a package that is not installed.
         """
         rate = self.feature_extractor.sampling_rate
-        return read_recording(audio, rate, rate if sampling_rate is None else sampling_rate)
+        array_rate = rate if sampling_rate is None else sampling_rate
+        return read_recording(audio, rate, array_rate, tell or functools.partial(_warn, "the recording"))
 
     def _read_row(self, index: int, audio, sampling_rate: int | None) -> np.ndarray:
+        name = f"audio[{index}]{source_name(audio)}"
         try:
-            return self.read_audio(audio, sampling_rate)
+            return self.read_audio(audio, sampling_rate, functools.partial(_warn, name))
         except ValueError as error:
-            raise ExampleError(index, f"audio[{index}]{_source_name(audio)}: {error}") from error
+            raise ExampleError(index, f"{name}: {error}") from error
 
     def _crop(self, clips: list[np.ndarray | None]) -> list[np.ndarray | None]:
         """Clips no longer than the extractor's window; extractors without a window leave them as they are."""
@@ -225,7 +247,8 @@ def pad_rows(rows: list[torch.Tensor | None], dim: int = -1, value: float = 0) -
     """Stacks B rows that differ in length along `dim`, padded behind; None is all padding.
 
     Args:
-        rows: tensors of one dtype, whose shapes agree but for `dim`; at least one is not None.
+        rows: tensors whose shapes agree but for `dim`; at least one is not None. Of several dtypes the batch gets the
+            one that holds them all.
         dim: the time axis.
         value: of the padding.
 
@@ -235,7 +258,8 @@ def pad_rows(rows: list[torch.Tensor | None], dim: int = -1, value: float = 0) -
     present = [row for row in rows if row is not None]
     shape = list(present[0].shape)
     shape[dim] = max(row.shape[dim] for row in present)
-    batch = present[0].new_full((len(rows), *shape), value)
+    dtype = functools.reduce(torch.promote_types, (row.dtype for row in present))
+    batch = present[0].new_full((len(rows), *shape), value, dtype=dtype)
     mask = torch.zeros(len(rows), shape[dim], dtype=torch.long)
     for b, row in enumerate(rows):
         if row is not None:
@@ -258,23 +282,21 @@ def _batch(rows: list[torch.Tensor | None], name: str, mask_name: str, value: fl
     return {name: content, mask_name: mask}
 
 
-def _is_list(value) -> bool:
-    return isinstance(value, (list, tuple))
-
-
 def _is_audio_list(value) -> bool:
     """A list of recordings; a list of numbers is one recording."""
-    return _is_list(value) and not (len(value) > 0 and isinstance(value[0], numbers.Real))
+    return is_list(value) and not is_one_recording(value)
 
 
 def _as_rows(value, is_batch) -> list | None:
     if value is None:
         return None
+    if hasattr(value, "to_list") or (isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))):
+        value = list(value)  # a column of pandas or `datasets`, too
     return list(value) if is_batch(value) else [value]
 
 
 def _is_missing_text(index: int, text: str | None) -> bool:
-    if text is None:
+    if is_missing(text):
         return True
     if not isinstance(text, str):
         raise ExampleError(index, f"text[{index}] is a {type(text).__name__}; give a string, or None if it is missing.")
@@ -322,147 +344,22 @@ def _read_options(options: dict, of_tokenizer: dict) -> tuple[int | None, dict]:
     return audio.get("sampling_rate"), {"max_length": text.get("max_length"), "fill": fill}
 
 
-# Reading audio
-
-
-def read_recording(audio, rate: int, array_rate: int) -> np.ndarray:
-    """Any form of recording → float32 (samples,), mono, at `rate`; see [`MMERProcessor.read_audio`].
-
-    Args:
-        array_rate: of arrays that do not say otherwise.
-    """
-    waveform = _read_any(audio, rate, array_rate)
-    if waveform.size == 0:
-        raise ValueError("the recording is empty (0 samples); give None for missing audio.")
-    if not (np.abs(waveform) <= LOUDEST).all():  # false of NaN
-        raise ValueError(
-            "the recording has samples that are not finite (NaN or infinity), or larger than any sound (full scale is "
-            "1); repair or remove it."
-        )
-    return waveform
-
-
-def _read_any(audio, rate: int, array_rate: int) -> np.ndarray:
-    """Any form of recording → float32 (samples,) at `rate`. Arrays that do not say otherwise are at `array_rate`."""
+def source_name(audio) -> str:
+    """` ('path')` where the recording came from a file, shortened if it is a long base64 string; and its span."""
+    path, span = audio, ""
     if isinstance(audio, dict):
-        if audio.get("array") is not None:
-            return _read_array(audio["array"], rate, audio.get("sampling_rate") or array_rate)
-        source = audio.get("path") if audio.get("bytes") is None else audio["bytes"]
-        if source is None:
-            raise ValueError(f"the dict has the keys {sorted(audio)}; give {AUDIO_FORMS}.")
-        return _read_any(source, rate, array_rate)
-    if isinstance(audio, bytes):
-        return _decode(base64.b64encode(audio).decode("ascii"), rate)
-    if isinstance(audio, (str, os.PathLike)):
-        return _decode(_check_source(os.fspath(audio)), rate)
-    if isinstance(audio, (np.ndarray, torch.Tensor)) or _is_list(audio):
-        return _read_array(audio, rate, array_rate)
-    if hasattr(audio, "get_all_samples"):  # a decoder, which is what `datasets` gives where torchcodec is installed
-        samples = audio.get_all_samples()
-        return _read_array(samples.data, rate, samples.sample_rate)
-    raise ValueError(f"audio cannot be a {type(audio).__name__}; give {AUDIO_FORMS}.")
-
-
-def _check_source(source: str) -> str:
-    """A URL, data URI, existing file or base64 of known audio; anything else is a path that does not exist."""
-    if source.startswith(("http://", "https://", "data:")) or os.path.isfile(source) or _is_base64_audio(source):
-        return source
-    raise ValueError("there is no such file; check the path (relative ones start at the working directory).")
-
-
-def _is_base64_audio(source: str) -> bool:
-    try:
-        get_audio_filetype(base64.b64decode(source[:256], validate=True))
-    except (ValueError, binascii.Error):
-        return False
-    return True
-
-
-def _decode(source: str, rate: int) -> np.ndarray:
-    """A path, URL or base64 string → float32 (samples,) at `rate`, channels averaged.
-
-    soundfile goes first, so that a file reads the same on every machine. What it cannot read (mp4, m4a, webm) is for
-    torchcodec or, but for URLs, the program ffmpeg, where one of them is installed.
-    """
-    try:
-        try:
-            return load_audio(source, sampling_rate=rate, backend="soundfile")
-        except (ImportError, RuntimeError):
-            return load_audio(source, sampling_rate=rate)
-    except ImportError:
-        raise
-    except Exception as error:  # whatever the decoders and the network may raise
-        if (samples := _decode_by_ffmpeg(source, rate)) is not None:
-            return samples
-        raise ValueError(f"cannot be decoded ({error}); convert it to WAV or FLAC, or leave it out.") from error
-
-
-def _decode_by_ffmpeg(source: str, rate: int) -> np.ndarray | None:
-    """A path or base64 string of a kind that soundfile does not know → float32 (samples,) at `rate`, channels averaged;
-    None where ffmpeg is not installed, or hears nothing in it."""
-    if shutil.which("ffmpeg") is None or source.startswith(("http://", "https://")):
-        return None
-    from transformers.pipelines.audio_utils import ffmpeg_read  # imports every pipeline
-
-    content = Path(source).read_bytes() if os.path.isfile(source) else base64.b64decode(source.rpartition(",")[2])
-    try:
-        return ffmpeg_read(content, rate) if get_audio_filetype(content) in TORCHCODEC_ONLY_FILETYPES else None
-    except ValueError:
-        return None
-
-
-def _read_array(audio, rate: int, array_rate: int) -> np.ndarray:
-    """An array, tensor or list of numbers at `array_rate` → float32 (samples,) at `rate`, channels averaged."""
-    if isinstance(audio, torch.Tensor):
-        audio = audio.detach().cpu()
-        audio = audio.float().numpy() if audio.is_floating_point() else audio.numpy()
-    samples = _scale(np.asarray(audio))
-    if samples.ndim not in (1, 2):
-        raise ValueError(f"the array has the shape {samples.shape}; give (samples,) or (channels, samples).")
-    if samples.size == 0:
-        return samples
-    if samples.ndim == 2:
-        samples = samples.mean(axis=0 if samples.shape[0] <= samples.shape[1] else 1)
-    return _resample(samples, array_rate, rate)
-
-
-def _scale(samples: np.ndarray) -> np.ndarray:
-    """Samples → float32; integer PCM is scaled to [-1, 1] by its width, unsigned bytes as in WAV (128 = 0)."""
-    if samples.dtype.kind == "f":
-        return samples.astype(np.float32)
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype in (np.int8, np.int16, np.int32):
-        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
-    if samples.dtype.kind in "iu" and (samples.size == 0 or np.abs(samples).max() <= 1):
-        return samples.astype(np.float32)
-    raise ValueError(f"samples of type {samples.dtype} have no known scale; give floats in [-1, 1], int16 or int32.")
-
-
-def _resample(samples: np.ndarray, orig_rate: int, rate: int) -> np.ndarray:
-    """float32 (samples,) at `orig_rate` → at `rate`; the same steps as `load_audio` takes for files."""
-    if not orig_rate > 0:
-        raise ValueError(f"a sampling rate of {orig_rate} is not possible; give it in Hz.")
-    if orig_rate == rate:
-        return samples
-    try:
-        import soxr
-    except ImportError as error:
-        raise ImportError(
-            f"Resampling from {orig_rate} to {rate} Hz needs soxr: `pip install soxr`, or give audio at {rate} Hz."
-        ) from error
-    length = math.ceil(len(samples) * rate / orig_rate)
-    samples = soxr.resample(samples, orig_rate, rate, quality="soxr_hq")
-    return np.pad(samples, (0, max(0, length - len(samples))))[:length]
-
-
-def _source_name(audio) -> str:
-    """` ('path')` where the recording came from a file, shortened if it is a long base64 string."""
-    path = audio.get("path") if isinstance(audio, dict) else audio
+        path, start, end = (None if is_missing(audio.get(name)) else audio[name] for name in ("path", "start", "end"))
+        span = (
+            "" if start is None and end is None else f", {start or 0} s to {'its end' if end is None else f'{end} s'}"
+        )
     if not isinstance(path, (str, os.PathLike)):
         return ""
     path = os.fspath(path)
-    return f" ({path!r})" if len(path) <= 300 else f" ({path[:60]!r}…)"
+    return f" ({path!r}{span})" if len(path) <= 300 else f" ({path[:60]!r}…{span})"
+
+
+def _warn(name: str, sentence: str) -> None:
+    warnings.warn(f"{name}: {sentence}.", stacklevel=2)
 
 
 MMERProcessor.register_for_auto_class()

@@ -1,14 +1,15 @@
 """Text that is missing can be heard: recordings → transcripts, by any speech recogniser of transformers.
 
 Transcripts are kept in the corpus's folder, under `transcripts/`: one file for each recogniser, one line for each
-recording, which is known by its content, so that a renamed one is found again. Lines are only ever appended, and one
-that a killed run left torn counts as not there: the next run goes on where the last one stopped.
+recording, which is known by its content and, if it is one, its span, so that a renamed one is found again. Lines are
+only ever appended, and one that a killed run left torn counts as not there: the next run goes on where the last one
+stopped.
 """
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +24,12 @@ from transformers import AutomaticSpeechRecognitionPipeline, pipeline
 from transformers.utils import logging
 
 from .corpora import Corpus
+from .corpora.recordings import Source, as_clip, as_input, sources_of
 from .corpora.schema import FEATURES
 from .features import digest, file_digest, named_identity
 from .hub_names import commit_of
-from .processing_mmer import SHORTEST_WAVEFORM, read_recording
+from .processing_mmer import SHORTEST_WAVEFORM
+from .waveforms import read_recording
 
 logger = logging.get_logger(__name__)
 
@@ -55,15 +58,14 @@ def transcribe(
         OSError: there is no such model, or the corpus's folder cannot be written to.
     """
     state = PartialState()
-    seconds = {path: length for rows in corpus.splits.values() for path, length in recordings(rows, which).items()}
-    paths = sorted(seconds, key=lambda path: (seconds[path], path))  # of like length together
-    with ThreadPoolExecutor(_READERS) as readers:
-        digests = dict(zip(paths, readers.map(file_digest, paths), strict=True))
+    seconds = {source: length for rows in corpus.splits.values() for source, length in recordings(rows, which).items()}
+    sources = sorted(seconds, key=lambda source: (seconds[source], as_clip(source).path))  # of like length together
+    names = names_of(sources)
     store = Transcripts(corpus, model)
-    distinct = list({digests[path]: path for path in paths}.items())
+    distinct = list({names[source]: source for source in sources}.items())
     # A share must not depend on what is stored: another process may have stored more by the time that this one looks.
     share, stored = distinct[state.process_index :: state.num_processes], store.read()
-    if lacking := {name: path for name, path in share if name not in stored}:
+    if lacking := {name: source for name, source in share if name not in stored}:
         if state.is_main_process and not stored and store.has_other_commit():
             logger.warning(
                 f"{model} is at commit {store.commit}, and the transcripts that are stored are of another: recordings "
@@ -72,39 +74,51 @@ def transcribe(
         hear(lacking, store, batch_size, show_progress)
     state.wait_for_everyone()
     stored = store.read()
-    texts = {path: stored[digests[path]] or None for path in paths}
+    texts = {source: stored[names[source]] or None for source in sources}
     splits = {split: with_texts(rows, which, texts) for split, rows in corpus.splits.items()}
-    return replace(corpus, splits=splits, notices=[*corpus.notices, notice(splits, texts, model)])
+    return replace(corpus, splits=splits, caveats=[*corpus.caveats, transcribed(splits, texts, model)])
 
 
-def is_wanted(audio: str | None, text: str | None, which: Which) -> bool:
-    return audio is not None and (which == "all" or text is None)
+def names_of(sources: Sequence[Source]) -> dict[Source, str]:
+    """What each recording, or span of one, is stored under: the digest of its file, and the span."""
+    paths = list(dict.fromkeys(as_clip(source).path for source in sources))
+    with ThreadPoolExecutor(_READERS) as readers:
+        digests = dict(zip(paths, readers.map(file_digest, paths), strict=True))
+    return {
+        source: digests[source] if isinstance(source, str) else f"{digests[source.path]}#{source.span}"
+        for source in sources
+    }
 
 
-def recordings(rows: Dataset, which: Which) -> dict[str, float]:
-    """Path → seconds of the recordings whose transcripts are wanted."""
-    columns = zip(rows["audio"], rows["text"], rows["duration"], strict=True)
-    return {audio: duration for audio, text, duration in columns if is_wanted(audio, text, which)}
+def is_wanted(source: Source | None, text: str | None, which: Which) -> bool:
+    return source is not None and (which == "all" or text is None)
 
 
-def with_texts(rows: Dataset, which: Which, texts: Mapping[str, str | None]) -> Dataset:
-    """The rows, those that are wanted with the texts of their recordings (path → text) and marked so."""
-    columns = zip(rows["audio"], rows["text"], rows["text_source"], strict=True)
+def recordings(rows: Dataset, which: Which) -> dict[Source, float]:
+    """Seconds of the recordings, and spans of them, whose transcripts are wanted."""
+    columns = zip(sources_of(rows), rows["text"], rows["duration"], strict=True)
+    return {source: duration for source, text, duration in columns if is_wanted(source, text, which)}
+
+
+def with_texts(rows: Dataset, which: Which, texts: Mapping[Source, str | None]) -> Dataset:
+    """The rows, those that are wanted with the texts of their recordings and marked so."""
+    columns = zip(sources_of(rows), rows["text"], rows["text_source"], strict=True)
     filled = [
-        (texts[audio], "asr" if texts[audio] else None) if is_wanted(audio, text, which) else (text, source)
-        for audio, text, source in columns
+        (texts[source], "asr" if texts[source] else None) if is_wanted(source, text, which) else (text, came_from)
+        for source, text, came_from in columns
     ]
     for name, values in zip(("text", "text_source"), zip(*filled, strict=True), strict=True):
         rows = rows.remove_columns(name).add_column(name, list(values), feature=Value("string"))
     return rows.select_columns(list(FEATURES))
 
 
-def notice(splits: Mapping[str, Dataset], texts: Mapping[str, str | None], model: str) -> str:
+def transcribed(splits: Mapping[str, Dataset], texts: Mapping[Source, str | None], model: str) -> str:
     """How many rows have transcripts, and how many were transcribed to nothing."""
-    columns = ("audio", "text", "text_source")
-    rows = [row for part in splits.values() for row in zip(*(part[column] for column in columns), strict=True)]
-    heard = sum(source == "asr" for *_, source in rows)
-    empty = sum(audio in texts and text is None for audio, text, _ in rows)
+    rows = [
+        row for part in splits.values() for row in zip(sources_of(part), part["text"], part["text_source"], strict=True)
+    ]
+    heard = sum(came_from == "asr" for *_, came_from in rows)
+    empty = sum(source in texts and text is None for source, text, _ in rows)
     said = f"{heard} of {len(rows)} rows have text that {model} transcribed, not reference text"
     return f"{said}; {empty} more came out empty and have no text" if empty else said
 
@@ -198,10 +212,10 @@ def append_lines(file: Path, texts: Mapping[str, str]) -> None:
 # Recognising
 
 
-def hear(lacking: Mapping[str, str], store: Transcripts, batch_size: int, show_progress: bool) -> None:
-    """Transcribe recordings (digest → path), and store what was heard after each batch."""
+def hear(lacking: Mapping[str, Source], store: Transcripts, batch_size: int, show_progress: bool) -> None:
+    """Transcribe recordings and spans of them (their names → themselves), and store what was heard after each batch."""
     state = PartialState()
-    files = {path: store.file(path, state.process_index) for path in lacking.values()}
+    files = {name: store.file(as_clip(source).path, state.process_index) for name, source in lacking.items()}
     for file in set(files.values()):
         append_lines(file, {})  # a folder that cannot be written to shows before the work
     recogniser = load_recogniser(store.model, store.commit, state.device)
@@ -211,8 +225,8 @@ def hear(lacking: Mapping[str, str], store: Transcripts, batch_size: int, show_p
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]
             texts = dict(zip(batch, recognise(recogniser, [read(lacking[name], rate) for name in batch]), strict=True))
-            for file in {files[lacking[name]] for name in batch}:
-                append_lines(file, {name: text for name, text in texts.items() if files[lacking[name]] == file})
+            for file in {files[name] for name in batch}:
+                append_lines(file, {name: text for name, text in texts.items() if files[name] == file})
             progress.update(len(batch))
 
 
@@ -239,12 +253,12 @@ def load_recogniser(model: str, commit: str | None, device: torch.device) -> Aut
     return recogniser
 
 
-def read(path: str, rate: int) -> np.ndarray:
+def read(source: Source, rate: int) -> np.ndarray:
     """A recording as float32 (samples,) at `rate`, followed by silence up to what recognisers' convolutions need."""
     try:
-        waveform = read_recording(path, rate, rate)
+        waveform = read_recording(as_input(source), rate, rate)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{as_clip(source).path}: {error}") from error
     return np.pad(waveform, (0, max(0, round(SHORTEST_WAVEFORM * rate) - len(waveform))))
 
 

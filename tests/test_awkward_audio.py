@@ -6,6 +6,7 @@ hangs and nothing ends in a traceback.
 """
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,13 @@ from modeling_mmer.corpora.recordings import Recording, read_recordings
 LABELS = ("neutral", "happiness", "sadness", "anger")
 RATE = 16000
 SOUND = "sound"
-HEARD = (SOUND, "silent", "truncated")  # the check says so, and a model can hear it nevertheless
+HEARD = (
+    SOUND,
+    "silent",
+    "truncated",
+    "too loud",
+    "cancelled",
+)  # the check says so, and a model can hear it nevertheless
 REFUSED = ("missing", "unreadable", "empty", "not finite")
 
 
@@ -64,7 +71,7 @@ def in_every_format(folder: Path) -> dict[str, str]:
             name = f"{suffix}_{subtype}.{suffix}"
             rate = 8000 if subtype == "GSM610" else RATE
             soundfile.write(folder / name, noise(0.5, rate), rate, subtype=subtype, format=suffix.upper())
-            files[name] = "unreadable" if subtype == "GSM610" else SOUND  # transformers' reader refuses it
+            files[name] = SOUND
     return files
 
 
@@ -76,7 +83,9 @@ def of_every_rate_and_width(folder: Path) -> dict[str, str]:
     for channels in (2, 3, 6, 8, 64):
         soundfile.write(folder / f"{channels}_channels.wav", noise(0.2, channels=channels), RATE)
         files[f"{channels}_channels.wav"] = SOUND
-    for rate in (1, 99):
+    soundfile.write(folder / "768000_hz.wav", noise(0.1, 768_000), 768_000)
+    files["768000_hz.wav"] = SOUND
+    for rate in (1, 99, 768_001, 2**31 - 1):
         soundfile.write(folder / f"{rate}_hz.wav", noise(1), rate)
         files[f"{rate}_hz.wav"] = "unreadable"
     return files
@@ -115,13 +124,15 @@ def of_odd_samples(folder: Path) -> dict[str, str]:
         folder / "nan_in_one_channel.wav", np.stack([noise(0.5), np.full(RATE // 2, np.nan)], 1), RATE, subtype="FLOAT"
     )
     soundfile.write(folder / "integers_as_floats.wav", noise(0.5) * 2**31, RATE, subtype="FLOAT")
+    soundfile.write(folder / "inverse_channels.wav", np.outer(noise(0.5), (1, -1)), RATE)
     soundfile.write(folder / "clipped.wav", np.sign(noise(0.5)), RATE)
     soundfile.write(folder / "denormal.wav", np.full(8000, 1e-40), RATE, subtype="FLOAT")
     for suffix in ("wav", "flac"):
         soundfile.write(folder / f"silence.{suffix}", np.zeros(8000), RATE)
     return files | {
         "nan_in_one_channel.wav": "not finite",
-        "integers_as_floats.wav": SOUND,
+        "integers_as_floats.wav": "too loud",
+        "inverse_channels.wav": "cancelled",
         "clipped.wav": SOUND,
         "denormal.wav": SOUND,
         "silence.wav": "silent",
@@ -273,12 +284,13 @@ def test_each_is_answered_as_documented(awkward, recordings):
 
 
 @pytest.mark.filterwarnings("ignore:.*recordings last longer than")
+@pytest.mark.filterwarnings("ignore:.*(far beyond full scale|each other's inverse)")
 def test_what_is_not_refused_can_be_heard_and_what_is_refused_cannot(awkward, recordings):
     processor, wrong = real_input_processor(), {}
     for path in awkward:
         said = said_of(recordings[path])
-        if "its header says" in recordings[path].detail:
-            continue  # a rate or a length that could fill the memory
+        if re.search("its header says.* times", recordings[path].detail):
+            continue  # a length that could fill the memory
         try:
             features = processor(audio=path)["input_features"]
             heard = bool(features.isfinite().all()) and features.shape[-1] > 0

@@ -116,6 +116,16 @@ def test_what_was_not_measured_or_is_not_known_is_absent(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
+def test_what_changes_the_meaning_of_the_figures_stands_under_them(tmp_path):
+    results = RESULTS | {"caveats": ["no split column: every row is in the split test", "speakers are shared"]}
+    write_card(tmp_path, results, tiny_config(), Provenance(notices=["columns not used: id"]))
+    figures, rest = read(tmp_path)[1].split("## How to use")
+    assert re.search(
+        r"\n\nRetrieval among 32: .*\n\nCaveats:\n\n- no split column: .*\n- speakers are shared\n\n", figures
+    )
+    assert "- columns not used: id\n" in rest and "shared" not in rest
+
+
 def test_the_model_is_called_what_it_will_be_called_and_hub_encoders_are_named(tmp_path):
     config = tiny_config(audio_encoder_name_or_path="openai/whisper-medium", text_encoder_name_or_path=str(tmp_path))
     write_card(tmp_path, RESULTS, config, Provenance(), "someone/mmer")

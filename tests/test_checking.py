@@ -82,7 +82,7 @@ def test_faults_of_table_header_and_samples_are_told_together(folder, tmp_path):
 def test_skipping_leaves_the_sound_rows_and_says_so(folder, tmp_path):
     corpus = check(folder, tmp_path / "out", on_bad_rows="skip")
     assert ids(corpus) == ["a0", "a4", "a5", "a6", "a7", "v0", "v1", "t0"]
-    (notice,) = [notice for notice in corpus.notices if notice.startswith("4 bad rows are left out")]
+    (notice,) = [notice for notice in corpus.caveats if notice.startswith("4 bad rows are left out")]
     assert all(name in notice for name in ("a1", "a2", "a3", "t1"))
     assert len(pd.read_csv(tmp_path / "out" / "bad_rows.csv")) == 4
 
@@ -117,7 +117,7 @@ def test_recordings_of_one_content_in_two_splits_are_said(folder, tmp_path):
     corpus = check(folder, tmp_path, on_bad_rows="skip")
     assert any(
         notice.startswith("1 recordings are in more than one split") and "a0 = t0" in notice
-        for notice in corpus.notices
+        for notice in corpus.caveats
     )
 
 
@@ -125,7 +125,7 @@ def test_recordings_beyond_the_window_are_counted(folder, tmp_path):
     write_wav(folder / "a0.wav", 30.5, 0)
     write_wav(folder / "a4.wav", 30, 4)
     corpus = check(folder, tmp_path, on_bad_rows="skip")
-    *_, notice = note_cropped(corpus, real_input_processor()).notices
+    *_, notice = note_cropped(corpus, real_input_processor()).caveats
     assert notice.startswith("1 of 8 recordings last longer than 30 s")
     unnoted = only(corpus, "test")
     assert note_cropped(unnoted, real_input_processor()) is unnoted
@@ -139,7 +139,7 @@ def one_of_two(rank: int, folder: str, corpus: str) -> None:
     read, own = checking.read_recordings, []
     checking.read_recordings = lambda paths, **how: own.extend(paths) or read(paths, **how)
     found = check(Path(corpus), folder, on_bad_rows="skip")
-    Path(folder, f"{rank}.json").write_text(json.dumps([own, ids(found), found.notices]))
+    Path(folder, f"{rank}.json").write_text(json.dumps([own, ids(found), found.caveats + found.notices]))
     torch.distributed.destroy_process_group()
 
 

@@ -44,6 +44,9 @@ def test_training_writes_a_model_that_loads_results_and_a_report(trained):
     trainable = sum(p.numel() for name, p in model.named_parameters() if "_encoder." not in name)
     assert results["trainable_parameters"] == trainable
     assert f"{trainable:,}" in printed
+    (caveat,) = [caveat for caveat in results["caveats"] if caveat.startswith("synthetic")]
+    assert f"- {caveat}" in printed.split("audio + text")[-1]  # under the table, not among what scrolled away
+    assert f"- {caveat}" in (folder / "report.md").read_text() and f"- {caveat}" in (folder / "README.md").read_text()
     assert (folder / "report.md").read_text().count(f"{100 * test['audio']['ua']:.1f}") >= 1
     assert f"{100 * test['audio_text']['ua']:.1f}" in printed
 

@@ -104,7 +104,7 @@ def test_classes_and_what_is_unlabelled(figures):
     }
     # thirds of 1 to 5 lie at 2.33 and 3.67
     assert figures["all"]["sentiment"] == {"labels": {"neutral": 3, "negative": 2, "positive": 2}, "unlabelled": 5}
-    assert any("disgust (1)" in notice for notice in figures["notices"])
+    assert any("disgust (1)" in sentence for sentence in figures["caveats"] + figures["notices"])
 
 
 def test_label_ranges(figures):
@@ -213,7 +213,7 @@ def test_rows_without_a_place_in_the_schema_are_counted(folder):
     corpus = load_corpora("folder", folder, emotion_labels=LABELS, label_scale=(1, 5), on_bad_rows="keep")
     figures = describe(corpus)
     assert figures["all"]["rows"] == 11 and len(figures["broken"]) == 6
-    assert "1 bad rows are left out: rows of unknown splits (1): row 4 (words): holdout" in figures["notices"]
+    assert "1 bad rows are left out: rows of unknown splits (1): row 4 (words): holdout" in figures["caveats"]
 
 
 def test_the_order_of_rows_changes_no_table(folder, figures):
@@ -257,7 +257,7 @@ def test_the_report_says_what_was_counted(figures):
     assert "arousal" not in report and "60 and more" not in report
     assert "6 of 11: 1 silent, 1 truncated, 1 not finite, 1 missing, 1 unreadable, 1 empty." in report
     assert all(row["audio"] in report for row in figures["broken"])
-    assert all(f"- {notice}" in report for notice in figures["notices"])
+    assert all(f"- {sentence}" in report for sentence in figures["caveats"] + figures["notices"])
 
 
 def test_long_lists_are_cut_in_the_report_and_whole_in_the_figures(tmp_path):

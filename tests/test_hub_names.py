@@ -237,10 +237,7 @@ def test_the_readmes_commands_by_name(command, hub, corpus, tmp_path, monkeypatc
     options = words[words.index("train.py") + 1 :] + ["--corpus", "folder", "--corpus_dir", str(corpus)]
     options += [*SMALL, "--label_scale", "1", "7", "--output_dir", str(tmp_path / "run")]
     if "--feature_cache" in options or "recipes/demo.yaml" in options:
-        options += [
-            "--feature_cache",
-            str(tmp_path / "features"),
-        ]  # not the recipe's, which is a folder of the checkout
+        options += ["--feature_cache", str(tmp_path / "features")]  # not the checkout's own
     main(["train", *options])
     config = MMERConfig.from_pretrained(tmp_path / "run")
     assert config.audio_encoder_name_or_path in {*NAMED, None}

@@ -90,6 +90,16 @@ def test_write_report(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_what_changes_the_meaning_of_figures_stands_above_their_tables(tmp_path):
+    caveats = ["no split column: every row is in the split test", "12 rows\nare left out"]
+    write_report(tmp_path / "report.md", {"corpus": "mine", "caveats": caveats, "splits": {"test": SPLIT}})
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    before, _ = text.split("## Test")
+    assert before.endswith(
+        "\n\nCaveats:\n\n- no split column: every row is in the split test\n- 12 rows are left out\n\n"
+    )
+
+
 def test_write_report_of_little(tmp_path):
     write_report(tmp_path / "report.md", {"corpus": ["one", "two"], "splits": {}})
     assert (tmp_path / "report.md").read_text(encoding="utf-8") == (

@@ -292,8 +292,8 @@ def test_all_replaces_reference_text_wherever_there_is_audio(ctc, folder):
     assert len(lines(folder)) == 9
 
 
-def test_the_notice_counts_rows_and_names_the_recogniser(ctc, folder):
-    *_, said = transcribe(load(folder), str(ctc), show_progress=False).notices
+def test_the_caveat_counts_rows_and_names_the_recogniser(ctc, folder):
+    *_, said = transcribe(load(folder), str(ctc), show_progress=False).caveats
     assert said == f"6 of 12 rows have text that {ctc} transcribed, not reference text"
 
 
@@ -305,7 +305,7 @@ def test_an_empty_transcript_is_missing_text_and_is_not_asked_for_again(which, f
         has_text = row["audio"] is None or (which == "missing" and row["utterance_id"] in ("u1", "u5", "u9"))
         assert (row["text"] is not None, row["text_source"]) == ((True, "reference") if has_text else (False, None))
     n = {"missing": 6, "all": 9}[which]
-    assert corpus.notices[-1].endswith(f"; {n} more came out empty and have no text")
+    assert corpus.caveats[-1].endswith(f"; {n} more came out empty and have no text")
     forbid(monkeypatch)
     assert heard(load(folder), deaf, which) == rows_of(corpus)
 

@@ -17,6 +17,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser, TrainingArguments
 
+from .. import registration  # noqa: F401 - every command may load MMER by transformers' Auto classes
 from ..configuration_mmer import MMERConfig
 from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, load_corpora
 

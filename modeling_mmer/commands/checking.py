@@ -8,7 +8,7 @@ from accelerate.utils import gather_object
 
 from ..corpora import Corpus, CorpusError
 from ..corpora.faults import as_table, examine, message, settle
-from ..corpora.recordings import Recording, read_recordings
+from ..corpora.recordings import Recording, Source, as_clip, read_recordings, sources_of
 from ..files import write_text
 from ..processing_mmer import MMERProcessor
 from .arguments import CorpusArguments, load
@@ -35,8 +35,8 @@ def load_checked(
     corpus = load(arguments, emotion_labels, "keep")
     if split is not None:
         corpus = only(corpus, split)
-    paths = [path for rows in corpus.splits.values() for path in rows["audio"][:] if path is not None]
-    corpus = examine(corpus, read_together(paths))
+    sources = [source for rows in corpus.splits.values() for source in sources_of(rows) if source is not None]
+    corpus = examine(corpus, read_together(sources))
     if PartialState().is_main_process:
         file = Path(folder) / BAD_ROWS
         if corpus.faults:
@@ -56,24 +56,26 @@ def only(corpus: Corpus, split: str) -> Corpus:
     return replace(corpus, splits={split: corpus.splits[split]}, faults=faults)
 
 
-def read_together(paths: list[str]) -> dict[str, Recording]:
-    """What reading each file to its end shows; every process reads its share, and all know the whole."""
+def read_together(sources: list[Source]) -> dict[Source, Recording]:
+    """What reading each file shows; every process reads its share of the files, and all know the whole."""
     state = PartialState()
-    share = sorted(set(paths))[state.process_index :: state.num_processes]
+    own = set(sorted({as_clip(source).path for source in sources})[state.process_index :: state.num_processes])
+    share = [source for source in dict.fromkeys(sources) if as_clip(source).path in own]
     return dict(gather_object(list(read_recordings(share, show_progress=state.is_main_process).items())))
 
 
 def note_cropped(corpus: Corpus, processor: MMERProcessor) -> Corpus:
-    """The corpus with a notice of how many recordings outlast what the audio encoder hears, and are cropped to it."""
-    extractor = processor.feature_extractor
-    if not hasattr(extractor, "n_samples"):
-        return corpus
-    window = extractor.n_samples / extractor.sampling_rate
-    seconds = [seconds for rows in corpus.splits.values() for seconds in rows["duration"][:] if seconds is not None]
-    cropped = sum(one > window for one in seconds)
-    if not cropped:
-        return corpus
-    notice = (
-        f"{cropped} of {len(seconds)} recordings last longer than {window:g} s: only their first {window:g} s are heard"
-    )
-    return replace(corpus, notices=[*corpus.notices, notice])
+    """The corpus with caveats of how many recordings and texts are longer than what the encoders take, and are cut."""
+    splits, window = corpus.splits.values(), processor.window_seconds
+    seconds = [seconds for rows in splits for seconds in rows["duration"][:] if seconds is not None]
+    texts = [text for rows in splits for text in rows["text"][:] if text is not None]
+    caveats = []
+    if cropped := sum(one > window for one in seconds):
+        caveats.append(
+            f"{cropped} of {len(seconds)} recordings last longer than {window:g} s: only their first {window:g} s are "
+            "heard"
+        )
+    if cut := processor.count_cut_texts(texts):
+        tokens = processor.tokenizer.model_max_length
+        caveats.append(f"{cut} of {len(texts)} texts are cut at {tokens} tokens: only their beginning is read")
+    return replace(corpus, caveats=[*corpus.caveats, *caveats])

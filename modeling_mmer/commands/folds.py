@@ -43,7 +43,8 @@ def train_folds(train: Callable[[list[str]], None], argv: list[str], n_folds: in
         results.append(json.loads((of_fold / "results.json").read_text(encoding="utf-8")))
     if PartialState().is_main_process:
         splits = mean_figures([of_fold["splits"] for of_fold in results])
-        overall = results[0] | {"model": str(folder), "folds": n_folds, "splits": splits}
+        caveats = list(dict.fromkeys(caveat for of_fold in results for caveat in of_fold.get("caveats", [])))
+        overall = results[0] | {"model": str(folder), "folds": n_folds, "caveats": caveats, "splits": splits}
         write_json(folder / "results.json", overall)
         write_report(folder / "report.md", overall)
         show(overall, folder)

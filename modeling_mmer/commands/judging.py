@@ -17,7 +17,7 @@ from ..metrics import confusion_matrix, per_class_recall
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..passes import COMBINATIONS
 from ..processing_mmer import MMERProcessor
-from ..report import results_table, retrieval_line
+from ..report import caveats_list, results_table, retrieval_line
 from ..trainer import MMERTrainer
 from ..transcription import transcribe
 from .arguments import CorpusArguments
@@ -57,12 +57,13 @@ def fill_features(
 
 
 def results_of(trainer: MMERTrainer, corpus: Corpus, model: str, splits: dict[str, Any]) -> dict[str, Any]:
-    """`results.json`: what was judged, and each split's figures."""
+    """`results.json`: what was judged, what changes the meaning of its figures, and each split's figures."""
     return {
         "model": model,
         "corpus": corpus.name,
         "seed": trainer.args.seed,
         "trainable_parameters": trainer.trainable_parameters(),
+        "caveats": corpus.caveats,
         "splits": splits,
     }
 
@@ -87,9 +88,11 @@ def judge_split(trainer: MMERTrainer, rows: Dataset) -> tuple[dict[str, Any], di
 
 
 def show(results: dict[str, Any], folder: Path) -> None:
-    """Print each split's table, and where everything is."""
+    """Print each split's table, what changes the meaning of the figures, and where everything is."""
     for split, figures in results["splits"].items():
         print(f"\n{results['corpus']}, {split}\n\n{results_table(figures)}")
         if "retrieval" in figures:
             print(f"\n{retrieval_line(figures)}")
+    if caveats := caveats_list(results):
+        print(f"\n{caveats}")
     print(f"\nResults, report and model: {folder}")

@@ -18,15 +18,16 @@ Columns = dict[str, list]
 def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], config: MMERConfig) -> None:
     """Write what was predicted for each row in every combination it has, joined to it by `utterance_id`.
 
-    Columns: utterance_id, combination; text_source (`reference` or `asr`; null where the utterance has no text);
-    emotion and sentiment (the likeliest label) with `emotion_<label>` and `sentiment_<label>` probabilities; the
-    dimensions on the corpus's scale; `reference_<task>` (null where not labelled).
+    Columns: utterance_id, combination; start and end of its span, in seconds (null where it is a whole recording);
+    text_source (`reference` or `asr`; null where the utterance has no text); emotion and sentiment (the likeliest
+    label) with `emotion_<label>` and `sentiment_<label>` probabilities; the dimensions on the corpus's scale;
+    `reference_<task>` (null where not labelled).
     """
     parts = []
     for combination in COMBINATIONS:
         of_tasks, present = predictions[combination], rows_present(predictions[combination])
         part = named(rows, combination, present)
-        part["text_source"] = pick(rows["text_source"], present)
+        part |= {name: pick(rows[name], present) for name in ("start", "end", "text_source")}
         for task, labels in (("emotion", config.emotion_labels), ("sentiment", config.sentiment_labels)):
             probabilities = softmax(of_tasks[task][present])  # (present rows, K)
             part[task] = [labels[k] for k in probabilities.argmax(-1)]

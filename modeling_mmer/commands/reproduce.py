@@ -54,7 +54,9 @@ def main(argv: list[str]) -> None:
         of_plan = plan(options)
         grid = tasks(chosen_runs(of_plan, grid_arguments.only), grid_arguments.seeds, material.folds())
         failed = work_through(grid, material)
-        write_reproduction(folder, of_plan.tables, material.corpus(material.folds()[0]).name)
+        corpora = [material.corpus(fold) for fold in material.folds()]
+        caveats = list(dict.fromkeys(caveat for corpus in corpora for caveat in corpus.caveats))
+        write_reproduction(folder, of_plan.tables, corpora[0].name, caveats)
     print(f"\nTables: {folder / 'README.md'} and {folder / 'index.html'}")
     if failed:
         raise SystemExit(f"{PROG}: {len(failed)} runs have no figures, for they diverged: {', '.join(failed)}.")

@@ -203,7 +203,7 @@ def build_trainer(
     return MMERTrainer(
         model,
         run,
-        train_dataset=with_lengths(corpus.splits["train"], config.audio_stride),
+        train_dataset=with_lengths(corpus.splits["train"], config.audio_stride, processor),
         eval_dataset=corpus.splits["validation"],
         data_collator=MMERCollator(
             processor, config.emotion_labels, config.sentiment_labels, config.dimensions, features
@@ -214,11 +214,11 @@ def build_trainer(
 
 
 def introduce(trainer: MMERTrainer, corpus: Corpus) -> None:
-    """Say what is about to be trained, and what of the corpus was left out."""
+    """Say what is about to be trained, and what was found out about the corpus."""
     if not trainer.is_world_process_zero():
         return
     sizes = ", ".join(f"{len(rows)} {name}" for name, rows in corpus.splits.items())
-    print(f"{corpus.name}: {sizes}", *corpus.notices, sep="\n  ")
+    print(f"{corpus.name}: {sizes}", *corpus.caveats, *corpus.notices, sep="\n  ")
     print(f"Training {trainer.trainable_parameters():,} parameters; the encoders are frozen.")
 
 

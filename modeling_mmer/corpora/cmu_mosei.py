@@ -92,7 +92,7 @@ def read_csd(file: Path) -> pd.DataFrame:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError(f"{file} is HDF5: `pip install h5py`, or `pip install mmer[mosei]`.") from error
+        raise ImportError(f"{file} is HDF5: `pip install h5py`.") from error
     tables = []
     with h5py.File(file) as content:
         for video, of_video in content["All Labels/data"].items():

@@ -15,5 +15,5 @@ SYNTHETIC = "synthetic: a speech synthesizer read sentences from templates; this
 def load_demo(*, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None = None) -> Corpus:
     """Loads the demo corpus, whose dimensions are on the scale 1-7."""
     corpus = load_folder(DEMO_FOLDER, emotion_labels=emotion_labels, label_map=label_map, label_scale=DEMO_SCALE)
-    notices = [SYNTHETIC, *corpus.notices]
-    return replace(corpus, name="demo", notices=notices, license="apache-2.0", language="en")
+    caveats = [SYNTHETIC, *corpus.caveats]
+    return replace(corpus, name="demo", caveats=caveats, license="apache-2.0", language="en")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .faults import OF_TABLE, notices_of
-from .recordings import Recording, read_recordings
+from .faults import OF_TABLE, left_out
+from .recordings import Recording, Source, read_recordings, sources_of
 from .schema import DIMENSIONS, Corpus
 from .sharing import in_several_splits, known_speakers, plain_texts
 
@@ -34,12 +34,15 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         whatever file) that occur in more than one split, with their rows by split;
         `broken`: rows whose recording cannot be used as it is, with the `kind` of fault: missing, unreadable, empty,
         truncated (fewer samples than its header declares, or than are estimated of an MP3 that declares none), not
-        finite (has NaN or infinity), silent (all zero);
-        `notices`: the corpus's own, and rows that are in no split because their metadata is at fault.
+        finite (has NaN or infinity), silent (all zero), too loud (far beyond full scale), cancelled (channels that are
+        each other's inverse), span (start and end are not within it); of a span with its `start` and `end`;
+        `caveats`: what changes the meaning of figures measured on the corpus; its own, and rows that are in no split
+        because their metadata is at fault;
+        `notices`: what else was counted.
     """
     tables = [rows.to_pandas().assign(split=split) for split, rows in corpus.splits.items()]
     table = pd.concat(tables, ignore_index=True)
-    recordings = read_recordings(table["audio"].dropna())
+    recordings = read_recordings(source for source in sources_of(table) if source is not None)
     facts = {"corpus": corpus.name, "license": corpus.license, "language": corpus.language}
     return {fact: value for fact, value in facts.items() if value is not None} | {
         "label_scale": list(corpus.label_scale),
@@ -48,7 +51,8 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "speakers": rows_of_speakers(table),
         "shared": shared_between_splits(table, recordings),
         "broken": broken_rows(table, recordings),
-        "notices": corpus.notices + notices_of([fault for fault in corpus.faults if fault.kind in OF_TABLE]),
+        "caveats": corpus.caveats + left_out([fault for fault in corpus.faults if fault.kind in OF_TABLE]),
+        "notices": corpus.notices,
     }
 
 
@@ -110,9 +114,9 @@ def rows_by_split(splits: pd.Series) -> dict[str, int]:
     return {split: int(n) for split, n in splits.value_counts(sort=False).items()}
 
 
-def shared_between_splits(table: pd.DataFrame, recordings: dict[str, "Recording"]) -> dict[str, list[dict]]:
+def shared_between_splits(table: pd.DataFrame, recordings: dict[Source, Recording]) -> dict[str, list[dict]]:
     """Speakers, texts and recordings with rows in more than one split."""
-    digests = table["audio"].map(lambda path: recordings[path].digest, na_action="ignore")
+    digests = pd.Series([source and recordings[source].digest for source in sources_of(table)], dtype=object)
     return {
         "speakers": [
             {"speaker": rows["speaker"].iloc[0], "rows": rows_by_split(rows["split"])}
@@ -132,12 +136,13 @@ def shared_between_splits(table: pd.DataFrame, recordings: dict[str, "Recording"
     }
 
 
-def broken_rows(table: pd.DataFrame, recordings: dict[str, Recording]) -> list[dict[str, str]]:
-    with_audio = table[table["audio"].notna()]
-    columns = (with_audio[name] for name in ("utterance_id", "split", "audio"))
+def broken_rows(table: pd.DataFrame, recordings: dict[Source, Recording]) -> list[dict[str, Any]]:
+    heard = [source and recordings[source] for source in sources_of(table)]
+    columns = (table[name] for name in ("utterance_id", "split", "audio", "start", "end"))
     return [
         {"utterance_id": utterance_id, "split": split, "audio": path}
-        | {"kind": recordings[path].kind, "detail": recordings[path].detail}
-        for utterance_id, split, path in zip(*columns, strict=True)
-        if recordings[path].kind is not None
+        | {name: time for name, time in (("start", start), ("end", end)) if time == time}  # NaN is not equal to itself
+        | {"kind": recording.kind, "detail": recording.detail}
+        for utterance_id, split, path, start, end, recording in zip(*columns, heard, strict=True)
+        if recording is not None and recording.kind is not None
     ]

@@ -2,7 +2,8 @@
 
 A row is bad as a whole. One whose recording is broken is not used as text alone: what a model is trained on would then
 depend on the state of a disk. What a model can be trained on in spite of everything (silence, a recording that was cut
-short, a missing label) is no fault; it is counted in the corpus's notices.
+short, a missing label) is no fault; it is counted in the corpus's notices, or in its caveats where it changes what a
+figure means.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import Literal
 import pandas as pd
 from datasets import Dataset
 
-from .recordings import Recording
+from .recordings import Recording, Source, as_clip, sources_of
 from .schema import FEATURES, Corpus, CorpusError, Fault, name_some, split_spellings
 from .sharing import in_several_splits
 
@@ -21,9 +22,12 @@ SHORT = 0.1  # seconds: five frames of an encoder
 
 OF_TABLE = {  # kind of fault that shows in the metadata -> which rows, and what to do about them
     "shared id": "rows that share an utterance_id; give each one of its own (where there is none, it is the path of "
-    "the audio file without extension)",
+    "the audio file without extension, so that rows that are parts of one recording need their start and end, in "
+    "seconds, in columns of these names)",
     "nothing": "rows with neither audio nor text; fill in one of the two",
     "split": f"rows of unknown splits; rename them to one of ({split_spellings()})",
+    "time": "rows whose start and end are not seconds from the beginning of their recording, the start first; correct "
+    "or blank them, or leave the columns unread with --column_map start= end=",
     "label": "labels that are no number on the scale; declare another label_scale, or correct or blank them",
 }
 OF_RECORDING = {
@@ -31,9 +35,17 @@ OF_RECORDING = {
     "that has no audio",
     "unreadable": "recordings that cannot be decoded; convert them to WAV or FLAC, or fetch them again",
     "empty": "recordings without samples; fetch them again, or blank the path",
+    "span": "rows whose start and end are not within their recording; times are seconds from its beginning (columns "
+    "start_ms and end_ms have milliseconds). Where files hold the rows alone, already cut, leave the times unread with "
+    "--column_map start= end=",
     "not finite": "recordings with NaN, infinity, or numbers too large for any sound; repair them",
 }
 KINDS = OF_TABLE | OF_RECORDING
+OF_SOUND = {  # kind of a recording that is heard all the same -> what is odd about it
+    "too loud": "recordings are far beyond full scale (1), as integers kept as floats are; divide int16 by 32768",
+    "cancelled": "recordings have channels that are each other's inverse, so that next to nothing is left of them once "
+    "averaged; invert one of the two, or keep one",
+}
 _NAMED = 20  # rows of each kind in a message
 
 
@@ -43,27 +55,35 @@ def fault_of(recording: Recording, path: str, utterance_id: str, row: str, split
     return Fault(kind, utterance_id, row, ": ".join(filter(None, (path, recording.detail))), split)
 
 
-def examine(corpus: Corpus, recordings: dict[str, Recording]) -> Corpus:
-    """The corpus with what reading its recordings to their end has shown: faults, notices, and how long they last.
+def examine(corpus: Corpus, recordings: dict[Source, Recording]) -> Corpus:
+    """The corpus with what reading its recordings to their end has shown: faults, what is odd or shared between splits,
+    and how long they last.
 
     Args:
-        recordings: of every path in its splits.
+        recordings: of every recording, or span of one, in its splits.
     """
     known = {fault.utterance_id for fault in corpus.faults}
     faults, tables = [], []
     for split, rows in corpus.splits.items():
-        table, paths = rows.to_pandas(), rows["audio"][:]
-        found = [None if path is None else recordings[path] for path in paths]
+        table, sources = rows.to_pandas(), sources_of(rows)
+        found = [None if source is None else recordings[source] for source in sources]
         table["duration"] = pd.Series([recording and recording.seconds for recording in found], dtype="float64")
         faults += [
-            fault_of(recording, path, utterance_id, utterance_id, split)
-            for recording, path, utterance_id in zip(found, paths, rows["utterance_id"][:], strict=True)
+            fault_of(recording, as_clip(source).path, utterance_id, utterance_id, split)
+            for recording, source, utterance_id in zip(found, sources, rows["utterance_id"][:], strict=True)
             if recording is not None and not recording.usable and utterance_id not in known
         ]
         tables.append(table)
     splits = dict(zip(corpus.splits, map(_dataset, tables), strict=True))
-    notices = corpus.notices + _oddities(pd.concat(tables, ignore_index=True), recordings)
-    return replace(corpus, splits=splits, faults=[*corpus.faults, *faults], notices=notices)
+    table = pd.concat(tables, ignore_index=True)
+    table = table[table["audio"].notna()].reset_index(drop=True)
+    return replace(
+        corpus,
+        splits=splits,
+        faults=[*corpus.faults, *faults],
+        notices=corpus.notices + _oddities(table, recordings),
+        caveats=corpus.caveats + _odd_sounds(table, recordings) + _shared_recordings(table, recordings),
+    )
 
 
 def settle(corpus: Corpus, on_bad_rows: BadRows) -> Corpus:
@@ -82,7 +102,7 @@ def settle(corpus: Corpus, on_bad_rows: BadRows) -> Corpus:
     splits = {split: _dataset(table) for split, table in kept.items() if len(table)}
     if not splits:
         raise CorpusError(f"{message(corpus)}\nno other row is left")
-    return replace(corpus, splits=splits, faults=[], notices=corpus.notices + notices_of(corpus.faults))
+    return replace(corpus, splits=splits, faults=[], caveats=corpus.caveats + left_out(corpus.faults))
 
 
 def message(corpus: Corpus) -> str:
@@ -92,12 +112,12 @@ def message(corpus: Corpus) -> str:
     for kind, faults in _by_kind(corpus.faults):
         lines += [f"{KINDS[kind]} ({len(faults)}):", *(f"  {fault}" for fault in faults[:_NAMED])]
         lines += [f"  and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
-    if corpus.notices:
-        lines += ["no reason to stop, but counted:", *(f"  {notice}" for notice in corpus.notices)]
+    if counted := [*corpus.caveats, *corpus.notices]:
+        lines += ["no reason to stop, but counted:", *(f"  {sentence}" for sentence in counted)]
     return "\n  ".join(lines)
 
 
-def notices_of(faults: Sequence[Fault]) -> list[str]:
+def left_out(faults: Sequence[Fault]) -> list[str]:
     """How many rows were left out, and why; nothing if there are none."""
     if not faults:
         return []
@@ -127,10 +147,19 @@ def _dataset(table: pd.DataFrame) -> Dataset:
     return Dataset.from_pandas(table, features=FEATURES, preserve_index=False)
 
 
-def _oddities(table: pd.DataFrame, recordings: dict[str, Recording]) -> list[str]:
-    """What of the recordings does not stop anything: some are silent, cut short, very short, in several splits."""
-    table = table[table["audio"].notna()].reset_index(drop=True)
-    found = [recordings[path] for path in table["audio"]]
+def _odd_sounds(table: pd.DataFrame, recordings: dict[Source, Recording]) -> list[str]:
+    """Caveats of recordings that a model hears, and not as they were meant."""
+    kinds = pd.Series([recordings[source].kind for source in sources_of(table)], dtype=object)
+    return [
+        f"{(kinds == kind).sum()} {what} ({name_some(table['utterance_id'][kinds == kind], most=5)})"
+        for kind, what in OF_SOUND.items()
+        if (kinds == kind).any()
+    ]
+
+
+def _oddities(table: pd.DataFrame, recordings: dict[Source, Recording]) -> list[str]:
+    """What of the recordings does not stop anything: some are silent, cut short, very short."""
+    found = [recordings[source] for source in sources_of(table)]
     odd = {
         "recordings are silent from beginning to end": [recording.kind == "silent" for recording in found],
         "recordings are cut short, and are heard as far as they go": [
@@ -138,14 +167,19 @@ def _oddities(table: pd.DataFrame, recordings: dict[str, Recording]) -> list[str
         ],
         f"recordings last less than {SHORT} s": [recording.usable and recording.seconds < SHORT for recording in found],
     }
-    notices = [
+    return [
         f"{sum(is_odd)} {what} ({name_some(table['utterance_id'][is_odd], most=5)})"
         for what, is_odd in odd.items()
         if any(is_odd)
     ]
+
+
+def _shared_recordings(table: pd.DataFrame, recordings: dict[Source, Recording]) -> list[str]:
+    """That recordings of one content are in several splits."""
+    found = [recordings[source] for source in sources_of(table)]
     digests = pd.Series([recording.digest if recording.kind is None else None for recording in found], dtype=object)
     same = [list(rows["utterance_id"]) for rows in in_several_splits(table, digests)]
-    if same:
-        named = name_some((" = ".join(ids[:3]) for ids in same), most=5)
-        notices.append(f"{len(same)} recordings are in more than one split, so scores are not on unseen data ({named})")
-    return notices
+    if not same:
+        return []
+    named = name_some((" = ".join(ids[:3]) for ids in same), most=5)
+    return [f"{len(same)} recordings are in more than one split, so scores are not on unseen data ({named})"]

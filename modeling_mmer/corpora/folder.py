@@ -11,10 +11,13 @@ import pandas as pd
 
 from .rows import build_corpus, clean_strings
 from .schema import Corpus, CorpusError, check_scale
+from .spans import name_spans, with_times
 
 COLUMN_NAMES = {
     "utterance_id": ("utterance_id",),
     "audio": ("audio", "path", "file", "file_name", "wav"),
+    "start": ("start", "start_time", "begin", "begin_time", "onset", "start_s", "start_ms", "start_time_ms"),
+    "end": ("end", "end_time", "offset", "stop", "end_s", "end_ms", "end_time_ms"),
     "text": ("text", "transcription", "transcript", "Utterance", "sentence", "to_translate"),
     "emotion": ("emotion", "EmoClass", "major_emotion", "label", "Emotion"),
     "sentiment": ("sentiment", "Sentiment"),
@@ -46,6 +49,7 @@ def load_folder(
     raw = read_table(file)
     columns = recognise_columns(list(raw.columns), column_map or {}, file)
     table = pd.DataFrame({field: raw[column] for field, column in columns.items()}, index=raw.index)
+    table, time_notices = with_times(table, columns, raw)
     if "audio" in table:
         relative = clean_strings(_paths_only(table["audio"], file))
         table["audio"] = relative.map(lambda path: path and str(file.parent / path))
@@ -58,7 +62,7 @@ def load_folder(
         label_scale=DEFAULT_SCALE if label_scale is None else check_scale(label_scale),
         emotion_labels=emotion_labels,
         label_map=label_map,
-        notices=notices + ([f"columns not used: {', '.join(unused)}"] if unused else []),
+        notices=time_notices + notices + ([f"columns not used: {', '.join(unused)}"] if unused else []),
         folder=file.parent,
     )
 
@@ -156,8 +160,9 @@ def _paths_only(audio: pd.Series, file: Path) -> pd.Series:
 
 
 def _fill_ids(table: pd.DataFrame, relative: pd.Series) -> None:
-    """Where a row has no utterance_id, its audio path without extension takes the place."""
+    """Where a row has no utterance_id, its audio path without extension takes the place; and its span, if it is one."""
     from_path = relative.map(lambda path: path and str(PurePosixPath(path.replace("\\", "/")).with_suffix("")))
+    from_path = name_spans(from_path, table)
     given = clean_strings(table["utterance_id"]) if "utterance_id" in table else from_path
     table["utterance_id"] = given.where(given.notna(), from_path)
 

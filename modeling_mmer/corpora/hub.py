@@ -21,6 +21,7 @@ from ..hub_names import what_to_do
 from .folder import DEFAULT_SCALE, drop_emptied, recognise_columns
 from .rows import build_corpus
 from .schema import Corpus, CorpusError, canonical_split, check_scale, split_spellings
+from .spans import is_duration, with_times
 
 PREFIX = "hf:"
 
@@ -46,6 +47,9 @@ def load_hub(
     first = next(iter(splits.values()))
     columns = recognise_columns(first.column_names, column_map or {}, Path(name))
     table = pd.concat([read_split(rows, columns, split) for split, rows in splits.items()], ignore_index=True)
+    durations = filter(is_duration, first.column_names)
+    raw = {name: [value for rows in splits.values() for value in rows[name]] for name in durations}
+    table, time_notices = with_times(table, columns, raw)
     table, notices = drop_emptied(table, column_map or {})
     unused = [column for column in first.column_names if column not in columns.values()]
     return build_corpus(
@@ -54,7 +58,7 @@ def load_hub(
         label_scale=DEFAULT_SCALE if label_scale is None else check_scale(label_scale),
         emotion_labels=emotion_labels,
         label_map=label_map,
-        notices=notices + ([f"columns not used: {', '.join(unused)}"] if unused else []),
+        notices=time_notices + notices + ([f"columns not used: {', '.join(unused)}"] if unused else []),
         license=first.info.license or None,
         folder=audio_folder(),
     )

@@ -15,6 +15,7 @@ from .labels import map_emotions, map_sentiments, read_dimensions, sentiment_of_
 from .recordings import read_headers
 from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, canonical_split, name_some
 from .sharing import in_several_splits, known_speakers, plain_texts
+from .spans import measure, read_times, shared_recordings
 
 _TEXT_FIELDS = ("utterance_id", "audio", "text", "emotion", "sentiment", "speaker", "split")
 
@@ -50,13 +51,15 @@ def build_corpus(
     table["split"], split_notices = _splits(given_splits)
     dimensions, off_scale = read_dimensions(table, label_scale)
     table[dimensions.columns] = dimensions
+    table[["start", "end"]], no_times = read_times(table)
     headers = read_headers(table["audio"].dropna())
-    table["duration"] = [path and headers[path].seconds for path in table["audio"]]
+    table["duration"], beyond = measure(table, headers)
 
     found = [
         *_identity_faults(table),
         *((place, "split", given_splits[place] or "blank") for place in table.index[table["split"].isna()]),
         *((place, "label", ", ".join(values)) for place, values in sorted(off_scale.items())),
+        *((place, "time", detail) for place, detail in no_times),
     ]
     faults = [Fault(kind, *_names(table, place), detail, table["split"][place]) for place, kind, detail in found]
     faults += [
@@ -64,6 +67,7 @@ def build_corpus(
         for place, path in table["audio"].dropna().items()
         if not headers[path].usable
     ]
+    faults += [Fault("span", *_names(table, place), detail, table["split"][place]) for place, detail in beyond]
 
     table = table.drop(index=[place for place, *_ in found]).reset_index(drop=True)
     table["emotion"], emotion_notices = map_emotions(table["emotion"], emotion_labels, label_map)
@@ -77,10 +81,8 @@ def build_corpus(
         if (table["split"] == split).any()
     }
     notices = [*notices, *split_notices, *emotion_notices, *sentiment_notices, *_missing(table), *_shared(table)]
-    folders = () if folder is None else (folder,)
-    return Corpus(
-        name, splits, label_scale, notices, license=license, language=language, folders=folders, faults=faults
-    )
+    facts = {"license": license, "language": language, "folders": () if folder is None else (folder,)}
+    return Corpus(name, splits, label_scale, notices, shared_recordings(table), faults=faults, **facts)
 
 
 def clean_strings(values: pd.Series) -> pd.Series:

@@ -17,6 +17,8 @@ FEATURES = Features(
     {
         "utterance_id": Value("string"),
         "audio": Value("string"),  # path of a file; None if missing
+        "start": Value("float64"),  # seconds in the file at which the row begins; None: at its beginning
+        "end": Value("float64"),  # and ends; None: at its end
         "text": Value("string"),  # None if missing or blank
         "text_source": Value("string"),  # reference: came with the corpus; asr: transcribed; None without text
         "emotion": Value("string"),  # one of the emotion labels; None if not labelled
@@ -26,7 +28,7 @@ FEATURES = Features(
         "dominance": Value("float64"),
         "speaker": Value("string"),  # None if not known
         "split": Value("string"),  # one of SPLITS
-        "duration": Value("float64"),  # seconds, from the audio file's header; None without audio
+        "duration": Value("float64"),  # seconds of the row's span, by the file's header; None without audio
     }
 )
 

@@ -3,6 +3,7 @@
 from .card import Provenance, write_card
 from .plots import CurvesCallback
 from .tables import (
+    caveats_list,
     confusion_table,
     recall_table,
     results_table,
@@ -13,6 +14,7 @@ from .tables import (
 __all__ = [
     "CurvesCallback",
     "Provenance",
+    "caveats_list",
     "confusion_table",
     "recall_table",
     "results_table",

@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..configuration_mmer import MMERConfig
 from ..files import write_text
 from .plots import plot_confusion, plot_training
-from .tables import COMBINATIONS, combination_name, recall_table, results_table, retrieval_line
+from .tables import COMBINATIONS, caveats_list, combination_name, recall_table, results_table, retrieval_line
 
 # In a checkout the template lies at the top, in an installed package inside it.
 _PLACES = [Path(__file__).parents[n] / "model_cards" / "template.md" for n in (2, 1)]
@@ -64,6 +64,7 @@ def write_card(
         split=split,
         table=results_table(judged),
         retrieval=retrieval_line(judged),
+        caveats=caveats_list(results),
         recall=recall_table(judged),
         config=config,
         provenance=provenance,

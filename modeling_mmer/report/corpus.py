@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from ..corpora.describe import LONG, OVER
 from .plots import SIZE, save
-from .tables import ABSENT, markdown_table
+from .tables import ABSENT, markdown_item, markdown_table
 
 MODALITIES = {"audio_text": "audio + text", "audio_only": "audio alone", "text_only": "text alone"}
 SHARED = ("speakers", "texts", "recordings")
@@ -30,7 +30,8 @@ def corpus_report(figures: Mapping[str, Any]) -> str:
         "Speakers": speakers_table(figures),
         "In more than one split": shared_table(figures),
         "Broken recordings": broken_list(figures),
-        "Notices": "\n".join(f"- {notice}" for notice in figures["notices"]),
+        "Caveats": "\n".join(map(markdown_item, figures["caveats"])),
+        "Notices": "\n".join(map(markdown_item, figures["notices"])),
     }
     facts = [f"- {fact.capitalize()}: {figures[fact]}" for fact in ("license", "language") if fact in figures]
     parts = [f"# Corpus {figures['corpus']}", *(["\n".join(facts)] if facts else [])]

@@ -16,7 +16,7 @@ from . import published
 from .comparison import TASKS, compare
 from .records import Figure, Records
 from .reproduction_plots import plot_curves, plot_layer_weights, plot_similarities, plot_ua
-from .tables import ABSENT, COMBINATIONS, DIMENSIONS, markdown_table
+from .tables import ABSENT, COMBINATIONS, DIMENSIONS, markdown_item, markdown_table
 
 INPUTS = ("a", "t", "a + t")
 TABLE_1_COLUMNS = [(c, "ua") for c in COMBINATIONS] + [(c, f"{d}_ccc") for d in DIMENSIONS for c in COMBINATIONS]
@@ -58,17 +58,19 @@ class Section:
     picture: str | None = None
 
 
-def write_reproduction(folder: Path, tables: Mapping[str, Sequence], corpus: str) -> None:
+def write_reproduction(folder: Path, tables: Mapping[str, Sequence], corpus: str, caveats: Sequence[str] = ()) -> None:
     """Write `README.md`, `index.html`, the pictures and the summaries of the runs into a folder.
 
     Args:
         folder: where `mmer reproduce` left its runs.
         tables: `table1`, `table2`, `table3`, `choices` → their rows (`systems.Row`).
         corpus: its name.
+        caveats: what changes the meaning of figures measured on it.
     """
     records = Records(folder)
     records.write_summaries()
     sections = [
+        caveats_section(caveats),
         table_1(records, tables["table1"]),
         comparison(records, tables["table1"]),
         table_2(records, tables["table2"]),
@@ -96,6 +98,11 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
+def caveats_section(caveats: Sequence[str]) -> Section | None:
+    """What changes the meaning of the figures below it."""
+    return Section("Caveats", "\n".join(map(markdown_item, caveats))) if caveats else None
+
+
 def table_1(records: Records, rows: Sequence) -> Section | None:
     names = [f"{combination}_{name}" for combination, name in TABLE_1_COLUMNS]
     inputs = [combination for combination, _ in TABLE_1_COLUMNS]

@@ -55,6 +55,21 @@ def retrieval_line(results_for_split: Mapping[str, Any]) -> str:
     return f"Retrieval: {line}."
 
 
+def caveats_list(results: Mapping[str, Any]) -> str:
+    """What changes the meaning of the figures, as a Markdown list; empty where nothing does.
+
+    Args:
+        results: all of `results.json`, not one split.
+    """
+    caveats = results.get("caveats")
+    return "\n".join(["Caveats:", "", *map(markdown_item, caveats)]) if caveats else ""
+
+
+def markdown_item(sentence: str) -> str:
+    """A list item on one line, whatever the names in it hold."""
+    return f"- {' '.join(str(sentence).split())}"
+
+
 def recall_table(results_for_split: Mapping[str, Any]) -> str:
     """Per-class recall in percent: a row per combination, a column per class; empty where it was not measured."""
     recalls = {
@@ -111,7 +126,7 @@ def write_report(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
     Raises:
         ValueError: a confusion matrix is not square.
     """
-    sections = [_heading(results)]
+    sections = [_heading(results), *filter(None, [caveats_list(results)])]
     for split, split_results in results.get("splits", {}).items():
         sections.append(_split_section(split, split_results))
     write_text(path, "\n\n".join(sections) + "\n")

@@ -54,7 +54,7 @@ class Material:
         require_splits(corpus)
         if "test" not in corpus.splits:
             raise ValueError(f"{corpus.name} has no test split, which the tables are made of.")
-        print(corpus.name, *corpus.notices, sep="\n  ")
+        print(corpus.name, *corpus.caveats, *corpus.notices, sep="\n  ")
         return fill_text(arguments, corpus, self.run)
 
     def fields(self, fold: int | None, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def prepare(task: Task, material: Material) -> tuple[MMERTrainer, dict[str, Data
     trainer = trainer_class(
         model,
         arguments,
-        train_dataset=with_lengths(splits["train"], config.audio_stride),
+        train_dataset=with_lengths(splits["train"], config.audio_stride, processor),
         eval_dataset=splits["validation"],
         data_collator=MMERCollator(processor, *labels, features),
         callbacks=callbacks,

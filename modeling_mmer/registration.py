@@ -1,0 +1,27 @@
+"""Tells the Auto classes and the pipelines of transformers about MMER; importing this module does it."""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+)
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .configuration_mmer import MMERConfig
+from .modeling_mmer import MMERForEmotionRecognition, MMERModel
+from .pipeline_mmer import MMERPipeline
+from .processing_mmer import MMERProcessor
+
+AutoConfig.register("mmer", MMERConfig, exist_ok=True)
+AutoModel.register(MMERConfig, MMERModel, exist_ok=True)
+AutoModelForAudioClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
+AutoModelForSequenceClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
+AutoProcessor.register(MMERConfig, MMERProcessor, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(
+    "multimodal-emotion-recognition",
+    pipeline_class=MMERPipeline,
+    pt_model=AutoModelForAudioClassification,
+    type="multimodal",
+)

@@ -1,0 +1,395 @@
+"""Recordings in any usual form → samples: files and their content, arrays, pairs of samples and rate, spans of these.
+
+This file travels with checkpoints: it imports only torch, transformers and numpy, and soundfile and soxr where files
+are read or resampled.
+"""
+
+import base64
+import binascii
+import io
+import math
+import numbers
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers.audio_utils import TORCHCODEC_ONLY_FILETYPES, get_audio_filetype, load_audio
+
+# Hz. Outside of these a header is damaged: from too low a rate a few seconds would be resampled to fill the memory, and
+# of too high a one nothing would be left.
+LOWEST_RATE, HIGHEST_RATE = 100, 768_000
+LOUDEST = (
+    2.0**31
+)  # full scale is 1, of integers kept as floats 2³¹; what is beyond is damage, and overflows in a spectrum
+LOUD = 8.0  # 18 dB beyond full scale: no sound that was made in floats gets there, and integers kept as floats do
+OPPOSITE = 0.01  # share of the channels' energy; where averaging leaves less of it, they are each other's inverse
+MOST_CHANNELS = 6  # of an array (5.1): one that has more is more often a batch
+TOLERANCE = 0.1  # seconds by which a span may end after its recording: labels are rounded
+
+AUDIO_FORMS = (
+    "a path, a URL, bytes, an open binary file, a base64 string, a numpy array, a list of floats, a torch tensor, "
+    '(array, sampling_rate), {"array", "sampling_rate"} or {"bytes", "path"}'
+)
+TOO_LOUD = (
+    "its samples reach {:.4g}, far beyond full scale (1), as integers kept as floats do: divide int16 by 32768, or "
+    "give the integers"
+)
+CANCELLED = (
+    "its channels are each other's inverse, so that next to nothing is left of them once averaged: invert one of them, "
+    'or hear them one by one (the pipeline\'s channels="split")'
+)
+
+
+# Forms
+
+
+def is_missing(value) -> bool:
+    """None, and what pandas has in its place: NaN, NA, NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and math.isnan(value)
+
+
+def is_list(value) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def is_pair(value) -> bool:
+    """`(rate, samples)`, as Gradio gives it, or `(samples, rate)`, as soundfile, librosa and torchaudio do."""
+    if not is_list(value) or len(value) != 2:
+        return False
+    return sum(map(_is_rate, value)) == 1 and any(map(_is_samples, value))
+
+
+def is_one_recording(value) -> bool:
+    """Whether a list or tuple is a recording: numbers, or a pair of samples and rate; otherwise it is a batch."""
+    if is_pair(value):
+        return True
+    return len(value) > 0 and all(map(is_number, value)) and not all(map(is_missing, value))
+
+
+def plain(audio):
+    """A recording as one of few forms: None, a path, bytes, an array, a dict, or a decoder of torchcodec.
+
+    Raises:
+        ValueError: a file that is open as text.
+    """
+    if is_missing(audio):
+        return None
+    if is_pair(audio):
+        samples, rate = audio if _is_samples(audio[0]) else reversed(audio)
+        return {"array": samples, "sampling_rate": rate}
+    if hasattr(audio, "read"):
+        if hasattr(audio, "seek") and getattr(audio, "seekable", lambda: True)():
+            audio.seek(0)  # the same content, however often it is read
+        content = audio.read()
+        if not isinstance(content, bytes):
+            raise ValueError('the file is open as text; open it as bytes, with mode "rb".')
+        return content
+    return audio
+
+
+def span_of(audio) -> tuple[float, float | None]:
+    """The span of a recording that a dict asks for by `start` and `end`, in seconds; None is its end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    start, end = (audio.get(name) if isinstance(audio, dict) else None for name in ("start", "end"))
+    start, end = (None if is_missing(time) else time for time in (start, end))
+    for time in (start, end):
+        if time is not None and not (is_number(time) and 0 <= time < math.inf):
+            raise ValueError(f"a span begins and ends after so many seconds of its recording, not at {time!r}.")
+    if end is not None and end <= (start or 0):
+        raise ValueError(f"a span from {start or 0:g} to {end:g} s holds nothing; start comes before end, in seconds.")
+    return float(start or 0), None if end is None else float(end)
+
+
+def span_samples(start: float | None, end: float | None, rate: float) -> tuple[int, int | None]:
+    """A span in seconds → its first sample, and the one behind its last; None is the recording's end."""
+    return round((start or 0) * rate), None if end is None else round(end * rate)
+
+
+def is_number(value) -> bool:
+    is_scalar = isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim == 0
+    return isinstance(value.item() if is_scalar else value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_rate(value) -> bool:
+    return is_number(value) and value > 0  # false of NaN, which is a missing recording
+
+
+def _is_samples(value) -> bool:
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return value.ndim > 0
+    return is_list(value) and all(map(is_number, value))
+
+
+# Reading
+
+
+def read_recording(audio, rate: int, array_rate: int, tell: Callable[[str], None] | None = None) -> np.ndarray:
+    """Any form of recording → float32 (samples,), mono, at `rate`; see [`MMERProcessor.read_audio`].
+
+    Args:
+        array_rate: of arrays that do not say otherwise.
+        tell: called with a sentence on each thing that is odd about its sound.
+
+    Raises:
+        ValueError: it cannot be read, or has no samples, or such as no sound has.
+    """
+    audio = plain(audio)
+    start, end = span_of(audio)
+    samples, own_rate = _read_any(audio, rate, array_rate, start, end)
+    if samples.size == 0:
+        raise ValueError("the recording is empty (0 samples); give None for missing audio.")
+    levels = Levels()
+    levels.take(samples)
+    levels.require_finite()
+    for sentence in levels.oddities() if tell else ():
+        tell(sentence)
+    waveform = samples if samples.ndim == 1 else samples.mean(axis=0) if len(samples) > 1 else samples[0]
+    return np.ascontiguousarray(_resample(waveform, own_rate, rate), dtype=np.float32)
+
+
+class Levels:
+    """The levels of a recording, gathered from it as it is read."""
+
+    def __init__(self):
+        self.peak, self.is_finite = 0.0, True
+        self._of_channels = self._of_average = 0.0  # energies: of a channel, and of the channels' average
+
+    def take(self, samples: np.ndarray) -> None:
+        """Samples (n,) or (channels, n)."""
+        peak = np.abs(samples).max(initial=0)
+        self.is_finite &= bool(peak <= LOUDEST)  # false of NaN
+        self.peak = max(self.peak, float(peak))
+        if samples.ndim == 2 and len(samples) > 1 and self.is_finite:
+            samples = samples.astype(np.float64)
+            self._of_channels += float((samples**2).sum() / len(samples))
+            self._of_average += float((samples.mean(axis=0) ** 2).sum())
+
+    @property
+    def is_too_loud(self) -> bool:
+        return self.is_finite and self.peak > LOUD
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether averaging leaves next to nothing of the channels."""
+        return self.is_finite and self._of_average < OPPOSITE * self._of_channels
+
+    def oddities(self) -> list[str]:
+        """What is odd about the sound, as sentences."""
+        said = [TOO_LOUD.format(self.peak)] if self.is_too_loud else []
+        return [*said, CANCELLED] if self.is_cancelled else said
+
+    def require_finite(self) -> None:
+        if not self.is_finite:
+            raise ValueError(
+                "the recording has samples that are not finite (NaN or infinity), or larger than any sound (full scale "
+                "is 1); repair or remove it."
+            )
+
+
+def cut_span(samples: np.ndarray, rate: float, start: float, end: float | None) -> np.ndarray:
+    """The span of samples (…, n) from `start` to `end`.
+
+    Raises:
+        ValueError: it lies beyond them.
+    """
+    first, last = span_samples(start, end, rate)
+    check_span(samples.shape[-1], rate, start, end)
+    return samples[..., first:last]
+
+
+def check_span(n: int, rate: float, start: float, end: float | None) -> None:
+    """Raise a ValueError if a span lies beyond a recording of n samples."""
+    if start > 0 and start * rate >= n or end is not None and end > n / rate + TOLERANCE:
+        until = "its end" if end is None else f"{end:g} s"
+        raise ValueError(f"the span from {start:g} s to {until} lies beyond the recording, which lasts {n / rate:g} s.")
+
+
+def _read_any(audio, rate: int, array_rate: int, start: float, end: float | None) -> tuple[np.ndarray, float]:
+    """A span of any form of recording → float32 (samples,) or (channels, samples), and their rate."""
+    if isinstance(audio, dict):
+        if audio.get("array") is not None:
+            return _read_any(audio["array"], rate, audio.get("sampling_rate") or array_rate, start, end)
+        source = audio.get("path") if audio.get("bytes") is None else audio["bytes"]
+        if source is None or isinstance(source, dict):
+            raise ValueError(f"the dict has the keys {sorted(audio)}; give {AUDIO_FORMS}.")
+        return _read_any(plain(source), rate, array_rate, start, end)
+    if isinstance(audio, (bytes, bytearray, memoryview)):
+        return _decode(bytes(audio), rate, start, end)
+    if isinstance(audio, (str, os.PathLike)):
+        return _decode(_check_source(os.fspath(audio)), rate, start, end)
+    if isinstance(audio, (np.ndarray, torch.Tensor)) or (is_list(audio) and not any(map(_is_text, audio))):
+        array_rate = _check_rate(array_rate)
+        return cut_span(_read_array(audio), array_rate, start, end), array_rate
+    if hasattr(audio, "get_all_samples"):  # a decoder, which is what `datasets` gives where torchcodec is installed
+        samples = audio.get_all_samples()
+        return cut_span(samples.data.float().numpy(), samples.sample_rate, start, end), samples.sample_rate
+    raise ValueError(f"audio cannot be a {type(audio).__name__}; give {AUDIO_FORMS}.")
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, (str, bytes))
+
+
+def _check_source(source: str) -> str | bytes:
+    """A URL or existing file, or the bytes of a data URI or of base64; anything else is a path that does not exist."""
+    if _is_url(source) or os.path.isfile(source):
+        return source
+    if source.startswith("data:") or _is_base64_audio(source):
+        try:
+            return base64.b64decode(source.rpartition(",")[2])
+        except binascii.Error as error:
+            raise ValueError(f"cannot be decoded: it is no whole base64 ({error}).") from error
+    raise ValueError("there is no such file; check the path (relative ones start at the working directory).")
+
+
+def _is_base64_audio(source: str) -> bool:
+    try:
+        get_audio_filetype(base64.b64decode(source[:256], validate=True))
+    except (ValueError, binascii.Error):
+        return False
+    return True
+
+
+def _decode(source: str | bytes, rate: int, start: float, end: float | None) -> tuple[np.ndarray, float]:
+    """A span of a file, URL or content → float32 (channels, samples) and their rate, or (samples,) at `rate`.
+
+    soundfile goes first, so that a file reads the same on every machine. What it cannot read (mp4, m4a, webm) is for
+    torchcodec or, but for URLs, the program ffmpeg, where one of them is installed.
+    """
+    if not _is_url(source):
+        # RuntimeError: soundfile's own error; TypeError: of `.raw` files, which have no header
+        with suppress(ImportError, RuntimeError, TypeError, OSError):
+            return read_file(source, start, end)
+    return cut_span(_decode_otherwise(source, rate), rate, start, end), rate
+
+
+def _is_url(source: str | bytes) -> bool:
+    return isinstance(source, str) and source.startswith(("http://", "https://"))
+
+
+def rate_fault(rate: int) -> str | None:
+    """What is wrong with the rate that a file's header gives; None if nothing is."""
+    if LOWEST_RATE <= rate <= HIGHEST_RATE:
+        return None
+    return f"its header says {rate:,} samples a second (possible are {LOWEST_RATE:,} to {HIGHEST_RATE:,})"
+
+
+def read_file(source: str | bytes, start: float = 0, end: float | None = None) -> tuple[np.ndarray, float]:
+    """A span of a file that soundfile reads → float32 (channels, samples), and their rate. Nothing else of it is
+    decoded, but for what comes before the span where the format cannot be entered in the middle.
+
+    Raises:
+        ValueError: the span lies beyond the file.
+    """
+    import soundfile
+
+    with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        if fault := rate_fault(file.samplerate):
+            raise ValueError(fault)
+        first, last = span_samples(start, end, file.samplerate)
+        if first or last is not None:
+            check_span(file.frames, file.samplerate, start, end)
+        if not file.seekable():  # such as GSM 6.10, which is read from its beginning, and only by a number of frames
+            samples = file.read(file.frames if last is None else last, dtype="float32", always_2d=True)[first:]
+        else:
+            file.seek(first)
+            samples = file.read(-1 if last is None else last - first, dtype="float32", always_2d=True)
+        return samples.T, file.samplerate
+
+
+def _decode_otherwise(source: str | bytes, rate: int) -> np.ndarray:
+    """A URL, or what soundfile does not read → float32 (samples,) at `rate`, channels averaged."""
+    named = base64.b64encode(source).decode("ascii") if isinstance(source, bytes) else source
+    try:
+        if _is_url(source):
+            with suppress(ImportError, RuntimeError):
+                return load_audio(named, sampling_rate=rate, backend="soundfile")
+        return load_audio(named, sampling_rate=rate)
+    except ImportError:
+        raise
+    except Exception as error:  # whatever the decoders and the network may raise
+        if (samples := _decode_by_ffmpeg(source, rate)) is not None:
+            return samples
+        raise ValueError(f"cannot be decoded ({error}); convert it to WAV or FLAC, or leave it out.") from error
+
+
+def _decode_by_ffmpeg(source: str | bytes, rate: int) -> np.ndarray | None:
+    """A file or content of a kind that soundfile does not know → float32 (samples,) at `rate`, channels averaged; None
+    where ffmpeg is not installed, or hears nothing in it."""
+    if shutil.which("ffmpeg") is None or (isinstance(source, str) and not os.path.isfile(source)):
+        return None
+    from transformers.pipelines.audio_utils import ffmpeg_read  # imports every pipeline
+
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    try:
+        return ffmpeg_read(content, rate) if get_audio_filetype(content) in TORCHCODEC_ONLY_FILETYPES else None
+    except ValueError:
+        return None
+
+
+def _read_array(audio) -> np.ndarray:
+    """An array, tensor or list of numbers → float32 (samples,) or (channels, samples)."""
+    if isinstance(audio, torch.Tensor):
+        audio = audio.detach().cpu()
+        audio = audio.float().numpy() if audio.is_floating_point() else audio.numpy()
+    try:
+        samples = _scale(np.asarray(audio))
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(f"a list of something else than numbers is no recording; give {AUDIO_FORMS}.") from error
+    if samples.ndim not in (1, 2):
+        raise ValueError(f"the array has the shape {samples.shape}; give (samples,) or (channels, samples).")
+    if samples.size == 0:
+        return samples.reshape(-1)
+    if samples.ndim == 2:
+        samples = samples if samples.shape[0] <= samples.shape[1] else samples.T
+        if len(samples) > MOST_CHANNELS:
+            raise ValueError(
+                f"an array of the shape {np.shape(audio)} is {len(samples)} channels of one recording or, likelier, a "
+                f"batch: give a list of {len(samples)} recordings, or the average of the channels."
+            )
+    return samples
+
+
+def _scale(samples: np.ndarray) -> np.ndarray:
+    """Samples → float32; integer PCM is scaled to [-1, 1] by its width, unsigned bytes as in WAV (128 = 0)."""
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype in (np.int8, np.int16, np.int32):
+        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+    if samples.dtype.kind in "iu" and (samples.size == 0 or np.abs(samples).max() <= 1):
+        return samples.astype(np.float32)
+    raise ValueError(f"samples of type {samples.dtype} have no known scale; give floats in [-1, 1], int16 or int32.")
+
+
+def _check_rate(rate: float) -> float:
+    if not (is_number(rate) and LOWEST_RATE <= rate <= HIGHEST_RATE):
+        raise ValueError(f"a sampling rate of {rate} is not possible; give it in Hz.")
+    return rate.item() if hasattr(rate, "item") else rate
+
+
+def _resample(samples: np.ndarray, orig_rate: float, rate: int) -> np.ndarray:
+    """float32 (samples,) at `orig_rate` → at `rate`; the same steps as transformers' `load_audio` takes for files."""
+    if orig_rate == rate:
+        return samples
+    try:
+        import soxr
+    except ImportError as error:
+        raise ImportError(
+            f"Resampling from {orig_rate} to {rate} Hz needs soxr: `pip install soxr`, or give audio at {rate} Hz."
+        ) from error
+    length = math.ceil(len(samples) * rate / orig_rate)
+    samples = soxr.resample(samples, orig_rate, rate, quality="soxr_hq")
+    return np.pad(samples, (0, max(0, length - len(samples))))[:length]
