@@ -12,9 +12,8 @@ from transformers.utils import logging
 
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, StateMixer
-from .encoders import load_audio_encoder, load_text_encoder
+from .encoders import load_audio_encoder, load_text_encoder, loading_reports_off
 from .hub_names import commit_of, hub_options
-from .transformer import MMERAttention, MMERLayer
 
 logger = logging.get_logger(__name__)
 
@@ -36,7 +35,6 @@ class MMERPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _can_record_outputs = {"hidden_states": MMERLayer, "attentions": MMERAttention}
 
     # Parts that only training needs: a checkpoint may leave out any of them, whole.
     _training_parts = ("decoders", "contrastive_head")
@@ -85,9 +83,7 @@ class MMERPreTrainedModel(PreTrainedModel):
         where = {name: kwargs[name] for name in ("revision", "subfolder") if kwargs.get(name)} | hub
         if pretrained_model_name_or_path is not None and kwargs.get("config") is None:
             commit_of(str(pretrained_model_name_or_path), **where)
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # what its report warns of is an error below
-        try:
+        with loading_reports_off():  # what they warn of is an error below
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path,
                 *args,
@@ -95,8 +91,6 @@ class MMERPreTrainedModel(PreTrainedModel):
                 ignore_mismatched_sizes=True,  # or loading ends before anything could be said
                 **kwargs,
             )
-        finally:
-            logging.set_verbosity(verbosity)
         model._settle_training_parts(info)
         if pretrained_model_name_or_path is not None:
             stored, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **where)
@@ -144,12 +138,14 @@ class MMERPreTrainedModel(PreTrainedModel):
         how = {"dtype": self.dtype}
         if attention != "sdpa":  # asked for; by default each encoder takes the best that it has
             how["attn_implementation"] = attention
+        # What is offloaded is on no device of its own.
+        device = next((p.device for p in self.parameters() if p.device.type != "meta"), torch.device("cpu"))
         for modality, load in ENCODER_LOADERS.items():
             name = getattr(self.config, f"{modality}_encoder_name_or_path")
             if name is None:
                 raise ValueError(f"The config names no {modality} encoder to load: the model is a self-contained one.")
             commit = commit_of(name, getattr(self.config, f"{modality}_encoder_revision"), **hub)
-            setattr(core, f"{modality}_encoder", load(name, commit, **how, **hub).to(self.device))
+            setattr(core, f"{modality}_encoder", load(name, commit, **how, **hub).to(device))
             setattr(self.config, f"{modality}_encoder_revision", commit)
         core.freeze_encoders()
         self._leave_out_encoders()

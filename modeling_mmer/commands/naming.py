@@ -10,8 +10,10 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from ..configuration_mmer import MMERConfig
 from ..hub_names import CONFIG, commit_of
 from ..passes import MODALITIES
+from ..training_corpus import FILE
+from .arguments import expanded
 
-BESIDE = ("README.md", "*.png", "results.json", "trainer_state.json")  # what is of use of a model's folder
+BESIDE = ("README.md", "*.png", "results.json", "trainer_state.json", FILE)  # what is of use of a model's folder
 
 
 def model_and_options(argv: list[str], prog: str, usage: str) -> tuple[str, list[str]]:
@@ -20,7 +22,7 @@ def model_and_options(argv: list[str], prog: str, usage: str) -> tuple[str, list
         return "", argv
     if not argv or argv[0].startswith("-"):
         raise SystemExit(f"usage: {prog} {usage}; MODEL is a folder or a hub name.")
-    return argv[0], argv[1:]
+    return expanded(argv[0]), argv[1:]
 
 
 def model_commit(name: str) -> str | None:
