@@ -177,8 +177,8 @@ def test_a_grid_by_name_records_its_commits_and_refuses_others(hub, corpus, tmp_
     command += ["--feature_cache", str(tmp_path / "features"), "--output_dir", str(tmp_path / "tables")]
     main(command)
     record = json.loads(next((tmp_path / "tables" / "runs").glob("*.json")).read_text())
-    assert record["settings"]["encoders"] == [AUDIO, TEXT]
-    assert record["settings"]["audio_encoder_revision"] == FIRST
+    assert record["settings"]["audio_encoder"] == f"{AUDIO}@{FIRST}"
+    assert record["settings"]["text_encoder_revision"] == FIRST
     point(hub, AUDIO, SECOND)
     assert "audio_encoder_revision" in says(capsys, *command)
     main([*command, "--audio_encoder_revision", FIRST])
