@@ -205,7 +205,8 @@ def test_special_tokens_and_type_embeddings_start_small_and_unlike():
 def test_special_tokens_and_type_embeddings_are_trained():
     core = (model := tiny_model().train()).model
     model(**raw_batch(), labels=labels()).loss.backward()
-    for vector in (core.cls_token, core.sep_token, core.mask_token, *(e.type_embedding for e in core.embedders.values())):
+    vectors = [core.cls_token, core.sep_token, core.mask_token, *(e.type_embedding for e in core.embedders.values())]
+    for vector in vectors:
         assert vector.grad.abs().min() > 0
 
 
