@@ -19,6 +19,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import fsdp2_prepare_model
 from accelerate.utils.launch import prepare_multi_gpu_env
 from conftest import REPOSITORY, labels, process_group, raw_batch, tiny_config, tiny_model
+from processes import spawn
 from test_baselines import CLASSES, NEEDS, OF_ONE, tiny_rival
 from test_trainer import toy_rows, toy_trainer
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -154,7 +155,7 @@ def half_of_each_batch(rank, folder, way):
 def of_two_processes(request, tmp_path_factory) -> list[list]:
     """rank → batch → its losses and gradients."""
     folder = tmp_path_factory.mktemp("two")
-    torch.multiprocessing.spawn(half_of_each_batch, args=(str(folder), request.param), nprocs=2)
+    spawn(half_of_each_batch, (str(folder), request.param))
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
@@ -212,7 +213,7 @@ def two_rows_of_each_system(rank, folder):
 @pytest.fixture(scope="module")
 def of_systems(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("systems")
-    torch.multiprocessing.spawn(two_rows_of_each_system, args=(str(folder),), nprocs=2)
+    spawn(two_rows_of_each_system, (str(folder),))
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
@@ -315,7 +316,7 @@ def one_of_two_evaluations(rank, folder):
 def evaluations(tmp_path_factory) -> list[dict]:
     """What one process finds, and each of two."""
     folder = tmp_path_factory.mktemp("evaluations")
-    torch.multiprocessing.spawn(one_of_two_evaluations, args=(str(folder),), nprocs=2)
+    spawn(one_of_two_evaluations, (str(folder),))
     alone = predictions_and_metrics(folder) | {"statistics": statistics(folder)}
     return [alone, *(torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2))]
 
