@@ -5,14 +5,13 @@ skips where they are absent.
 """
 
 import os
-import subprocess
-import sys
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+from processes import REPOSITORY, process_group, run  # noqa: F401
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -30,7 +29,6 @@ from modeling_mmer.corpora.demo import DEMO_FOLDER
 
 keep_freed_memory()
 
-REPOSITORY = Path(__file__).parents[1]
 TEST_DATA = Path(os.environ.get("MMER_TEST_DATA", REPOSITORY.parent / "shared"))
 
 WAVEFORM_ENCODER = {
@@ -119,6 +117,14 @@ def randomize(model):
     return model.eval()
 
 
+def assert_equal_weights(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]):
+    """Bit for bit: weights and files are copied. What a copy puts out is compared to rounding, for how a processor adds
+    up depends on where in memory the numbers lie."""
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert torch.equal(found[name], values), name
+
+
 def real_input_config(**overrides) -> MMERConfig:
     """Tiny encoders that take real recordings, up to Whisper's 30 s, and the demo tokenizer's texts."""
     config = tiny_config(**({"audio_context": "trimmed"} | overrides))
@@ -178,44 +184,40 @@ def real_path(*parts: str) -> Path:
     return path
 
 
-def run(*command: str, **kwargs) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True, timeout=600, **kwargs
-    )
-
-
-@contextmanager
-def process_group(rank: int, processes: int, folder: str):
-    """One of several processes that meet over gloo in an empty folder, as a launcher would start it.
-
-    They are to be spawned, not forked: OpenMP's threads do not survive a fork, and the child's first parallel loop
-    would wait for them.
-    """
-    torch.set_num_threads(1)
-    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
-    os.environ |= {name: str(value) for name, value in where.items()}
-    how = {"init_method": f"file://{folder}/rendezvous", "timeout": timedelta(minutes=5)}  # one that hangs is an error
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=processes, **how)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-@pytest.fixture(scope="session")
-def demo_encoders(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("encoders")
-    made = run("scripts/make_demo_encoders.py", str(folder))
-    assert made.returncode == 0, made.stderr
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of several workers (pytest-xdist) makes, for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (done := folder.with_suffix(".made")).exists():
+            folder.mkdir()
+            make(folder)
+            done.touch()
     return folder
 
 
 @pytest.fixture(scope="session")
+def demo_encoders(tmp_path_factory) -> Path:
+    def make(folder: Path) -> None:
+        made = run("scripts/make_demo_encoders.py", str(folder))
+        assert made.returncode == 0, made.stderr
+
+    return made_once(tmp_path_factory, "encoders", make)
+
+
+@pytest.fixture(scope="session")
 def trained(demo_encoders, tmp_path_factory) -> tuple[Path, str]:
-    """The demo recipe for two epochs: its output folder, and what it printed."""
-    folder = tmp_path_factory.mktemp("run")
-    launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "train.py")
-    done = run(*launch, "recipes/demo.yaml", *demo_options(demo_encoders, folder), "--num_train_epochs", "2")
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    """The demo recipe for two epochs: its output folder, and what it printed. Not to be written to."""
+
+    def make(folder: Path) -> None:
+        launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "train.py")
+        options = (*demo_options(demo_encoders, folder / "run"), "--num_train_epochs", "2")
+        done = run(*launch, "recipes/demo.yaml", *options)
+        assert done.returncode == 0, done.stderr
+        (folder / "printed").write_text(done.stdout)
+
+    folder = made_once(tmp_path_factory, "trained", make)
+    return folder / "run", (folder / "printed").read_text()
 
 
 def demo_options(encoders: Path, output: Path) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import process_group, tiny_model
+from conftest import tiny_model
 from datasets import Dataset
+from processes import process_group, spawn
 from test_trainer import StopAfter, assert_equal_weights, toy_rows, toy_trainer, weights
 
 from modeling_mmer.batching import FrameCapBatchSampler, cut, with_lengths
@@ -208,7 +209,7 @@ def one_of_two(rank, folder):
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("two")
-    torch.multiprocessing.spawn(one_of_two, args=(str(folder),), nprocs=2)
+    spawn(one_of_two, (str(folder),))
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

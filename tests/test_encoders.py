@@ -8,26 +8,38 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import audio_encoder_config, real_path, text_encoder_config, tiny_config, tiny_model
+from conftest import assert_equal_weights, audio_encoder_config, real_path, text_encoder_config, tiny_config, tiny_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoModel,
+    AutoTokenizer,
+    BertConfig,
     BertForMaskedLM,
+    CamembertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    MPNetConfig,
+    RobertaConfig,
     RobertaForMaskedLM,
     WhisperFeatureExtractor,
     WhisperForAudioClassification,
     WhisperForConditionalGeneration,
     WhisperModel,
+    XLMRobertaConfig,
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from modeling_mmer import MMERForEmotionRecognition
+from modeling_mmer.commands.train import new_processor
+from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.encoders import (
     MMERWhisperEncoder,
     audio_states,
+    build_text_encoder,
     load_audio_encoder,
     load_text_encoder,
+    text_positions,
     text_states,
 )
 
@@ -99,14 +111,14 @@ def filled_window(features):
     return torch.from_numpy(window)[None]
 
 
-def test_whisper_at_the_full_window_is_stock_whisper_bit_for_bit(whisper, stock_whisper):
+def test_whisper_at_the_full_window_is_stock_whisper(whisper, stock_whisper):
     features = noise(3, 8, WINDOW)
     with torch.no_grad():
         ours = whisper(features, output_hidden_states=True)
         stock = stock_whisper(features, output_hidden_states=True)
-    assert torch.equal(ours.last_hidden_state, stock.last_hidden_state)
+    assert_close(ours.last_hidden_state, stock.last_hidden_state)
     assert len(ours.hidden_states) == len(stock.hidden_states) == 3
-    assert all(torch.equal(a, b) for a, b in zip(ours.hidden_states, stock.hidden_states, strict=True))
+    assert_close(ours.hidden_states, stock.hidden_states)
 
 
 def test_whisper_with_a_mask_of_ones_at_the_full_window_is_stock_whisper(whisper, stock_whisper):
@@ -148,7 +160,7 @@ def test_what_lies_behind_the_mask_does_nothing_to_whisper(whisper, context, len
         other = torch.where(mask[:, None], features, loudness * noise(2, 8, 60, seed=1))
         states, states_mask = audio_states(whisper, other, mask, context)
         assert torch.equal(states_mask, expected_mask)
-        assert torch.equal(states.transpose(1, 2)[states_mask], expected.transpose(1, 2)[states_mask])
+        assert_close(states.transpose(1, 2)[states_mask], expected.transpose(1, 2)[states_mask])
 
 
 def test_whisper_in_full_context_gives_each_row_what_its_own_window_gives(whisper, stock_whisper):
@@ -338,7 +350,7 @@ def test_states_are_the_embedding_output_and_every_layer(kind):
         assert torch.equal(states[:, index], entering)
     with torch.no_grad():  # transformers gives Whisper's last state behind the final norm, those of waveforms before it
         last = encoder.layer_norm(seen[-1]) if kind == "whisper" else seen[-1]
-    assert torch.equal(states[:, -1], last)
+    assert_close(states[:, -1], last)
     assert not states.requires_grad
 
 
@@ -369,7 +381,7 @@ def test_asking_the_model_for_its_own_states_does_not_double_those_of_the_encode
     assert len(outputs.hidden_states) == 3
     assert [before[m][0].shape[1] for m in ("audio", "text")] == [3, 4]
     for modality in ("audio", "text"):
-        assert torch.equal(before[modality][0], after[modality][0])
+        assert_close(before[modality][0], after[modality][0])
 
 
 # ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -414,7 +426,8 @@ def test_whisper_loads_from_every_form_of_checkpoint(whisper_checkpoints, stock_
     assert set(encoder.state_dict()) == set(stock_whisper.state_dict())  # of a whole model, the encoder alone
     features = noise(2, 8, WINDOW, seed=10)
     states, _ = audio_states(encoder, features, torch.ones(2, WINDOW), "full")
-    assert torch.equal(states, stock_states(stock_whisper, features))
+    assert_equal_weights(encoder.state_dict(), stock_whisper.state_dict())
+    assert_close(states, stock_states(stock_whisper, features))
 
 
 @pytest.mark.parametrize("form", WHISPER_FORMS)
@@ -443,9 +456,10 @@ def test_waveform_encoders_load_and_miss_no_weight(tmp_path, kind):
     encoder = randomize(AutoModel.from_config(audio_encoder_config(kind)))
     encoder.save_pretrained(tmp_path / "whole")
     loaded = load_audio_encoder(str(tmp_path / "whole"))
+    assert_equal_weights(loaded.state_dict(), encoder.state_dict())
     samples = noise(1, 400, seed=11)
     states, _ = audio_states(loaded, samples, torch.ones(1, 400), "full")
-    assert torch.equal(states, stock_states(encoder, samples))
+    assert_close(states, stock_states(encoder, samples))
 
     weight = "feature_projection.projection.bias"
     broken = rewrite(tmp_path / "whole", tmp_path / "broken", lambda weights: weights.pop(weight))
@@ -462,7 +476,7 @@ def test_text_encoders_load_from_language_models_without_a_pooler(tmp_path, kind
     assert not any("pooler" in name for name in encoder.state_dict())
     ids = torch.randint(3, 50, (2, 6), generator=torch.Generator().manual_seed(12))
     states, _ = text_states(encoder, ids, torch.ones_like(ids))
-    assert torch.equal(states, stock_states(model, ids, attention_mask=torch.ones_like(ids)))
+    assert_close(states, stock_states(model, ids, attention_mask=torch.ones_like(ids)))
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
@@ -521,3 +535,50 @@ def test_a_model_over_fp16_encoders_holds_them_frozen_and_in_float32(whisper_che
     for encoder in model.model.encoders():
         assert not any(module.training for module in encoder.modules())
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in encoder.parameters())
+
+
+# ── how long a text may be ──────────────────────────────────────────────────────────────────────────────────────────
+
+TEXT_CONFIGS = {
+    "bert": (BertConfig, 40),
+    "electra": (ElectraConfig, 40),
+    "distilbert": (DistilBertConfig, 40),
+    "roberta": (RobertaConfig, 38),
+    "xlm-roberta": (XLMRobertaConfig, 38),
+    "mpnet": (MPNetConfig, 38),
+    "camembert": (CamembertConfig, 38),
+}
+
+
+@pytest.mark.parametrize("kind", TEXT_CONFIGS)
+def test_a_text_may_be_as_long_as_the_encoder_has_positions_for(kind):
+    """40 positions; RoBERTa's kind begins with the one behind the padding token's number, 1. One token more is refused,
+    where the encoder by itself would fail at an index."""
+    config_class, longest = TEXT_CONFIGS[kind]
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    if kind == "distilbert":
+        sizes = {"dim": 12, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}
+    encoder = build_text_encoder(
+        config_class(vocab_size=50, max_position_embeddings=40, pad_token_id=1, **sizes)
+    ).eval()
+    assert text_positions(encoder) == longest
+    ids = torch.full((2, longest), 7)
+    states, _ = text_states(encoder, ids, torch.ones_like(ids))
+    assert states.shape == (2, 3, longest, 12)
+    more = torch.full((2, longest + 1), 7)
+    with pytest.raises(ValueError, match=f"text of {longest + 1} tokens does not fit .* {longest} positions"):
+        text_states(encoder, more, torch.ones_like(more))
+    with pytest.raises((IndexError, RuntimeError)):
+        encoder(more, attention_mask=torch.ones_like(more))
+    padded = torch.ones_like(more)
+    padded[:, longest:] = 0  # padding takes no position
+    text_states(encoder, more, padded)
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("bert", 40), ("roberta", 38)])
+def test_a_new_processor_cuts_texts_at_the_last_position(kind, longest, tmp_path):
+    WhisperFeatureExtractor(feature_size=8).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(DEMO_FOLDER / "tokenizer").save_pretrained(tmp_path)
+    processor = new_processor(str(tmp_path), str(tmp_path), tiny_config(text=kind))
+    assert processor.tokenizer.model_max_length == longest
+    assert processor(text="I am so glad. " * 40)["input_ids"].shape == (1, longest)

@@ -1,13 +1,14 @@
 """`mmer export`: the folder holds what was asked for and gives the same outputs elsewhere, or is not there."""
 
 import json
-from unittest.mock import create_autospec
+from unittest.mock import Mock, create_autospec
 
 import pytest
 import torch
 from conftest import randomize, real_input_config, real_input_processor
 from huggingface_hub import HfApi
 from huggingface_hub.errors import LocalTokenNotFoundError
+from processes import run
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, WhisperModel, pipeline
 
@@ -57,6 +58,13 @@ def light(tmp_path_factory):
     return folder / "model"
 
 
+@pytest.fixture(autouse=True)
+def quickly(request, monkeypatch):
+    """Exports are verified in processes that need not import the libraries; where they are the point, as users do."""
+    if "fresh" not in request.keywords:
+        monkeypatch.setattr(export, "subprocess", Mock(run=lambda command, cwd, **_: run(*command[1:], cwd=cwd)))
+
+
 def run_export(model, folder, *options):
     main(["export", str(model), "--output_dir", str(folder), *options])
     return load_file(folder / "model.safetensors"), json.loads((folder / "config.json").read_text())
@@ -76,6 +84,7 @@ def hub(monkeypatch, **failures):
 # ── what is written ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fresh
 def test_an_export_as_it_is_holds_the_same_weights_and_the_card(whole, tmp_path, capsys):
     weights, config = run_export(whole, tmp_path / "out")
     expected = load_file(whole / "model.safetensors")

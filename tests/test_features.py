@@ -4,16 +4,14 @@ import os
 import pickle
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, real_input_config, real_input_processor, tiny_config
+from conftest import real_input_config, real_input_processor, tiny_config
 from datasets import Dataset
+from processes import start
 from torch.utils.data import DataLoader
 from transformers import AutoModel, WhisperModel
 
@@ -172,35 +170,29 @@ import test_features
 torch.set_num_threads(1)
 processor = test_features.real_input_processor()
 rows = test_features.load_corpora("demo", emotion_labels=test_features.EMOTIONS).splits["test"]
-print("ready", flush=True)
 test_features.fill(sys.argv[1], test_features.build_model(), processor, rows)
-print("done", flush=True)
 """
 
 
 @pytest.mark.slow
 def test_an_extraction_killed_five_times_ends_with_the_files_of_an_uninterrupted_one(tmp_path):
-    def start():
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path / "killed")], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline() == "ready\n"
-        return process
+    def started(name="killed"):
+        return start(["-c", KILLED, str(tmp_path / name)])
 
     moments, before = random.Random(0), {}
     for _ in range(5):
-        process = start()
+        process = started()
         target = len(before) + moments.randint(1, 20)
-        while process.poll() is None and len(files(tmp_path / "killed")) < target:
+        while process.is_alive() and len(files(tmp_path / "killed")) < target:
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.join()
         after = files(tmp_path / "killed")
         assert before.items() <= after.items()  # what was there is never touched again
         before = after
-    for process in [start(), start()]:  # two runs may fill one folder at once
-        assert process.communicate(timeout=300)[0] == "done\n"
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "whole")], cwd=REPOSITORY, check=True, timeout=300)
+    for process in [started(), started(), started("whole")]:  # two runs may fill one folder at once
+        process.join(300)
+        assert process.exitcode == 0
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
 
@@ -293,8 +285,8 @@ def test_a_collator_reads_its_cache_in_worker_processes(processor, rows, tmp_pat
     features, located = fill(tmp_path, build_model(), processor, rows)
     collator = MMERCollator(processor, EMOTIONS, ["negative", "positive"], ["valence"], features)
     loader = DataLoader(located, 5, collate_fn=pickle.loads(pickle.dumps(collator)), num_workers=2)
-    for batch, start in zip(loader, (0, 5, 10), strict=True):
-        expected = collator([located[i] for i in range(start, min(start + 5, len(located)))])
+    for batch, first in zip(loader, (0, 5, 10), strict=True):
+        expected = collator([located[i] for i in range(first, min(first + 5, len(located)))])
         for name in expected.keys() - {"labels"}:
             assert torch.equal(batch[name], expected[name]), name
         assert torch.equal(batch["labels"]["emotion"], expected["labels"]["emotion"])

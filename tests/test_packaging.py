@@ -51,8 +51,8 @@ def test_the_command_and_its_help_do_without_torch():
         finally:
             assert "torch" not in sys.modules and "transformers" not in sys.modules
     """
-    by_entry_point = run("-c", program, "--help", PROJECT["scripts"]["mmer"])
-    by_module = run("-m", "modeling_mmer", "--help")
+    by_entry_point = run("-c", program, "--help", PROJECT["scripts"]["mmer"], fresh=True)
+    by_module = run("-m", "modeling_mmer", "--help", fresh=True)
     for done in (by_entry_point, by_module):
         assert done.returncode == 0 and not done.stderr, done.stderr
     assert by_entry_point.stdout == by_module.stdout and "usage: mmer COMMAND" in by_module.stdout
@@ -84,5 +84,5 @@ def test_transformers_knows_mmer_after(imports):
         print(*(name.__name__ for name in names), processor_class_from_name("MMERProcessor").__name__)
         assert "multimodal-emotion-recognition" in PIPELINE_REGISTRY.get_supported_tasks()
     """
-    done = run("-c", program)
+    done = run("-c", program, fresh=True)
     assert done.stdout.split() == ["MMERModel", "MMERForEmotionRecognition", "MMERProcessor"], done.stderr

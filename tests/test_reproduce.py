@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import REPOSITORY, run
+from conftest import REPOSITORY
+from processes import run, start
 
 from modeling_mmer.commands import main
 from modeling_mmer.commands.reproduction.systems import RUNS, chosen_runs, plan
@@ -215,16 +214,14 @@ def test_a_killed_grid_goes_on_with_the_run_that_was_open(demo_encoders, tmp_pat
     options = command(demo_encoders, tmp_path / "killed", "--only", "probe", "shared", "contr", "--max_steps", "24")
     records_there = tmp_path / "killed/runs"
     for finished in (1, 2):
-        process = subprocess.Popen(
-            [sys.executable, "reproduce.py", *options[1:]], cwd=REPOSITORY, stdout=subprocess.DEVNULL
-        )
+        process = start(["reproduce.py", *options[1:]])
         open_run = ("shared", "contr")[finished - 1]
         checkpoints = tmp_path / f"killed/unfinished/{open_run}-seed-0"
         deadline = time.monotonic() + 120
         while not list(checkpoints.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert len(list(records_there.glob("*-seed-*.json"))) == finished
         before = {path: path.stat().st_mtime_ns for path in records_there.glob("*-seed-*.json")}
     main(options)
@@ -237,18 +234,12 @@ def test_a_killed_grid_goes_on_with_the_run_that_was_open(demo_encoders, tmp_pat
 
 def test_two_processes_share_the_runs(demo_encoders, tmp_path):
     options = command(demo_encoders, tmp_path / "shared", "--only", "probe", "shared", "separate")
-    started = [
-        subprocess.Popen(
-            [sys.executable, "reproduce.py", *options[1:]],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    printed = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
+    outputs = [tmp_path / f"{number}.txt" for number in range(2)]
+    started = [start(["reproduce.py", *options[1:]], stdout=output) for output in outputs]
+    for process in started:
+        process.join(300)
+    assert [process.exitcode for process in started] == [0, 0]
+    printed = [output.read_text() for output in outputs]
     made = [re.findall(r"^(\S+-seed-0): \d+ s", text, re.M) for text in printed]
     expected = ["probe", "shared", "separate_audio", "separate_text", "separate_audio_text"]
     assert sorted(made[0] + made[1]) == sorted(f"{name}-seed-0" for name in expected)

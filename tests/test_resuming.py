@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_model
+from processes import spawn
 from test_trainer import assert_equal_weights, collate, toy_trainer, weights
 from transformers import TrainerCallback
 
@@ -222,5 +223,5 @@ def one_of_two(rank, folder):
 
 @pytest.mark.slow
 def test_two_processes_end_at_one_step_whichever_was_told(tmp_path):
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    spawn(one_of_two, (str(tmp_path),))
     assert last_checkpoint(tmp_path / "parts") is not None

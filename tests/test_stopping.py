@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from conftest import REPOSITORY, real_path
+from conftest import real_path
+from processes import server
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerState
 
@@ -82,17 +83,17 @@ def life(arguments: list[str], log: Path, largest_file: int | None, dies: str | 
 class Run:
     """A training run in a folder, in as many lives as it takes."""
 
-    def __init__(self, folder: Path, options: dict[str, object], context):
+    def __init__(self, folder: Path, options: dict[str, object]):
         self.folder = folder
         self.log = folder.with_suffix(".log")
-        self.options, self.context = options, context
+        self.options = options
 
     def start(self, largest_file: int | None = None, dies: str | None = None, **options: object):
         chosen = self.options | {f"--{name}": value for name, value in options.items()}
         chosen |= {"--output_dir": self.folder, "--resume_from_checkpoint": "true"}
         arguments = [str(word) for pair in chosen.items() for word in pair]
         self.log.write_text("")
-        process = self.context.Process(target=life, args=(arguments, self.log, largest_file, dies))
+        process = server().Process(target=life, args=(arguments, self.log, largest_file, dies))
         process.start()
         return process
 
@@ -120,7 +121,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def new_run(demo_encoders, tmp_path_factory):
-    """name → a run on some speakers of ravdess. Its processes are forked from one that has imported everything."""
+    """name → a run on some speakers of ravdess."""
     ravdess, folder = real_path("data", "ravdess"), tmp_path_factory.mktemp("stopping")
     table = pd.read_csv(ravdess / "metadata.csv")
     some = [
@@ -138,12 +139,7 @@ def new_run(demo_encoders, tmp_path_factory):
         "--text_encoder": demo_encoders / "roberta",
         "--feature_cache": folder / "features",
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # no threads when it forks
-        patch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["test_stopping"])
-        yield lambda name: Run(folder / name, options, context)
+    return lambda name: Run(folder / name, options)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from itertools import groupby
 from pathlib import Path
 
@@ -16,7 +14,8 @@ import pytest
 import soundfile
 import torch
 from accelerate import PartialState
-from conftest import REPOSITORY, randomize, real_input_config, real_input_processor, text_encoder_config
+from conftest import randomize, real_input_config, real_input_processor, text_encoder_config
+from processes import reaches, spawn, start
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -360,7 +359,7 @@ def test_a_torn_line_is_heard_again_and_nothing_else(ctc, folder, monkeypatch):
 
 
 KILLED = """
-import sys
+import signal, sys
 sys.path.insert(0, "tests")
 import test_transcription as t
 append = t.transcription.append_lines
@@ -368,20 +367,19 @@ def append_and_wait(file, texts):
     append(file, texts)
     if len(t.lines(t.Path(sys.argv[1]))) == 2:
         print("two", flush=True)
-        sys.stdin.read()
+        signal.pause()
 t.transcription.append_lines = append_and_wait
 t.heard(t.load(t.Path(sys.argv[1])), sys.argv[2], batch_size=1)
 """
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_taken_up_where_it_stopped(ctc, folder, monkeypatch):
-    command = [sys.executable, "-c", KILLED, str(folder), str(ctc)]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "two\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+def test_a_killed_run_is_taken_up_where_it_stopped(ctc, folder, tmp_path, monkeypatch):
+    process = start(["-c", KILLED, str(folder), str(ctc)], stdout=(printed := tmp_path / "printed"))
+    reaches(process, lambda: printed.exists() and printed.read_text() == "two\n")
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     before = lines(folder)
     assert len(before) == 2
     batches = count(monkeypatch)
@@ -405,7 +403,7 @@ def one_of_two(rank: int, port: int, folder: str, model: str) -> None:
 def test_two_processes_share_the_work_and_both_have_all_of_it(ctc, folder, tmp_path):
     with socket.create_server(("localhost", 0)) as server:
         port = server.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_two, args=(port, str(folder), str(ctc)), nprocs=2)
+    spawn(one_of_two, (port, str(folder), str(ctc)))
     parts = sorted(folder.glob("transcripts/*"))
     assert [len(part.read_text().splitlines()) for part in parts] == [3, 3]
     alone = heard(load(make_corpus(tmp_path / "alone")), ctc)

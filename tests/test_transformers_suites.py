@@ -14,12 +14,12 @@ import types
 import unittest
 
 import pytest
-from conftest import REPOSITORY, labels, raw_batch, real_input_processor, tiny_config
+from conftest import labels, raw_batch, real_input_processor, tiny_config
 
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERModel, MMERProcessor
 
 VERSION = importlib.metadata.version("transformers")
-SUITES = os.environ.get("TRANSFORMERS_SUITES", str(REPOSITORY / ".venv" / f"transformers-{VERSION}" / "tests"))
+SUITES = os.environ.get("TRANSFORMERS_SUITES", os.path.join(sys.prefix, f"transformers-{VERSION}", "tests"))
 if not os.path.isfile(os.path.join(SUITES, "test_modeling_common.py")):
     pytest.skip(f"needs the source distribution of transformers {VERSION} (make test)", allow_module_level=True)
 pytest.importorskip("parameterized", reason="transformers' suites need it")

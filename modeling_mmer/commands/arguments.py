@@ -4,29 +4,34 @@ A recipe is a YAML mapping from option names to values. It is read as if its opt
 line, so that the later one wins and both are checked by the same parser.
 """
 
-import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 
 from .. import registration  # noqa: F401 - every command may load MMER by transformers' Auto classes
 from ..configuration_mmer import MMERConfig
-from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, load_corpora
+from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, Reading, load_corpora
+from ..trainer_options import OF_COMMANDS, OF_OWN_METRICS, OPTIONS, refuse_data_parallel, refuse_options
+from .help import MODEL_HELP, OptionParser
 from .redaction import redacted
 
 
 @dataclass
 class SourceArguments:
     """Which corpora are read, and how their columns and labels are understood."""
+
+    _argument_group_name = "the corpus"
 
     corpus: list[str] = field(
         metadata={
@@ -112,6 +117,8 @@ class CorpusArguments(SourceArguments):
 class StartArguments:
     """What a run starts from: two encoders and a new model over them, or a checkpoint."""
 
+    _argument_group_name = "what training starts from"
+
     model: str | None = field(
         default=None,
         metadata={
@@ -133,6 +140,8 @@ class StartArguments:
 @dataclass
 class RunArguments(TrainingArguments):
     """`TrainingArguments` with the defaults of this task; the paper gives no learning rate, schedule or batch size."""
+
+    _argument_group_name = "the run"
 
     output_dir: str = field(default="runs/mmer", metadata={"help": "Where checkpoints, results and the report go."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate of AdamW."})
@@ -171,7 +180,11 @@ class RunArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        if self.do_eval and self.eval_strategy == "no":
+            raise ValueError("--do_eval changes nothing: --eval_strategy says when the validation split is judged.")
         super().__post_init__()
+        refuse_options(self, OPTIONS | OF_OWN_METRICS | OF_COMMANDS)
+        refuse_data_parallel(self)
         if self.max_frames_per_batch is None:
             return
         if self.max_frames_per_batch < 1:
@@ -195,18 +208,20 @@ _PLAIN_TYPES = {
     list[int] | tuple[int, ...] | None: list[int] | None,
 }
 
+
+def _default(value: object) -> dict[str, object]:
+    return {"default_factory": partial(list, value)} if isinstance(value, tuple) else {"default": value}
+
+
 ModelArguments = make_dataclass(
     "ModelArguments",
     [
-        (
-            f.name,
-            _PLAIN_TYPES.get(f.type, f.type),
-            field(default_factory=lambda value=f.default: list(value)) if isinstance(f.default, tuple) else f.default,
-        )
+        (f.name, _PLAIN_TYPES.get(f.type, f.type), field(**_default(f.default), metadata={"help": MODEL_HELP[f.name]}))
         for f in fields(MMERConfig)
         if f.name in MMERConfig.__annotations__ and f.name not in _NOT_OPTIONS
     ],
 )
+ModelArguments._argument_group_name = "the model"
 ModelArguments.__doc__ = "The fields of [`MMERConfig`] that a run may choose, with its defaults."
 
 
@@ -221,13 +236,7 @@ def parse(
         SystemExit: an option is unknown or malformed, or the recipe cannot be read.
     """
     argv = [expanded(word) for word in with_recipe(argv, prog)]
-    parser = HfArgumentParser(
-        argument_classes,
-        prog=prog,
-        usage=f"{prog} {usage}",
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = OptionParser(argument_classes, prog, usage)
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False
@@ -303,7 +312,10 @@ def expanded(word: str) -> str:
 
 
 def load(
-    arguments: SourceArguments, emotion_labels: list[str], on_bad_rows: BadRows | Literal["keep"] = "stop"
+    arguments: SourceArguments,
+    emotion_labels: list[str],
+    on_bad_rows: BadRows | Literal["keep"] = "stop",
+    readings: Sequence[Reading] = (),
 ) -> Corpus:
     """The corpora that the options name, without bad rows unless these are to be kept; see `load_corpora`.
 
@@ -325,6 +337,7 @@ def load(
         label_scale=None if scale is None else tuple(scale),
         fold=None if fold is None else int(fold),
         on_bad_rows=on_bad_rows,
+        readings=readings,
     )
 
 

@@ -61,6 +61,9 @@ def mean_figures(folds: list[dict[str, Any]]) -> dict[str, Any]:
         values = [fold[name] for fold in folds if name in fold]
         if name == "retrieval":
             mean[name] = mean_figures(values) | {"n": values[0]["n"]}  # the size of a group, not a count
+        elif name == "labelled":
+            tasks = dict.fromkeys(task for value in values for task in value)
+            mean[name] = {task: sum(value.get(task, 0) for value in values) for task in tasks}
         elif name == "confusion_matrix":
             mean[name] = values[0] | {"rows": np.sum([value["rows"] for value in values], axis=0).tolist()}
         elif name == "per_class_recall":  # whose names are those of classes, which may be called anything

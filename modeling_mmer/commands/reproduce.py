@@ -18,6 +18,8 @@ PROG = "mmer reproduce"
 class GridArguments:
     """Which runs are made, and over which encoders."""
 
+    _argument_group_name = "the grid"
+
     seeds: int = field(default=1, metadata={"help": "Seeds of each run, from 0; more can be added on another day."})
     only: list[str] | None = field(
         default=None,

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import AutoFeatureExtractor, AutoTokenizer, set_seed
 
 from ..batching import with_lengths
 from ..collator import MMERCollator, UtteranceError
 from ..configuration_mmer import MMERConfig
-from ..corpora import TASKS, Corpus
+from ..corpora import Corpus
 from ..corpora.digest import content_digests
 from ..divergence import DivergedError
+from ..encoders import build_text_encoder, text_positions
 from ..features import FeatureCache
 from ..files import write_json
 from ..fingerprint import Fingerprint, require_same_run
@@ -23,6 +23,7 @@ from ..processing_mmer import MMERProcessor
 from ..report import CurvesCallback, Provenance, write_card, write_report
 from ..resuming import EarlyStopping, WriteError, is_whole, last_checkpoint, write_errors_named
 from ..trainer import MMERTrainer
+from ..training_corpus import KeepTrainingCorpus, TrainingCorpus
 from .allocator import keep_freed_memory
 from .arguments import (
     CorpusArguments,
@@ -34,7 +35,7 @@ from .arguments import (
     parse,
     with_recipe,
 )
-from .checking import load_checked, note_cropped
+from .checking import is_labelled, load_checked, note_cropped, require_labels
 from .folds import folds_to_train, train_folds
 from .judging import fill_features, fill_text, judge_split, results_of, show
 from .settings import identity, run_settings
@@ -100,7 +101,10 @@ def prepare(
     require_same_run(run.output_dir, settings, checkpoint)
     corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    return build_trainer(model, processor, features, corpus, run, Fingerprint(settings)), corpus
+    trainer = build_trainer(model, processor, features, corpus, run, Fingerprint(settings))
+    earlier = None if start.model is None else TrainingCorpus.load(start.model)
+    trainer.add_callback(KeepTrainingCorpus(TrainingCorpus.of(corpus, earlier)))
+    return trainer, corpus
 
 
 def identities(start: StartArguments, config: MMERConfig) -> dict[str, Any]:
@@ -115,12 +119,16 @@ def identities(start: StartArguments, config: MMERConfig) -> dict[str, Any]:
 
 
 def require_splits(corpus: Corpus) -> None:
-    """Raise a ValueError unless there is a split to train on and one to select on."""
+    """Raise a ValueError unless there is a split to train on and one to select on, and both have labels."""
     if missing := [split for split in ("train", "validation") if split not in corpus.splits]:
+        columns = [reading.columns["split"] for reading in corpus.readings if "split" in reading.columns]
+        source = f"by its column {' and '.join(map(repr, columns))}" if columns else "no column says the split"
         raise ValueError(
-            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}): give its rows "
-            "a column `split` with train, validation and test."
+            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}; {source}). "
+            "Training takes the rows of train and selects on those of validation: say so in a column `split`, or name "
+            "another column with --column_map split=COLUMN."
         )
+    require_labels(corpus, ("train", "validation"))
 
 
 def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
@@ -147,8 +155,11 @@ def new_model(
 def new_processor(audio_encoder: str, text_encoder: str, config: MMERConfig) -> MMERProcessor:
     """The encoders' own feature extractor and tokenizer; texts are cut to what the text encoder has positions for."""
     tokenizer = AutoTokenizer.from_pretrained(text_encoder)
-    positions = config.text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
+        positions = text_positions(build_text_encoder(config.text_config))
+    tokenizer.model_max_length = min(
+        tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
+    )
     return MMERProcessor(AutoFeatureExtractor.from_pretrained(audio_encoder), tokenizer)
 
 
@@ -266,11 +277,6 @@ def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
         show(results, folder)
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
-
-
-def is_labelled(rows: Dataset) -> bool:
-    """Whether any row has a label to judge by; those of MSP-Podcast's Test3 are kept back."""
-    return any(rows.data.column(task).null_count < len(rows) for task in TASKS)
 
 
 def told(run: RunArguments) -> dict[str, Any]:
