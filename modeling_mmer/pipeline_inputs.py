@@ -5,6 +5,7 @@ An [`InputReader`] holds no model, so that it can go to a worker process by itse
 This file travels with checkpoints: it imports only torch and transformers.
 """
 
+import functools
 import multiprocessing
 import os
 import types
@@ -15,16 +16,14 @@ from typing import Any
 from torch.utils.data import Dataset, IterableDataset
 from transformers.utils import logging
 
-from .waveforms import is_list, is_one_recording
+from .timed_text import SEGMENT_FORM, Segment, read_segments, text_within
+from .waveforms import is_list, is_missing, is_one_recording, plain, with_span
 from .windows import Window, cut_windows, in_blocks, long_file, read_channels, stream_file
 
 logger = logging.get_logger(__name__)
 
 DEFAULT_CHUNK_SECONDS = 30.0  # of encoders without a window of their own
-TEXT_FORMS = (
-    'a string, a list of {"text", "timestamp": (start, end)} or, with channels="split", a list with one of these per '
-    "channel"
-)
+TEXT_FORMS = f'a string, a list of {SEGMENT_FORM} or, with channels="split", a list with one of these per channel'
 
 
 # ── which inputs there are ──────────────────────────────────────────────────────────────────────────────────────────
@@ -129,13 +128,15 @@ class InputReader:
         number, sample = numbered.number, numbered.sample
         try:
             audio, text, rate = self._read_input(sample)
+            tell = functools.partial(_warn, number, sample)
             chunk, stride = self._chunk_and_stride(chunk_length_s, stride_length_s)
             split = channels == "split" and audio is not None
             speakers = self._speakers(audio, text, rate) if split else [(audio, text, None)]
             items = (
-                {"audio": window and window.samples, **self._place(window, of_speaker), "speaker": speaker}
+                {"audio": window and window.samples, **self._place(window, text, is_last, tell), "speaker": speaker}
                 for speaker, (recording, of_speaker, channel) in enumerate(speakers)
-                for window in self._windows(recording, rate, channel, chunk, stride)
+                for text in [read_segments(of_speaker) if is_list(of_speaker) else of_speaker]
+                for window, is_last in _mark_last(self._windows(recording, rate, channel, chunk, stride, tell))
             )
             previous = next(items)
             for item in items:
@@ -151,9 +152,10 @@ class InputReader:
         audio, text = sample.get("audio"), sample.get("text")
         if _is_list_of_recordings(audio):
             raise ValueError("its audio is a list of recordings; give a list of inputs, with one recording each.")
-        if isinstance(text, str):
-            text = text if text.strip() else None
-        elif text is not None and not isinstance(text, list):
+        audio = plain(with_span(audio, sample.get("start"), sample.get("end")))
+        if isinstance(text, str) or is_missing(text):
+            text = text if isinstance(text, str) and text.strip() else None
+        elif not is_list(text):
             raise ValueError(f"text cannot be a {type(text).__name__}; give {TEXT_FORMS}.")
         if audio is None and not text:
             raise ValueError("it has neither audio nor text; give at least one.")
@@ -163,22 +165,23 @@ class InputReader:
         """(recording, text, number of its channel in a file) of each speaker."""
         found = read_channels(audio, rate)
         texts = text if text is not None else [None] * len(found)
-        one_each = isinstance(texts, list) and not any(isinstance(t, dict) for t in texts)
+        one_each = is_list(texts) and not any(isinstance(t, dict) for t in texts)
         if not one_each or len(texts) != len(found):
             raise ValueError(f'channels="split" needs a list of {len(found)} texts, one for each channel, or none.')
+        texts = [None if is_missing(of_speaker) else of_speaker for of_speaker in texts]
         return [
             (audio, of_speaker, channel) if isinstance(channel, int) else (channel, of_speaker, None)
             for channel, of_speaker in zip(found, texts, strict=True)
         ]
 
-    def _windows(self, audio, rate, channel, chunk: int, stride: int) -> Iterator[Window | None]:
+    def _windows(self, audio, rate, channel, chunk: int, stride: int, tell) -> Iterator[Window | None]:
         """The windows of a recording, or None for an input without one."""
         if audio is None:
             return iter([None])
         own_rate = self.processor.feature_extractor.sampling_rate
         if channel is not None or long_file(audio, chunk / own_rate):
-            return self._checked(cut_windows(stream_file(audio, own_rate, channel), chunk, stride))
-        return cut_windows(in_blocks(self.processor.read_audio(audio, rate), chunk), chunk, stride)
+            return self._checked(cut_windows(stream_file(audio, own_rate, channel, tell), chunk, stride))
+        return cut_windows(in_blocks(self.processor.read_audio(audio, rate, tell), chunk), chunk, stride)
 
     def _checked(self, windows: Iterator[Window]) -> Iterator[Window]:
         """The windows of a stream, after what the processor checks of a recording that it reads whole."""
@@ -190,7 +193,7 @@ class InputReader:
                 raise ValueError(f"from {window.start / rate:g} s to {window.stop / rate:g} s, {error}") from error
             yield window
 
-    def _place(self, window: Window | None, text) -> dict[str, Any]:
+    def _place(self, window: Window | None, text: str | list[Segment] | None, is_last: bool, tell) -> dict[str, Any]:
         """The span of a window in seconds, and its text: the whole, or the segments that reach into the span.
 
         `timed` says whether the text belongs there, or is that of the whole recording.
@@ -199,21 +202,11 @@ class InputReader:
         start, stop = (0.0, 0.0) if window is None else (window.start / rate, window.stop / rate)
         timed = not isinstance(text, str)
         if timed and text is not None:
-            if not all(isinstance(segment, dict) and {"text", "timestamp"} <= segment.keys() for segment in text):
-                raise ValueError(f"text is a list of something else; give {TEXT_FORMS}.")
-            text = " ".join(s["text"].strip() for s in text if window is None or _overlaps(s["timestamp"], start, stop))
-        if text and len(text) > self.processor.tokenizer.model_max_length:
-            self._warn_of_long_text(text)
+            text = text_within(text, start, stop, is_last)
+        if self.processor.count_cut_texts([text]):
+            limit = self.processor.tokenizer.model_max_length
+            tell(f"a text was cut to {limit} tokens; with timestamps, each window of the audio gets its own part of it")
         return {"text": text or None, "timed": timed, "start": start, "stop": stop}
-
-    def _warn_of_long_text(self, text: str):
-        tokenizer = self.processor.tokenizer
-        tokens = len(tokenizer(text, verbose=False)["input_ids"])
-        if tokens > tokenizer.model_max_length:
-            logger.warning(
-                f"A text of {tokens} tokens was cut to {tokenizer.model_max_length}. With timestamps, each window of "
-                "the audio gets its own part of it."
-            )
 
     def _chunk_and_stride(self, chunk_length_s: float | None, stride_length_s: float) -> tuple[int, int]:
         """In samples.
@@ -242,7 +235,14 @@ def _file_name(sample) -> str:
     return f" ({audio})" if isinstance(audio, (str, os.PathLike)) and len(str(audio)) < 300 else ""
 
 
-def _overlaps(timestamp: tuple[float, float | None], start: float, stop: float) -> bool:
-    """Whether a segment reaches into a span; its end may be None, the end of the recording."""
-    begin, end = timestamp
-    return begin < stop and (end is None or end > start)
+def _mark_last(windows: Iterator[Window | None]) -> Iterator[tuple[Window | None, bool]]:
+    """Each window, and whether it is the last."""
+    previous = next(windows)
+    for window in windows:
+        yield previous, False
+        previous = window
+    yield previous, True
+
+
+def _warn(number: int, sample, sentence: str) -> None:
+    logger.warning(f"Input {number}{_file_name(sample)}: {sentence}.")

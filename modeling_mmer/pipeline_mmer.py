@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from transformers import BatchFeature
 from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator, PipelinePackIterator
 from transformers.utils import logging
@@ -35,10 +36,10 @@ class MMERPipeline(ChunkPipeline):
     ```
 
     Takes one input, a list, a generator or a `datasets.Dataset`, and gives an output for each input. An input is a dict
-    with `audio` (any form that [`MMERProcessor`] takes; bare arrays may say their `sampling_rate` beside it), `text` or
-    both; None is missing. Text is a string, or, with places in time, a list of `{"text", "timestamp": (start, end)}` in
-    seconds, as speech recognition gives it. Beside the arguments of every pipeline (`batch_size`, `device`, `dtype`,
-    `num_workers`):
+    with `audio` (any form that [`MMERProcessor`] takes; beside it, a bare array's `sampling_rate`, or the `start` and
+    `end` of a span of it, in seconds), `text` or both; None is missing. Text is a string, or, with places in time, a
+    list of `{"text", "timestamp": (start, end)}` in seconds, as speech recognition gives it. Beside the arguments of
+    every pipeline (`batch_size`, `device`, `dtype`, `num_workers`):
 
     Args:
         top_k: how many labels `scores` holds, the likeliest first; all by default.
@@ -186,7 +187,9 @@ class MMERPipeline(ChunkPipeline):
         (B, …) on the CPU."""
         alone = not isinstance(batch["audio"], list)
         listed = {name: [value] if alone else value for name, value in batch.items()}
-        inputs = self.processor(audio=listed["audio"], text=listed["text"]).to(self.device)
+        # Apart, not by a call: what is odd about the sound, or cut, was said when the input was read.
+        of_audio = self.processor.encode_audio(listed["audio"], tell=lambda oddity: None)
+        inputs = BatchFeature({**of_audio, **self.processor.encode_text(listed["text"])}).to(self.device)
         outputs = self.model(**inputs, return_combinations=return_combinations)
         predictions = self._probabilities({f: outputs.get(f) for f in (*CLASS_FIELDS.values(), *self._dimensions())})
         if return_combinations:

@@ -16,7 +16,7 @@ from modeling_mmer import MMERForEmotionRecognition, training_corpus
 from modeling_mmer.commands import main
 from modeling_mmer.commands.training_rows import set_apart
 from modeling_mmer.corpora import CorpusError, Reading, load_corpora
-from modeling_mmer.corpora.contents import content_digests
+from modeling_mmer.corpora.contents import row_digests
 from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.corpora.faults import examine
 from modeling_mmer.corpora.recordings import read_recordings
@@ -241,7 +241,7 @@ def test_rows_are_the_same_by_what_they_hold(calls, tmp_path):
     shutil.copy(recording, copy)
     rows = [("a", str(recording), "One"), ("b", str(copy), None), ("c", None, " one"), ("d", None, "two")]
     table = pd.DataFrame(rows, columns=["utterance_id", "audio", "text"], dtype=object).assign(start=None, end=None)
-    found = content_digests(table, read_recordings([str(recording), str(copy)], show_progress=False))
+    found = row_digests(table, read_recordings([str(recording), str(copy)], show_progress=False))
     assert found["a"] == found["b"] and len({found[name] for name in "acd"}) == 3
 
 

@@ -13,7 +13,7 @@ from .recordings import Recording, Source, as_clip, sources_of
 from .sharing import plain_texts
 
 
-def content_digests(table: pd.DataFrame, recordings: Mapping[Source, Recording]) -> dict[str, int]:
+def row_digests(table: pd.DataFrame, recordings: Mapping[Source, Recording]) -> dict[str, int]:
     """utterance_id -> digest.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Literal
 import pandas as pd
 from datasets import Dataset
 
-from .contents import content_digests
+from .contents import row_digests
 from .recordings import Recording, Source, as_clip, sources_of
 from .schema import FEATURES, Corpus, CorpusError, Fault, name_some, split_spellings
 from .sharing import in_several_splits
@@ -77,7 +77,7 @@ def examine(corpus: Corpus, recordings: dict[Source, Recording]) -> Corpus:
         tables.append(table)
     splits = dict(zip(corpus.splits, map(_dataset, tables), strict=True))
     table = pd.concat(tables, ignore_index=True)
-    digests = content_digests(table, recordings)
+    digests = row_digests(table, recordings)
     table = table[table["audio"].notna()].reset_index(drop=True)
     return replace(
         corpus,
