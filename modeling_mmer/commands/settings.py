@@ -57,9 +57,9 @@ def run_settings(
         "rows": {split: len(rows) for split, rows in corpus.splits.items()},
         "content": content,
         **others,
-        **fields_of_config,
         **of_options(corpus_arguments),
         **of_options(run),
+        **fields_of_config,  # which has the scale of the corpus, where the option may be blank
         "world_size": run.world_size,
     }
     if corpus_arguments.feature_cache is None:

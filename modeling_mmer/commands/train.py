@@ -110,7 +110,8 @@ def prepare(
     require_same_run(run.output_dir, settings, checkpoint)
     corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    trainer = build_trainer(model, processor, features, corpus, run, Fingerprint(settings))
+    trainer = build_trainer(model, processor, features, corpus, run)
+    trainer.add_callback(Fingerprint(settings))
     earlier = None if start.model is None else TrainingCorpus.load(start.model, commit)
     trainer.add_callback(KeepTrainingCorpus(TrainingCorpus.of(corpus, earlier)))
     return trainer, corpus
@@ -237,10 +238,9 @@ def build_trainer(
     features: FeatureCache | None,
     corpus: Corpus,
     run: RunArguments,
-    fingerprint: Fingerprint,
 ) -> MMERTrainer:
     config = model.config
-    callbacks = [fingerprint, CheckpointOnTermination(), CurvesCallback()]
+    callbacks = [CheckpointOnTermination(), CurvesCallback()]
     if run.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(run.early_stopping_patience))
     return MMERTrainer(
