@@ -16,7 +16,7 @@ import torch
 
 from .features import FeatureCache
 from .processing_mmer import MMERProcessor, pad_rows, require_a_modality
-from .waveforms import is_missing
+from .waveforms import with_span
 
 NOT_LABELLED = -100  # the class index that torch's cross-entropy leaves out; a dimension that is not labelled is NaN
 
@@ -90,7 +90,7 @@ class MMERCollator:
         for modality, encode in (("audio", self.processor.encode_audio), ("text", self.processor.encode_text)):
             states = [row.get(f"{modality}_hidden_states") for row in rows]
             if all(state is None for state in states):
-                inputs.update(encode([audio_of(row) if modality == "audio" else row.get(modality) for row in rows]))
+                inputs.update(encode([_content(row, modality) for row in rows]))
             else:
                 _check_states(rows, states, modality)
                 inputs.update(_stack_states(states, modality))
@@ -107,14 +107,10 @@ class MMERCollator:
         return labels
 
 
-def audio_of(row: dict[str, Any]) -> Any:
-    """The recording of a row, as the processor takes it: with its span, if the row is one."""
-    audio = row.get("audio")
-    span = {name: row[name] for name in ("start", "end") if row.get(name) is not None}
-    if is_missing(audio) or not span:
-        return audio
-    given = audio if isinstance(audio, dict) else {"path" if isinstance(audio, str) else "array": audio}
-    return {**given, **span}
+def _content(row: dict[str, Any], modality: str) -> Any:
+    """The text of a row, or its recording with its span, if the row is one."""
+    content = row.get(modality)
+    return with_span(content, row.get("start"), row.get("end")) if modality == "audio" else content
 
 
 def _stack_states(states: list[Any], modality: str) -> dict[str, torch.Tensor]:

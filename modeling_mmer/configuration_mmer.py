@@ -5,10 +5,12 @@ The encoders are described by `audio_config` and `text_config`. Their weights ar
 self-contained one).
 """
 
+import copyreg
 from dataclasses import field
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_rope_utils import RopeParameters
@@ -172,5 +174,15 @@ class MMERConfig(PreTrainedConfig):
 
 
 MMERConfig.register_for_auto_class()
+
+
+def _pickle_by_message(error: Exception) -> tuple:
+    return copyreg.__newobj__, (type(error), *error.args), error.__dict__
+
+
+# The library's errors of a wrong config cannot be unpickled (`__init__` takes other arguments than `args` holds), and a
+# pool whose worker raises one would wait for ever.
+for _error in (StrictDataclassClassValidationError, StrictDataclassFieldValidationError):
+    copyreg.pickle(_error, _pickle_by_message)
 
 __all__ = ["MMERConfig"]

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
+from torch import nn
 
-from .metrics import evaluate_predictions, retrieval_accuracy
+from .metrics import evaluate_predictions, flatten, retrieval_accuracy, score
+from .passes import COMBINATIONS
 
 RETRIEVAL_GROUP = 32  # N of Table 3
 
@@ -31,3 +34,50 @@ def judge(predictions: Mapping[str, Any], labels: Mapping[str, np.ndarray], dime
         if retrieval is not None:
             results["retrieval"] = {"n": RETRIEVAL_GROUP, **retrieval}
     return results
+
+
+def figures_of(predictions: Mapping[str, Any], labels: Mapping[str, np.ndarray], dimensions: list[str]) -> dict:
+    """What a Trainer logs of `judge`: `audio_ua`, `text_valence_ccc`, …, and `score`, the mean of UA and CCC."""
+    results = judge(predictions, labels, dimensions)
+    overall = score(results)
+    return flatten(results) | ({} if overall is None else {"score": overall})
+
+
+def measurable(rows: Dataset, model: nn.Module) -> set[str] | None:
+    """The names of the figures that an evaluation of some rows can give: those of predictions that are all zero.
+
+    None where it cannot be told, as the rows are in no `Dataset`, or have none of the labels' columns.
+    """
+    config, columns = model.config, getattr(rows, "column_names", None) or ()
+    classes = {"emotion": config.emotion_labels, "sentiment": config.sentiment_labels}
+    labels = {task: class_indices(rows[task], classes[task]) for task in classes if task in columns}
+    for dimension in config.dimensions:
+        if dimension in columns:
+            labels[dimension] = np.array([np.nan if v is None else v for v in rows[dimension]], dtype=float)
+    if not labels:
+        return None
+    lacks = {modality: lacking(rows, modality) for modality in COMBINATIONS["audio_text"]}
+    combinations = model.combinations() if hasattr(model, "combinations") else tuple(COMBINATIONS)
+    predictions: dict[str, Any] = {}
+    for name in combinations:
+        void = np.where(np.any([lacks[modality] for modality in COMBINATIONS[name]], axis=0), np.nan, 0.0)
+        predictions[name] = {
+            task: np.repeat(void[:, None], len(classes[task]), axis=1) if task in classes else void for task in labels
+        }
+    if getattr(model, "contrastive_head", None) is not None:
+        predictions["embeds"] = {m: np.where(lacking_m, np.nan, 0.0)[:, None] for m, lacking_m in lacks.items()}
+    return set(figures_of(predictions, labels, config.dimensions))
+
+
+def class_indices(values: list[str | int | None], classes: list[str]) -> np.ndarray:
+    """Labels, by name or as indices, → indices (n,), −100 where not labelled or not of these classes."""
+    indices = {name: index for index, name in enumerate(classes)}
+    return np.array([value if isinstance(value, int) else indices.get(value, -100) for value in values])
+
+
+def lacking(rows: Dataset, modality: str) -> np.ndarray:
+    """(n,) bool: the rows without a modality, as far as a column tells."""
+    if modality not in rows.column_names:
+        return np.zeros(len(rows), dtype=bool)
+    column = rows.select_columns([modality]).with_format("arrow")[:].column(modality)  # as it lies: nothing is decoded
+    return column.is_null().to_numpy()

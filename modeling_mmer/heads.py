@@ -51,6 +51,7 @@ def supervised(
     predictions: Mapping[str, Mapping[str, torch.Tensor]],
     labels: Mapping[str, torch.Tensor],
     present: Mapping[str, torch.Tensor],
+    smoothing: float = 0.0,
 ) -> dict[str, torch.Tensor]:
     """The term `supervised` over the global batch, with the class weights of the model's config; and each task's part.
 
@@ -67,5 +68,5 @@ def supervised(
             ("sentiment", config.sentiment_class_weights),
         )
     }
-    total, of_tasks = supervised_loss(predictions, labels, present, weights)
+    total, of_tasks = supervised_loss(predictions, labels, present, weights, smoothing)
     return {"supervised": total, **of_tasks}

@@ -36,12 +36,19 @@ def ccc_loss(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor |
     return 1 - concordance_correlation(predictions, targets)
 
 
-def class_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor | None:
-    """Cross-entropy over the labelled rows of logits (B, K) and targets (B,), optionally weighted; None without any."""
+def class_loss(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
+) -> torch.Tensor | None:
+    """Cross-entropy over the labelled rows of logits (B, K) and targets (B,), optionally weighted; None without any.
+
+    Label smoothing moves this share of each target to all K classes alike.
+    """
     labelled = targets[targets != IGNORED]
     if len(labelled) == 0 or (weights is not None and not weights[labelled].any()):
         return None
-    return nn.functional.cross_entropy(logits.float(), targets, weight=weights, ignore_index=IGNORED)
+    return nn.functional.cross_entropy(
+        logits.float(), targets, weight=weights, ignore_index=IGNORED, label_smoothing=smoothing
+    )
 
 
 def supervised_loss(
@@ -49,6 +56,7 @@ def supervised_loss(
     labels: Mapping[str, torch.Tensor],
     present: Mapping[str, torch.Tensor],
     class_weights: Mapping[str, torch.Tensor | None],
+    smoothing: float = 0.0,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """L_S: the mean over tasks and modality combinations of 1 − CCC or cross-entropy, where there is something to
     judge.
@@ -58,6 +66,7 @@ def supervised_loss(
         labels: task → (B,); −100 or NaN where not labelled. A task without labels is not judged.
         present: combination → (B,) bool, the rows that have all of its modalities.
         class_weights: class task → (K,) or None.
+        smoothing: of the labels, in the cross-entropies.
 
     Returns:
         L_S, and each task's mean over its combinations (detached, for logging).
@@ -69,7 +78,7 @@ def supervised_loss(
             if task not in labels:
                 continue
             if predicted.dim() == 2:
-                term = class_loss(predicted[rows], labels[task][rows], class_weights.get(task))
+                term = class_loss(predicted[rows], labels[task][rows], class_weights.get(task), smoothing)
             else:
                 term = ccc_loss(predicted[rows], labels[task][rows])
             if term is not None:
@@ -85,16 +94,23 @@ def supervised_loss(
 # ── masked autoencoder: L_MAE ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_mask(real: torch.Tensor, ratio: float) -> torch.Tensor:
+def draw_mask(real: torch.Tensor, ratio: float, fixed: bool = False) -> torch.Tensor:
     """Which real tokens of (B, N) are replaced by MASK: `ratio` of each row, rounded down, at least one of two or more.
 
-    A row of a single token keeps it: nothing would be left to reconstruct it from.
+    A row of a single token keeps it: nothing would be left to reconstruct it from. `fixed`, for evaluations, draws by
+    position alone and from a generator of its own: the mask of a row is always the same, on every device and in every
+    batch, and training goes on as if there had been no evaluation.
     """
     count = real.sum(-1)
     number = (count * ratio).floor().long()
     if ratio > 0:
         number = torch.where(count >= 2, number.clamp(min=1), 0)
-    order = torch.rand(real.shape, device=real.device).masked_fill(~real, 2.0).argsort(-1)  # real ones first, shuffled
+    if fixed:
+        own = torch.Generator().manual_seed(0)
+        drawn = torch.rand(real.shape[-1], generator=own, device="cpu").to(real.device).expand(real.shape)
+    else:
+        drawn = torch.rand(real.shape, device=real.device)
+    order = drawn.masked_fill(~real, 2.0).argsort(-1)  # real ones first, shuffled
     rank = torch.empty_like(order).scatter_(
         -1, order, torch.arange(real.shape[-1], device=real.device).expand_as(order)
     )

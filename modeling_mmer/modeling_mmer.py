@@ -132,7 +132,7 @@ class MMERModel(MMERBackbone):
 
         MASK takes the place of h before v^m is added: a masked token still shows its modality.
         """
-        masked = {m: draw_mask(t.mask, self.config.mask_ratio) for m, t in tokens.items()}
+        masked = {m: draw_mask(t.mask, self.config.mask_ratio, fixed=not self.training) for m, t in tokens.items()}
         with_mask = {
             m: replace(t, hidden=torch.where(masked[m].unsqueeze(-1), self.mask_token, t.hidden))
             for m, t in tokens.items()
@@ -161,6 +161,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         super().__init__(config)
         self.model = MMERModel(config)
         self.heads = TaskHeads(config)
+        self._untrained: set[str] = set()  # the parts that `freeze_untrained` froze
         original = config.mae_target == "original"
         self.decoders = nn.ModuleDict(
             {
@@ -187,13 +188,18 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         return {"supervised": 1.0, "mae": self.config.lambda_mae, "contrastive": self.config.lambda_contrastive}
 
     def freeze_untrained(self):
-        """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained."""
-        if self.config.lambda_mae == 0:
-            self.model.mask_token.requires_grad_(False)
-            if self.decoders is not None:
-                self.decoders.requires_grad_(False)
-        if self.config.lambda_contrastive == 0 and self.contrastive_head is not None:
-            self.contrastive_head.requires_grad_(False)
+        """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained. Once λ
+        is raised they are trained again."""
+        parts = {
+            "mae": [("mask_token", self.model.mask_token), ("decoders", self.decoders)],
+            "contrastive": [("contrastive_head", self.contrastive_head)],
+        }
+        for term, of_term in parts.items():
+            wanted = self.loss_weights[term] > 0
+            for name, part in of_term:
+                if part is not None and (not wanted or name in self._untrained):  # not what others have frozen
+                    part.requires_grad_(wanted)
+                    (self._untrained.discard if wanted else self._untrained.add)(name)
 
     @can_return_tuple
     def forward(
@@ -210,6 +216,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         text_mask: torch.Tensor | None = None,
         labels: dict[str, torch.Tensor] | None = None,
         return_combinations: bool = False,
+        smoothing: float = 0.0,
         **kwargs,
     ) -> MMEROutput:
         """Recognise emotion from what each row has. Inputs as in [`MMERModel.embed`].
@@ -218,6 +225,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             labels: `emotion`, `sentiment` (B,) long, −100 = not labelled; `valence`, `arousal`, `dominance` (B,) on the
                 corpus's scale, NaN = not labelled. With them the loss is computed, over every combination a row has.
             return_combinations: also without labels, judge every combination each row has instead of the fullest alone.
+            smoothing: of the cross-entropies of emotion and sentiment.
         """
         inputs = {
             "input_features": input_features,
@@ -235,7 +243,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             raise ValueError(f"Labels of unknown tasks: {', '.join(sorted(unknown))}. Known: {', '.join(self.heads)}.")
         if labels is None and not return_combinations:
             return self._infer(inputs, **kwargs)
-        return self._judge_combinations(self.model.embed(**inputs), labels)
+        return self._judge_combinations(self.model.embed(**inputs), labels, smoothing)
 
     def _infer(self, inputs, **kwargs) -> MMEROutput:
         outputs = self.model(**inputs, **kwargs, return_dict=True)
@@ -247,7 +255,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _judge_combinations(self, tokens, labels) -> MMEROutput:
+    def _judge_combinations(self, tokens, labels, smoothing) -> MMEROutput:
         passes = {name: self.model.clean_pass(tokens, m, whole=True) for name, m in COMBINATIONS.items()}
         with_mae = labels is not None and self._wants("decoders", self.config.lambda_mae)
         with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
@@ -262,7 +270,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
 
         losses = None
         if labels is not None:
-            losses = supervised(self, predictions, labels, present)
+            losses = supervised(self, predictions, labels, present, smoothing)
             if with_mae:
                 losses["mae"] = self._mae(contextual["masked"], tokens, masked)
             if with_contrast:

@@ -23,8 +23,8 @@ STATUS = 128 + signal.SIGTERM
 class Preempted(SystemExit):
     """Raised where training ends because it was asked to, after its checkpoint was written."""
 
-    def __init__(self):
-        super().__init__(STATUS)
+    def __init__(self, status: int = STATUS):
+        super().__init__(status)
 
 
 class CheckpointOnTermination(TrainerCallback):

@@ -40,6 +40,9 @@ class ExampleError(ValueError):
         super().__init__(message)
         self.index = index
 
+    def __reduce__(self):
+        return type(self), (self.index, *self.args)  # without it, several processes hang at the first fault
+
 
 class MMERProcessor(ProcessorMixin):
     """Audio and text to the inputs of MMER.
@@ -124,12 +127,17 @@ class MMERProcessor(ProcessorMixin):
         require_a_modality(len(audio or text), masks)
         return BatchFeature(inputs)
 
-    def encode_audio(self, audio: list, sampling_rate: int | None = None) -> dict[str, torch.Tensor]:
+    def encode_audio(
+        self, audio: list, sampling_rate: int | None = None, tell: Callable[[str], None] | None = None
+    ) -> dict[str, torch.Tensor]:
         """The audio half of a call: B recordings or None → features and mask; no keys if all are None.
 
         Recordings beyond the extractor's window (Whisper: 30 s) are cropped to it, with one warning that counts them.
+        `tell` is called with what is odd about the sound of a recording, in place of a warning that names its row.
         """
-        clips = [None if is_missing(item) else self._read_row(b, item, sampling_rate) for b, item in enumerate(audio)]
+        clips = [
+            None if is_missing(item) else self._read_row(b, item, sampling_rate, tell) for b, item in enumerate(audio)
+        ]
         clips = self._crop(clips)
         encode = self._log_mel if self.reads_spectrograms else self._waveform
         rows = [None if clip is None else encode(clip) for clip in clips]  # (mels, T_a) or (samples,) each
@@ -195,10 +203,10 @@ class MMERProcessor(ProcessorMixin):
         array_rate = rate if sampling_rate is None else sampling_rate
         return read_recording(audio, rate, array_rate, tell or functools.partial(_warn, "the recording"))
 
-    def _read_row(self, index: int, audio, sampling_rate: int | None) -> np.ndarray:
+    def _read_row(self, index: int, audio, sampling_rate: int | None, tell: Callable[[str], None] | None) -> np.ndarray:
         name = f"audio[{index}]{source_name(audio)}"
         try:
-            return self.read_audio(audio, sampling_rate, functools.partial(_warn, name))
+            return self.read_audio(audio, sampling_rate, tell or functools.partial(_warn, name))
         except ValueError as error:
             raise ExampleError(index, f"{name}: {error}") from error
 

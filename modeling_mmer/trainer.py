@@ -5,6 +5,7 @@ A batch statistic (CCC, Eq. 6) is that of the global batch over processes; under
 micro-batch, for the rows of the other micro-batches are gone by then.
 """
 
+import inspect
 import math
 from collections import defaultdict
 from functools import partial
@@ -15,20 +16,28 @@ import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, SequentialSampler
 from tqdm.auto import tqdm
-from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer
+from transformers import (
+    EvalPrediction,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+)
 from transformers.trainer_pt_utils import LengthGroupedSampler, nested_detach
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from .batching import FrameCapBatchSampler, LengthBucketSampler
+from .collator import MMERCollator
 from .divergence import UTTERANCES, DivergedError, NamingCollator
 from .embedding import StateMixer
-from .evaluation import judge
+from .evaluation import figures_of, measurable
 from .losses import total_loss
-from .metrics import flatten, score
 from .preemption import outlive_termination
 from .progress import LogLines, ProgressBar
 from .resuming import last_checkpoint, marked_until_whole, remove_broken_off, write_errors_named
+from .trainer_options import OF_OWN_METRICS, OPTIONS, refuse_data_parallel, refuse_model, refuse_options
 
 logger = logging.get_logger(__name__)
 
@@ -36,7 +45,11 @@ logger = logging.get_logger(__name__)
 class MMERTrainer(Trainer):
     """Trains the trainable parts of a [`MMERForEmotionRecognition`] or of a rival (`baselines/`).
 
-    Takes the arguments of `transformers.Trainer`.
+    Takes the arguments of `transformers.Trainer`, with these differences. Without a `data_collator`, rows are collated
+    by an [`MMERCollator`] around `processing_class`, an [`MMERProcessor`]. Rows reach the collator whole, whatever
+    `remove_unused_columns` says. `label_smoothing_factor` smooths the labels of emotion and sentiment. These are
+    refused: `compute_loss_func`, the options listed in `trainer_options.py`, adapters of PEFT, and several GPUs without
+    a launcher.
 
     Logs, beside the Trainer's own figures, the mean of every loss term since the last log (`loss_supervised`,
     `loss_mae`, `loss_contrastive`, `loss_emotion`, …; `eval_loss_…` in an evaluation) and, per combination of
@@ -47,34 +60,84 @@ class MMERTrainer(Trainer):
     A run that is resumed equals the uninterrupted one, on a CPU bit for bit.
 
     Raises:
+        ValueError: an argument is refused, or the validation rows cannot give the figure that the best model is chosen
+            by.
         DivergedError: a loss, a gradient or a prediction is NaN or infinite; the message names the batch's utterances.
         WriteError: a checkpoint cannot be written.
     """
 
-    def __init__(self, model, args, **kwargs):
-        kwargs.setdefault("compute_metrics", self._figures)
-        if args.ddp_find_unused_parameters is None:
-            args.ddp_find_unused_parameters = True  # a batch without text, say, leaves its embedder unused
-        super().__init__(model, args, **kwargs)
+    def __init__(self, *args, **kwargs):
+        self._starts_anew = False  # only in `train`, and there not of a checkpoint
+        arguments = inspect.signature(Trainer.__init__).bind(self, *args, **kwargs).arguments
+        arguments.pop("self")
+        if arguments.get("compute_loss_func") is not None:
+            raise ValueError("compute_loss_func is not supported: the loss is the model's own (Eq. 7).")
+        if arguments.get("args") is None:
+            arguments["args"] = TrainingArguments("tmp_trainer")  # as the Trainer has it
+        if arguments.get("compute_metrics") is None:
+            arguments["compute_metrics"] = self._figures
+            refuse_options(arguments["args"], OF_OWN_METRICS)
+        self._settle(arguments["args"])
+        if arguments.get("model") is not None:
+            refuse_model(arguments["model"])
+        super().__init__(**arguments)
+        refuse_data_parallel(self.args)  # now that the Trainer knows whether the model is spread over the GPUs
+        self._settle_data()
+        self._require_selection()
         if self.pop_callback(PrinterCallback) or self.pop_callback(ProgressCallback):
-            self.add_callback(LogLines if args.disable_tqdm else ProgressBar)
+            self.add_callback(LogLines if self.args.disable_tqdm else ProgressBar)
         self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # sum and count since the last log
         self._utterances: list[str] = []  # of the batch
         self._of_step: list[str] = []  # of all batches since the last step
+        self.model.freeze_untrained()
+
+    @staticmethod
+    def _settle(args: TrainingArguments):
+        """Refuse options that would change nothing, and set those that there is no choice of."""
+        refuse_options(args, OPTIONS)
+        if args.auto_find_batch_size and getattr(args, "max_frames_per_batch", None) is not None:
+            raise ValueError("auto_find_batch_size does not go with max_frames_per_batch, which sizes the batches.")
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = True  # a batch without text, say, leaves its embedder unused
+        args.remove_unused_columns = False  # the collator reads columns that the model never sees
+
+    def _settle_data(self):
+        """A collator, and lengths where batches are made by them."""
+        processor, config = self.processing_class, self.model.config
+        if self.data_collator is default_data_collator and hasattr(processor, "encode_audio"):
+            labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
+            self.data_collator = MMERCollator(processor, *labels)
+        by_length = self.args.train_sampling_strategy == "group_by_length"
+        columns = getattr(self.train_dataset, "column_names", None)
+        capped = getattr(self.args, "max_frames_per_batch", None) is not None
+        if by_length and not capped and columns is not None and self.args.length_column_name not in columns:
+            raise ValueError(
+                f"train_sampling_strategy='group_by_length' needs a column `{self.args.length_column_name}` of the "
+                "training rows: `batching.with_lengths` adds `length`."
+            )
+
+    def call_model_init(self, trial=None):
+        """A model from `model_init`, ready to be trained as one that was given."""
+        model = super().call_model_init(trial)
+        refuse_model(model)
         model.freeze_untrained()
+        if self._starts_anew:
+            self._calibrate(model)
+        return model
 
     def trainable_parameters(self) -> int:
         """How many parameters the objective trains; those of a term with λ = 0 are not among them."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
-    def train(self, resume_from_checkpoint=None, **kwargs):
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_checkpoint(self.args.output_dir)
         if self.args.should_save:
             remove_broken_off(self.args.output_dir)
-        if not resume_from_checkpoint:  # a checkpoint brings its statistics
-            self._calibrate()
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        self._starts_anew = not resume_from_checkpoint  # a checkpoint brings its statistics
+        if self._starts_anew and self.model_init is None:
+            self._calibrate(self.model)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def training_step(self, model, inputs, *args, **kwargs):
         loss = super().training_step(model, inputs, *args, **kwargs)
@@ -101,6 +164,8 @@ class MMERTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Eq. 7: L_S + λ_MAE L_MAE + λ_C L_C, with the λs of the model's config; or a rival's terms and weights."""
+        if self.args.label_smoothing_factor:
+            inputs = {**inputs, "smoothing": self.args.label_smoothing_factor}
         outputs = model(**inputs)
         loss = total_loss(outputs.losses, self.model.loss_weights)
         for name, term in outputs.losses.items():
@@ -190,7 +255,9 @@ class MMERTrainer(Trainer):
 
     def evaluation_loop(self, *args, **kwargs):
         training_terms, self._terms = self._terms, {}
-        with torch.random.fork_rng(devices=[]):  # a data loader draws, and training is to go on as without evaluation
+        device = self.args.device
+        own = {"devices": [] if device.type in ("cpu", "mps") else [device], "device_type": device.type}
+        with torch.random.fork_rng(**own):  # a data loader draws, and training is to go on as without evaluation
             output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         output.metrics.update({f"{prefix}_loss_{name}": mean for name, mean in self._mean_terms().items()})
@@ -213,19 +280,37 @@ class MMERTrainer(Trainer):
         return {name: total / count for name, (total, count) in sums.items()}
 
     def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
-        results = judge(prediction.predictions, prediction.label_ids, self.model.config.dimensions)
-        figures = flatten(results)
-        overall = score(results)
-        return figures if overall is None else figures | {"score": overall}
+        return figures_of(prediction.predictions, prediction.label_ids, self.model.config.dimensions)
 
-    def _calibrate(self):
+    def _require_selection(self):
+        """Raise a ValueError, before any work, if no evaluation can give `metric_for_best_model`."""
+        metric, figures = self.args.metric_for_best_model, self.compute_metrics
+        if metric is None or self.args.eval_strategy == "no" or "loss" in metric or figures != self._figures:
+            return
+        splits = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+        known = set()
+        for name, rows in splits.items():
+            of_split = set() if self.args.prediction_loss_only else measurable(rows, self.model)
+            if of_split is None:
+                return  # nobody knows what a collator makes of these rows
+            known |= {f"{name}_{figure}" if name else figure for figure in of_split}
+        if metric.removeprefix("eval_") not in known:
+            given = f"give {', '.join(sorted(known))}" if known else "hold no label that the model knows"
+            raise ValueError(
+                f"The validation rows cannot give {metric}, by which the best model is chosen: they {given}. Map the "
+                "columns and classes of their labels (--column_map, --label_map, --emotion_labels), or choose by the "
+                "loss (--metric_for_best_model loss --greater_is_better false)."
+            )
+
+    def _calibrate(self, model):
         """Set the statistics of `state_normalization="standardize"` from the training set, once."""
-        core = self.model.base_model
+        core = model.base_model
         standardizers = [e.standardizer for e in core.embedders.values() if e.standardizer is not None]
         if all(standardizer.calibrated for standardizer in standardizers):
             return
         logger.info("Calibrating the state normalization on the training utterances")
-        lengths = self.train_dataset["length"] if "length" in getattr(self.train_dataset, "column_names", ()) else None
+        by = self.args.length_column_name
+        lengths = self.train_dataset[by] if by in (getattr(self.train_dataset, "column_names", None) or ()) else None
         order = range(len(self.train_dataset)) if lengths is None else torch.tensor(lengths).argsort(stable=True)
         rank, world = self.args.process_index, self.args.world_size
         loader = DataLoader(

@@ -93,6 +93,18 @@ def plain(audio):
     return audio
 
 
+def with_span(audio, start: float | None, end: float | None):
+    """A recording as the processor takes it, with the span of it that is meant, if one is."""
+    span = {name: time for name, time in (("start", start), ("end", end)) if not is_missing(time)}
+    if is_missing(audio) or not span:
+        return audio
+    audio = plain(audio)
+    if not isinstance(audio, dict):
+        form = "path" if isinstance(audio, (str, os.PathLike)) else "bytes" if isinstance(audio, bytes) else "array"
+        audio = {form: audio}
+    return {**audio, **span}
+
+
 def span_of(audio) -> tuple[float, float | None]:
     """The span of a recording that a dict asks for by `start` and `end`, in seconds; None is its end.
 

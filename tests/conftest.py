@@ -117,6 +117,14 @@ def randomize(model):
     return model.eval()
 
 
+def assert_equal_weights(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]):
+    """Bit for bit: weights and files are copied. What a copy puts out is compared to rounding, for how a processor adds
+    up depends on where in memory the numbers lie."""
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert torch.equal(found[name], values), name
+
+
 def real_input_config(**overrides) -> MMERConfig:
     """Tiny encoders that take real recordings, up to Whisper's 30 s, and the demo tokenizer's texts."""
     config = tiny_config(**({"audio_context": "trimmed"} | overrides))

@@ -108,6 +108,21 @@ def test_class_loss_is_the_cross_entropy_of_the_labelled_rows(weights):
     assert loss.item() == pytest.approx(expected_class_loss(logits, targets, weights), abs=1e-6)
 
 
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0]])
+def test_smoothed_labels_give_a_share_of_each_target_to_all_classes(weights):
+    logits, targets, share = 3 * normal(6, 3, seed=6), [0, 2, -100, 1, 1, -100], 0.3
+    loss = class_loss(logits, torch.tensor(targets), None if weights is None else torch.tensor(weights), share)
+    of_class = np.asarray(weights or [1.0, 1.0, 1.0])
+    total = weight = 0.0
+    for row, target in zip(logits.double().numpy(), targets, strict=True):
+        if target >= 0:
+            log_probabilities = row - np.log(np.exp(row).sum())
+            smoothed = np.full(3, share / 3) + (1 - share) * np.eye(3)[target]
+            total -= (smoothed * of_class * log_probabilities).sum()
+            weight += of_class[target]
+    assert loss.item() == pytest.approx(total / weight, rel=1e-5)
+
+
 def test_class_loss_of_bf16_logits_is_computed_in_float32():
     logits, targets = (5 * normal(32, 4, seed=7)).bfloat16(), torch.arange(32) % 4
     loss = class_loss(logits, targets)
@@ -199,7 +214,7 @@ def test_supervised_loss_ignores_rows_outside_a_combination():
             predicted[~present[name]] = NAN
             predicted.requires_grad_()
     total, _ = supervised_loss(predictions, labels, present, {})
-    assert total.item() == clean.item()
+    assert total.item() == pytest.approx(clean.item(), rel=1e-6)
     total.backward()
     for name, of_tasks in predictions.items():
         for task, predicted in of_tasks.items():
@@ -295,6 +310,22 @@ def test_draw_mask_is_deterministic_by_seed():
     assert not torch.equal(drawn[0], drawn[2])
 
 
+def test_a_fixed_mask_depends_on_nothing_but_the_row():
+    """Not on the batch, its padding or what was drawn before; and what is drawn next is as if it had not been."""
+    lengths = [5, 0, 1, 12, 30, 30]
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    masked = draw_mask(prefix_mask(lengths, 30), 0.5, fixed=True)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert masked.sum(-1).tolist() == [2, 0, 0, 6, 15, 15]
+    torch.manual_seed(2)
+    for row, length in enumerate(lengths):
+        for width in (max(length, 1), length + 17, 100):
+            alone = draw_mask(prefix_mask([length], width), 0.5, fixed=True)[0]
+            assert torch.equal(alone[:length], masked[row, :length]) and not alone[length:].any()
+    assert not torch.equal(masked[4], torch.arange(30) % 2 == 1)
+
+
 def test_reconstruction_errors_are_the_inner_sums_of_eq_5():
     reconstructed, target = normal(4, 5, 3, seed=9), normal(4, 5, 3, seed=10)
     counted = prefix_mask([5, 2, 0, 3], 5)
@@ -315,7 +346,7 @@ def test_reconstruction_errors_do_not_see_what_is_not_counted():
     other = torch.where(counted[..., None], reconstructed, 1e6)
     other.requires_grad_()
     errors = reconstruction_errors(other, target, counted)
-    assert torch.equal(errors, reconstruction_errors(reconstructed, target, counted))
+    torch.testing.assert_close(errors, reconstruction_errors(reconstructed, target, counted))
     errors.sum().backward()
     assert ((other.grad != 0).any(-1) == counted).all()
 

@@ -20,6 +20,7 @@ from accelerate.utils import fsdp2_prepare_model
 from accelerate.utils.launch import prepare_multi_gpu_env
 from conftest import REPOSITORY, labels, process_group, raw_batch, tiny_config, tiny_model
 from processes import spawn
+from test_baselines import CLASSES, NEEDS, OF_ONE, tiny_rival
 from test_trainer import toy_rows, toy_trainer
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule
@@ -84,7 +85,7 @@ def rows_of(batch: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.
     return part
 
 
-def every_other(real: torch.Tensor, ratio: float) -> torch.Tensor:
+def every_other(real: torch.Tensor, ratio: float, fixed: bool = False) -> torch.Tensor:
     """In place of `draw_mask`: processes draw their own, and these must agree."""
     return real & (torch.arange(real.shape[1]) % 2 == 1)
 
@@ -172,6 +173,65 @@ def test_two_processes_give_the_loss_and_gradients_of_one(of_two_processes, seed
     assert json.dumps(sorted(losses))  # terms have names that a log can hold
 
 
+# ── every system, where a process lacks a modality ──────────────────────────────────────────────────────────────────
+
+
+LACKING = {  # frames and tokens of the rows; each process has two of them
+    "each lacks one": ((40, 23, 0, 0), (0, 0, 9, 2)),
+    "one lacks text": ((40, 23, 7, 61), (0, 0, 9, 2)),
+    "one lacks audio": ((40, 23, 0, 0), (5, 3, 9, 2)),
+}
+RANDOM = ("cif_mmin", "cif_mmin_teacher")  # their dropout cannot be set, and what is hidden is drawn
+
+
+def serves(name: str, frames, tokens) -> bool:
+    """Whether every row has what the system needs."""
+    needs = NEEDS[OF_ONE[name]] if name in OF_ONE else ()
+    return all({"audio": frames, "text": tokens}[modality][row] for modality in needs for row in range(len(frames)))
+
+
+SYSTEMS = [(name, lacking) for name in ("mmer", *CLASSES) for lacking, rows in LACKING.items() if serves(name, *rows)]
+
+
+def system_model(name: str):
+    model = process_model() if name == "mmer" else tiny_rival(name).train()
+    model.freeze_untrained()
+    return model
+
+
+def two_rows_of_each_system(rank, folder):
+    """What each of two processes finds for its two rows."""
+    rows, found = [[0, 1], [2, 3]][rank], {}
+    with process_group(rank, 2, folder):
+        for name, lacking in SYSTEMS:
+            batch = rows_of(raw_batch(*LACKING[lacking]), rows)
+            own = {task: values[rows] for task, values in labels().items()}
+            found[name, lacking] = losses_and_gradients(with_ddp(system_model(name)), batch, own)
+    torch.save(found, Path(folder, f"{rank}.pt"))
+
+
+@pytest.fixture(scope="module")
+def of_systems(tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("systems")
+    spawn(two_rows_of_each_system, (str(folder),))
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize(("name", "lacking"), SYSTEMS)
+def test_a_process_may_lack_a_modality_under_every_system(of_systems, name, lacking):
+    losses, gradients = losses_and_gradients(system_model(name), raw_batch(*LACKING[lacking]), labels())
+    for of_process in of_systems:
+        found_losses, found_gradients = of_process[name, lacking]
+        assert found_losses.keys() == losses.keys()
+        assert all(gradient.isfinite().all() for gradient in found_gradients.values())
+        if name in RANDOM:
+            continue
+        assert found_losses == pytest.approx(losses, abs=1e-5, rel=1e-5)
+        for parameter, gradient in found_gradients.items():
+            expected = gradients.get(parameter, torch.zeros(()))  # a part that nothing reached
+            torch.testing.assert_close(gradient, expected.expand_as(gradient), atol=1e-5, rtol=1e-4, msg=parameter)
+
+
 # ── recipes of accelerate ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -242,7 +302,7 @@ def predictions_and_metrics(folder):
 def statistics(folder):
     """What `state_normalization="standardize"` finds in an uneven number of training rows."""
     model = tiny_model(audio_context="trimmed", state_normalization="standardize")
-    toy_trainer(folder, model, rows=37)._calibrate()
+    toy_trainer(folder, model, rows=37)._calibrate(model)
     return {name: value for name, value in model.state_dict().items() if "standardizer." in name}
 
 

@@ -101,12 +101,13 @@ def test_a_batch_gives_each_example_what_it_gets_alone(kind, request):
     for order in (range(5), (3, 1, 4, 0, 2)):
         shuffled = processor(audio=[clips[i] for i in order], text=[texts[i] for i in order])
         for row, i in enumerate(order):
-            assert all(torch.equal(shuffled[key][row], batch[key][i]) for key in batch)
+            for key in batch:
+                torch.testing.assert_close(shuffled[key][row], batch[key][i])
     features, features_mask, ids, mask = processor.model_input_names
     for row, (clip, text) in enumerate(zip(clips, texts, strict=True)):
         alone = processor(audio=clip, text=text)
         frames, tokens = alone[features].shape[-1], alone[ids].shape[-1]
-        assert torch.equal(batch[features][row, ..., :frames], alone[features][0])
+        torch.testing.assert_close(batch[features][row, ..., :frames], alone[features][0])
         assert torch.equal(batch[ids][row, :tokens], alone[ids][0])
         assert not batch[features][row, ..., frames:].any()
         assert batch[features_mask][row].tolist() == [1] * frames + [0] * (batch[features].shape[-1] - frames)
@@ -129,7 +130,7 @@ def test_long_recordings_are_cropped_with_one_warning(processor):
         batch = processor(audio=[long, noise(RATE), long[: 30 * RATE + 1]])
     assert len(caught) == 1
     assert batch.input_features_mask.sum(1).tolist() == [3000, 100, 3000]
-    assert torch.equal(batch.input_features[0], processor(audio=long[: 30 * RATE]).input_features[0])
+    torch.testing.assert_close(batch.input_features[0], processor(audio=long[: 30 * RATE]).input_features[0])
 
 
 def test_the_whole_window_is_not_cropped(processor):
@@ -148,7 +149,7 @@ def test_waveforms_are_normalised_alone(waveform_processor):
     assert batch.input_values_mask.sum(1).tolist() == [16000, 9000]
     for row, clip in enumerate(clips):
         stock = waveform_processor.feature_extractor(clip, sampling_rate=RATE, return_tensors="pt").input_values[0]
-        assert torch.equal(batch.input_values[row, : len(clip)], stock)
+        torch.testing.assert_close(batch.input_values[row, : len(clip)], stock)
 
 
 @pytest.mark.parametrize("kind", ["processor", "waveform_processor"])
@@ -206,10 +207,10 @@ def forms(tmp_path_factory):
 def test_all_forms_of_a_recording_agree(processor, forms):
     expected = processor(audio=forms["array"]).input_features
     for name, form in forms.items():
-        assert torch.equal(processor(audio=form).input_features, expected), name
-        assert torch.equal(processor(audio=[form]).input_features, expected), f"[{name}]"
+        torch.testing.assert_close(processor(audio=form).input_features, expected, msg=name)
+        torch.testing.assert_close(processor(audio=[form]).input_features, expected, msg=f"[{name}]")
     together = processor(audio=list(forms.values())).input_features
-    assert torch.equal(together, expected.expand(len(forms), -1, -1))
+    torch.testing.assert_close(together, expected.expand(len(forms), -1, -1))
 
 
 def test_a_url_is_fetched(processor, forms, monkeypatch):
@@ -474,5 +475,6 @@ def test_save_and_load(kind, request, tmp_path):
     inputs = {"audio": [noise(3000), None], "text": ["i am", "so sad"]}
     before, after = processor(**inputs), loaded(**inputs)
     assert list(before) == list(after) == processor.model_input_names
-    assert all(torch.equal(before[key], after[key]) for key in before)
+    for key in before:
+        torch.testing.assert_close(before[key], after[key])
     assert loaded.batch_decode(after.input_ids[1:]) == ["so sad"]

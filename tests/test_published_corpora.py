@@ -15,6 +15,7 @@ import soundfile
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 
 from modeling_mmer.corpora import CorpusError, load_corpora
+from modeling_mmer.corpora.msp_podcast import read_votes
 
 LABELS = ("neutral", "happiness", "sadness", "anger")
 
@@ -125,6 +126,71 @@ def test_older_releases_of_msp_podcast_spell_it_otherwise(msp, tmp_path):
     for row in expected.values():
         row["audio"] = row["audio"].replace("/Audios/", "/Audio/")
     assert rows_of(load("msp_podcast", msp)) == expected
+
+
+VOTES = {  # as releases 2.0, 1.6 and 1.7 to 1.12 have them
+    "2.0.csv": """FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom
+MSP-PODCAST_0001_0008.wav,WORKER0000001,Neutral,"Neutral,Concerned",2,4,5
+MSP-PODCAST_0001_0008.wav,WORKER0000002,Sad,Sad,2,3,5
+MSP-PODCAST_0001_0019.wav,WORKER0000001,Happy,Happy,5,5,5
+""",
+    "1.6.csv": """FileName,Workers,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom
+MSP-PODCAST_0001_0008.wav,WORKER0000001,Neutral,"Neutral,Concerned",2,4,5
+MSP-PODCAST_0001_0008.wav,WORKER0000002,Sad,Sad,2,3,5
+MSP-PODCAST_0001_0019.wav,WORKER0000001,Happy,Happy,5,5,5
+""",
+    "1.11.csv": """FileName,EmoDetail
+MSP-PODCAST_0001_0008.wav,"WORKER0000001; Neutral; Neutral,Concerned; A:2.0; V:4.0; D:5.0;"
+MSP-PODCAST_0001_0008.wav,WORKER0000002; Sad; Sad; A:2.0; V:3.0; D:5.0;
+MSP-PODCAST_0001_0019.wav,WORKER0000001; Happy; Happy; A:5.0; V:5.0; D:5.0;
+""",
+    "1.11.json": json.dumps(
+        {
+            "MSP-PODCAST_0001_0008.wav": {
+                "WORKER0000001": {"EmoClass_Major": "Neutral", "EmoAct": "2"},
+                "WORKER0000002": {"EmoClass_Major": "Sad", "EmoAct": "2"},
+            },
+            "MSP-PODCAST_0001_0019.wav": {"WORKER0000001": {"EmoClass_Major": "Happy", "EmoAct": "5"}},
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("release", VOTES)
+def test_single_votes_of_msp_podcast_are_read_where_they_lie(msp, release):
+    file = put(msp / f"Labels/labels_detailed.{release.rpartition('.')[2]}", VOTES[release])
+    votes = read_votes(file)
+    assert list(zip(votes["file"], votes["worker"], votes["emotion"], strict=True)) == [
+        ("MSP-PODCAST_0001_0008.wav", "WORKER0000001", "Neutral"),
+        ("MSP-PODCAST_0001_0008.wav", "WORKER0000002", "Sad"),
+        ("MSP-PODCAST_0001_0019.wav", "WORKER0000001", "Happy"),
+    ]
+    assert said(load("msp_podcast", msp), "3 single votes on 2 utterances")
+
+
+def test_votes_of_msp_podcast_in_another_form_are_refused(msp):
+    put(msp / "Labels/labels_detailed.csv", "FileName,Votes\nMSP-PODCAST_0001_0008.wav,N N S\n")
+    with pytest.raises(CorpusError, match="labels_detailed.csv has the votes in no form.*FileName, Votes"):
+        load("msp_podcast", msp)
+
+
+def test_msp_podcast_2_as_it_is_unpacked(msp):
+    """Archives in folders of their own, a label without a recording, and Test3 in no list."""
+    labels = MSP_LABELS + "MSP-PODCAST_1909_1017.wav,H,5.0,5.0,5.0,40,Male,Train\n"
+    put(msp / "Labels/Labels/labels_consensus.csv", labels)
+    (msp / "Labels/labels_consensus.csv").unlink()
+    put(msp / "Partitions.txt", MSP_PARTITIONS.replace("Test3; MSP-PODCAST_test3_0001.wav\n", ""))
+    for folder in ("Audios", "Transcripts"):
+        (msp / folder).rename(msp / "inner")
+        (msp / folder).mkdir()
+        (msp / "inner").rename(msp / folder / folder)
+    corpus = load("msp_podcast", msp)
+    assert {split: len(rows) for split, rows in corpus.splits.items()} == {
+        "train": 2, "validation": 1, "test": 2, "test2": 1, "test3": 1,
+    }  # fmt: skip
+    assert corpus.splits["test3"]["utterance_id"][:] == ["MSP-PODCAST_test3_0001"]
+    assert corpus.splits["train"]["text"][0] == "words of MSP-PODCAST_0001_0008.wav"
+    assert said(corpus, "1 labels are of recordings that the release lacks", "MSP-PODCAST_1909_1017.wav")
 
 
 def test_splits_of_msp_podcast_without_a_column_come_from_the_partitions(msp):
@@ -369,7 +435,9 @@ def test_cmu_mosei(mosei, put_labels):
         "d_2_0": ("neutral", 0, "neutral"),
         "e__3_0": ("anger", -2, "negative"),
     }
-    assert rows["aBc-1_1"]["duration"] == pytest.approx(0.5) and rows["aBc-1_1"]["text"] == "or not"
+    second = rows["aBc-1_1"]  # a span of the video's recording
+    assert (second["start"], second["end"], second["text"]) == (1.5, 2.0, "or not")
+    assert second["audio"] == str(mosei / "Audio/Full/WAV_16000/aBc-1.wav") and second["duration"] == pytest.approx(0.5)
     for words in (
         ("1 lines cannot be read", "no line of this kind"),
         ("1 transcripts have no label", "f@0.0"),
@@ -379,6 +447,15 @@ def test_cmu_mosei(mosei, put_labels):
         ("split by video",),
     ):
         assert said(corpus, *words), (words, corpus.notices)
+
+
+def test_segments_of_cmu_mosei_end_with_their_recording(mosei):
+    put_csv(mosei)
+    record(mosei / "Audio/Full/WAV_16000/aBc-1.wav", seconds=1.25)
+    corpus = load("cmu_mosei", mosei)
+    first, second = (rows_of(corpus)[name] for name in ("aBc-1_0", "aBc-1_1"))
+    assert (first["end"], first["duration"]) == (1.25, 1.25) and said(corpus, "1 segments end after", "aBc-1_0")
+    assert second["audio"] is None and second["start"] is None and said(corpus, "no recording", "aBc-1_1")
 
 
 def test_cmu_mosei_has_its_official_folds_where_they_are_listed(mosei):

@@ -1,15 +1,17 @@
 """Properties of training: what is logged and selected, that it repeats and resumes. On two processes: see
 test_processes."""
 
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from accelerate.utils import set_seed
-from conftest import tiny_model
+from conftest import assert_equal_weights, tiny_model
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from modeling_mmer import MMERTrainer
 from modeling_mmer.batching import LengthBucketSampler
@@ -79,12 +81,6 @@ def toy_trainer(folder: Path, model=None, rows: int = 36, **overrides) -> MMERTr
 
 def weights(model) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def assert_equal_weights(found, expected):
-    assert found.keys() == expected.keys()
-    for name in expected:
-        assert torch.equal(found[name], expected[name]), name
 
 
 def test_same_seed_same_weights(tmp_path):
@@ -195,10 +191,65 @@ def test_an_evaluation_counts_every_row_once_in_its_own_order(tmp_path, strategy
 
 def test_an_evaluation_repeats(tmp_path):
     trainer = toy_trainer(tmp_path)
-    first, second = trainer.evaluate(), trainer.evaluate()
-    for name, value in first.items():
-        if name.endswith(("_ua", "_ccc", "_score")):
-            assert second[name] == value
+    first = trainer.evaluate()
+    torch.manual_seed(9)  # whatever has been drawn meanwhile
+    second = trainer.evaluate()
+    assert {"eval_loss", "eval_loss_mae", "eval_loss_contrastive", "eval_score", "eval_audio_ua"} <= first.keys()
+    for name in first.keys() - {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}:
+        assert second.get(name) == pytest.approx(first[name], rel=1e-6), name
+
+
+def test_an_evaluation_leaves_the_draws_of_training_alone(tmp_path, monkeypatch):
+    trainer, forked = toy_trainer(tmp_path), []
+    trainer.evaluate()
+    state = torch.random.get_rng_state()
+    trainer.evaluate()
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+    @contextmanager
+    def fork_rng(**how):  # the generator of a GPU, which this machine may not have
+        forked.append(how)
+        yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork_rng)
+    # The loop itself is the Trainer's; all that is asked is what is forked around it.
+    monkeypatch.setattr(Trainer, "evaluation_loop", lambda *_, **__: SimpleNamespace(metrics={}))
+    for device, own in (("cuda:1", [torch.device("cuda:1")]), ("mps", []), ("cpu", [])):
+        monkeypatch.setattr(type(trainer.args), "device", torch.device(device))
+        trainer.evaluation_loop(None, "")
+        assert forked.pop() == {"devices": own, "device_type": torch.device(device).type}
+
+
+def test_smoothed_labels_change_the_loss_and_nothing_else(tmp_path):
+    model, losses = tiny_model(audio_context="trimmed", dimensions=[], lambda_mae=0, lambda_contrastive=0), {}
+    batch = collate(list(toy_rows(8)))
+    batch["labels"] = {task: batch["labels"][task] for task in ("emotion", "sentiment")}
+    for factor in (0.0, 0.2):
+        trainer = toy_trainer(tmp_path, model, label_smoothing_factor=factor)
+        losses[factor] = trainer.compute_loss(model, batch).item()
+    with torch.no_grad():
+        combinations = model(**batch, return_combinations=True).combinations
+    terms = []
+    for task in ("emotion", "sentiment"):
+        for of_tasks in combinations.values():
+            logits, targets = of_tasks[task].double().numpy(), batch["labels"][task].numpy()
+            judged = ~np.isnan(logits).any(-1) & (targets >= 0)
+            log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+            smoothed = 0.8 * np.eye(logits.shape[1])[targets[judged]] + 0.2 / logits.shape[1]
+            terms.append(-(smoothed * log_probabilities[judged]).sum(-1).mean())
+    assert losses[0.2] == pytest.approx(np.mean(terms), rel=1e-5)
+    assert losses[0.0] != pytest.approx(losses[0.2], rel=1e-3)
+
+
+def test_a_part_is_trained_again_once_its_weight_is_raised(tmp_path):
+    model = tiny_model(lambda_mae=0)
+    toy_trainer(tmp_path, model)
+    assert not model.model.mask_token.requires_grad and not any(p.requires_grad for p in model.decoders.parameters())
+    model.config.lambda_mae = 1
+    model.contrastive_head.requires_grad_(False)  # by somebody else, on purpose
+    toy_trainer(tmp_path, model)
+    assert model.model.mask_token.requires_grad and all(p.requires_grad for p in model.decoders.parameters())
+    assert not any(p.requires_grad for p in model.contrastive_head.parameters())
 
 
 def test_gradient_accumulation_averages_the_micro_batches(tmp_path):

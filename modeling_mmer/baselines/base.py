@@ -57,7 +57,7 @@ class Baseline(MMERBackbone):
     def freeze_untrained(self):
         """Every part of a rival is trained, unless it says otherwise."""
 
-    def forward(self, labels=None, return_combinations: bool = True, **inputs) -> MMEROutput:
+    def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
         """Recognise emotion from what each row has. Inputs and labels as of [`MMERForEmotionRecognition`].
 
         Raises:
@@ -66,7 +66,9 @@ class Baseline(MMERBackbone):
         states = self.read(**inputs)
         present = self.rows_present(states)
         predictions = self.judge(states, present)
-        losses = None if labels is None else supervised(self, predictions, labels, self.judged(present))
+        losses = None
+        if labels is not None:
+            losses = supervised(self, predictions, labels, self.judged(present), smoothing)
         return self.output(predictions, present, losses)
 
     def judged(self, present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -27,7 +27,8 @@ class Cascade(Baseline):
         tokens = embed_states(self.embedders, states, self.training)
         embeddings = {m: t.hidden for m, t in tokens.items()}
         contextual = {m: self.branches[m](show(tokens, embeddings, self.embedders, (m,))) for m in MODALITIES}
-        above = {m: contextual[m].tokens[m] for m in tokens}  # (B, N_m, d): the sequences that the two put out
+        # (B, N_m, d): the sequences that the two put out. A modality that only other processes have is hidden here.
+        above = {m: contextual[m].tokens.get(m, t.hidden) for m, t in tokens.items()}
         both = show(tokens, above, self.embedders, MODALITIES)
         contextual["audio_text"] = self.branches["audio_text"](both)
         return {name: self.branches[name].heads(contextual[name].cls) for name in COMBINATIONS}

@@ -194,7 +194,7 @@ class CIFMMINTeacher(CIFMMINBase):
     def loss_weights(self) -> dict[str, float]:
         return {"supervised": 1.0, "pair": 0.25}
 
-    def forward(self, labels=None, return_combinations: bool = True, **inputs) -> MMEROutput:
+    def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
         states = self.read(**inputs)
         present = self.rows_present(states)
         specific, invariant = self.features(self.sequences(states))
@@ -205,7 +205,7 @@ class CIFMMINTeacher(CIFMMINBase):
             projected = [
                 gather(self.projections[m](u)) for m, u in zip(MODALITIES, invariant.split(WIDTH, -1), strict=True)
             ]
-            losses = supervised(self, predictions, labels, present) | {"pair": pair_loss(*projected)}
+            losses = supervised(self, predictions, labels, present, smoothing) | {"pair": pair_loss(*projected)}
         return self.output(predictions, present, losses)
 
 
@@ -250,7 +250,7 @@ class CIFMMIN(CIFMMINBase):
         self.teacher.eval()
         return self
 
-    def forward(self, labels=None, return_combinations: bool = True, **inputs) -> MMEROutput:
+    def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
         """In training one pattern is drawn for each row, of those it has; otherwise all are judged."""
         states = self.read(**inputs)
         present, sequences = self.rows_present(states), self.sequences(states)
@@ -260,7 +260,7 @@ class CIFMMIN(CIFMMINBase):
         predictions = {name: {"emotion": logits} for name, (logits, _, _) in passes.items()}
         losses = None
         if labels is not None:
-            losses = supervised(self, predictions, labels, judged)
+            losses = supervised(self, predictions, labels, judged, smoothing)
             losses |= self.imagination_losses(sequences, patterns, passes, present["audio_text"])
         return self.output(predictions, judged, losses)
 

@@ -50,9 +50,9 @@ def stage_arguments(arguments: TrainingArguments, stage: Stage) -> TrainingArgum
 class CIFMMINTrainer(MMERTrainer):
     """Trains one stage with the arguments of `stage_arguments`."""
 
-    def __init__(self, model, args, *, stage: Stage, **kwargs):
+    def __init__(self, *args, stage: Stage, **kwargs):
         self.stage = stage
-        super().__init__(model, args, **kwargs)
+        super().__init__(*args, **kwargs)
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         falling = round(num_training_steps * self.stage.falling_epochs / self.stage.epochs)

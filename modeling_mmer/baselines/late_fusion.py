@@ -16,6 +16,14 @@ from .base import Baseline, BaselineConfig, Predictions, States
 from .branch import Branch, build_embedder, show
 from .separate import SeparateModel
 
+# In which two trained models may differ: what only their training reads, and which modality they are for.
+_OF_TRAINING = (
+    *("combination", "dropout", "initializer_range", "emotion_class_weights", "sentiment_class_weights"),
+    *("mae_target", "mae_upsampling", "mae_loss_on", "mae_detach_target", "mask_ratio", "lambda_mae"),
+    *("contrastive_form", "contrastive_projection", "lambda_contrastive"),
+    *("_name_or_path", "dtype", "architectures", "transformers_version", "use_cache"),
+)
+
 
 class LateFusion(Baseline):
     """Two frozen unimodal models and the classifier that is trained on what they know."""
@@ -33,18 +41,22 @@ class LateFusion(Baseline):
         """A new classifier on two trained models.
 
         Raises:
-            ValueError: a model is not one for its modality alone, or the two have other tasks.
+            ValueError: a model is not one for its modality alone, or the two have other tasks, encoders or shapes.
         """
-        for name in ("emotion_labels", "sentiment_labels", "dimensions", "label_scale"):
-            of_audio, of_text = (getattr(model.config, name) for model in (audio, text))
-            if of_audio != of_text:
-                raise ValueError(f"Late fusion needs two models of the same {name}, not of {of_audio} and {of_text}.")
+        for modality, model in (("audio", audio), ("text", text)):
+            if model.config.combination != modality:
+                raise ValueError(f"Late fusion needs a model for {modality}, not for {model.config.combination}.")
+        of_audio, of_text = audio.config.to_dict(), text.config.to_dict()
+        for name in sorted({*of_audio, *of_text} - set(_OF_TRAINING)):
+            if (first := of_audio.get(name)) != (second := of_text.get(name)):
+                raise ValueError(
+                    f"Late fusion needs two models of the same {name}, not of {first} and {second}: train both with "
+                    "the same encoders and options."
+                )
         config = copy.deepcopy(audio.config)
         config.combination = "audio_text"
         fusion = cls(config)
         for modality, model in (("audio", audio), ("text", text)):
-            if model.config.combination != modality:
-                raise ValueError(f"Late fusion needs a model for {modality}, not for {model.config.combination}.")
             fusion.embedders[modality].load_state_dict(model.embedders[modality].state_dict())
             fusion.branches[modality].load_state_dict(model.branches[modality].state_dict())
         fusion.audio_encoder, fusion.text_encoder = audio.audio_encoder, text.text_encoder

@@ -20,6 +20,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from .. import registration  # noqa: F401 - every command may load MMER by transformers' Auto classes
 from ..configuration_mmer import MMERConfig
 from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, load_corpora
+from ..trainer_options import OF_COMMANDS, OF_OWN_METRICS, OPTIONS, refuse_data_parallel, refuse_options
 
 
 @dataclass
@@ -169,7 +170,11 @@ class RunArguments(TrainingArguments):
     )
 
     def __post_init__(self):
+        if self.do_eval and self.eval_strategy == "no":
+            raise ValueError("--do_eval changes nothing: --eval_strategy says when the validation split is judged.")
         super().__post_init__()
+        refuse_options(self, OPTIONS | OF_OWN_METRICS | OF_COMMANDS)
+        refuse_data_parallel(self)
         if self.max_frames_per_batch is None:
             return
         if self.max_frames_per_batch < 1:

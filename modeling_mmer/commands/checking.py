@@ -78,4 +78,4 @@ def note_cropped(corpus: Corpus, processor: MMERProcessor) -> Corpus:
     if cut := processor.count_cut_texts(texts):
         tokens = processor.tokenizer.model_max_length
         caveats.append(f"{cut} of {len(texts)} texts are cut at {tokens} tokens: only their beginning is read")
-    return replace(corpus, caveats=[*corpus.caveats, *caveats])
+    return replace(corpus, caveats=[*corpus.caveats, *caveats]) if caveats else corpus

@@ -4,18 +4,16 @@ Valence is the sentiment score, on its own scale; the sentiment classes follow f
 strongest of the six; where none is above 0 it is neutral, and where two are equally strong there is none.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 
 from .folder import read_table
-from .layout import READERS, blank_off_scale, count, match_lines, read_lines, require, split_by_speaker
+from .layout import blank_off_scale, count, match_lines, read_lines, require, split_by_speaker
+from .recordings import read_headers
 from .rows import build_corpus
 from .schema import Corpus, CorpusError
 
@@ -35,7 +33,6 @@ CSV_NAMES = {
 }
 LABELS = [f"{folder}CMU_MOSEI_Labels.{suffix}" for suffix in ("csv", "csd") for folder in ("", "Labels/", "labels/")]
 TEXT_LINE = re.compile(r"(?P<video>.+?)___(?P<clip>\d+)___(?P<start>[\d.]+)___(?P<end>[\d.]+)___(?P<text>.*)$")
-SEGMENTS = "audio_segments"  # folder below the corpus's for what was cut out of the videos' recordings
 
 
 def load_cmu_mosei(
@@ -65,7 +62,7 @@ def load_cmu_mosei(
     table, notices = join(segments, labels)
     notices += count("lines cannot be read", unread) + blank_off_scale(table, SCALE)
     table["split"], split_notices = official_splits(root, table["video"])
-    table["audio"], audio_notices = cut_segments(root, table)
+    table["audio"], audio_notices = find_recordings(root, table)
     table["speaker"] = table["video"]
     facts = {"license": "other", "language": "en", "folder": root}
     labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
@@ -134,40 +131,21 @@ def official_splits(root: Path, videos: pd.Series) -> tuple[pd.Series, list[str]
     return videos.map(of_video), []
 
 
-def cut_segments(root: Path, table: pd.DataFrame) -> tuple[list[str | None], list[str]]:
-    """The audio file of each segment, cut once out of its video's recording and kept, and notices of rows without."""
+def find_recordings(root: Path, table: pd.DataFrame) -> tuple[list[str | None], list[str]]:
+    """The recording of each segment's video, of which the segment is a span, and notices of rows without.
+
+    A segment that ends after its recording ends with it, in place.
+    """
     found = [root / name for name in ("Audio/Full/WAV_16000", "Raw/Audio/Full/WAV_16000") if (root / name).is_dir()]
     if not found:
         return [None] * len(table), ["no folder Audio/Full/WAV_16000: text only"]
-
-    def cut(row) -> str | None:
-        recording, segment = found[0] / f"{row.video}.wav", root / SEGMENTS / f"{row.utterance_id}.flac"
-        if not segment.is_file() and not (recording.is_file() and cut_one(recording, segment, row.start, row.end)):
-            return None
-        return str(segment)
-
-    try:
-        (root / SEGMENTS).mkdir(exist_ok=True)
-    except OSError as error:
-        raise CorpusError(f"cmu_mosei: cannot write {root / SEGMENTS}, where segments are kept: {error}") from error
-    with ThreadPoolExecutor(READERS) as readers:
-        audio = list(readers.map(cut, table.itertuples()))
-    without = [name for name, path in zip(table["utterance_id"], audio, strict=True) if path is None]
-    return audio, count("segments have no recording that can be read", without, "they are text only")
-
-
-def cut_one(recording: Path, segment: Path, start: float, end: float) -> bool:
-    """Write the seconds from start to end whole or not at all; False if they cannot be read or hold nothing."""
-    beside = segment.with_name(f".{segment.stem}.{os.getpid()}.flac")
-    try:
-        rate = soundfile.info(recording).samplerate
-        samples, rate = soundfile.read(recording, start=round(start * rate), stop=round(end * rate))
-        if len(samples) == 0:
-            return False
-        soundfile.write(beside, samples, rate)
-        os.replace(beside, segment)
-    except (soundfile.SoundFileError, ValueError):
-        return False
-    finally:
-        beside.unlink(missing_ok=True)
-    return True
+    paths = [str(found[0] / f"{video}.wav") for video in table["video"]]
+    headers = read_headers(paths)
+    lasts = pd.Series([headers[path].seconds or 0.0 for path in paths], index=table.index)
+    is_heard = table["start"] < lasts
+    ends_late = is_heard & (table["end"] > lasts)
+    table["end"] = table["end"].where(~ends_late, lasts)
+    without, late = (table["utterance_id"][rows].tolist() for rows in (~is_heard, ends_late))
+    notices = count("segments have no recording that can be read", without, "they are text only")
+    notices += count("segments end after their recording", late, "they end with it")
+    return [path if heard else None for path, heard in zip(paths, is_heard, strict=True)], notices

@@ -1,6 +1,7 @@
 """MSP-Podcast, the corpus of the paper: natural speech of podcasts, labelled by listeners (Lotfian and Busso, 2019).
 
-Release 1.11 and older ones, which spell some names otherwise. The paper's splits are Train, Development and Test1.
+Releases from 1.6 to 2.0, which spell some names otherwise. The paper's splits are Train, Development and Test1. The
+labels of Test3 are hidden: its rows can be predicted, not judged.
 """
 
 import json
@@ -28,7 +29,13 @@ EMOTIONS = {
     "O": "other",
     "X": "no agreement",
 }
-LABELS = [f"Labels/labels_con{letter}ensus.{suffix}" for letter in "sc" for suffix in ("csv", "json")]
+FOLDERS = ("Labels", "labels", "label", "Labels/Labels")  # the last where an archive was unpacked into its own folder
+LABELS = [f"{folder}/labels_con{c}ensus.{suffix}" for folder in FOLDERS for c in "sc" for suffix in ("csv", "json")]
+AUDIOS = ("Audios/Audios", "Audio/Audio", "Audios", "Audio")
+WITHOUT_RECORDING = {"MSP-PODCAST_1909_1017.wav"}  # that release 2.0 has labels of
+TEST3 = re.compile(r"MSP-PODCAST_test3_\d+\.wav")
+# A vote in releases 1.7 to 1.12: "WORKER00000012; Happy; Happy,Excited; A:5.0; V:6.0; D:4.0;"
+VOTE = r"^(?P<worker>[^;]*);\s*(?P<emotion>.*?);(?P<second>[^;]*);\s*A:(?P<arousal>[\d.]*)"
 PARTITION_LINE = re.compile(r"(?P<split>[^;]+?)\s*;\s*(?P<file>\S+\.wav)$")
 SPEAKER_LINE = re.compile(r"(?P<file>\S+\.wav)\s*;\s*(?P<speaker>\S+)$")
 
@@ -43,10 +50,14 @@ def load_msp_podcast(
             `build_corpus` finds wrong with the rows.
     """
     root = Path(directory).expanduser().absolute()
-    labels = read_labels(require(root, *LABELS))
-    recordings = require(root, "Audios", "Audio")
-    splits, notices = read_partitions(root)
+    labels_file, recordings = require(root, *LABELS), require(root, *AUDIOS)
+    labels, (splits, notices) = read_labels(labels_file), read_partitions(root)
+    present = {path.name for path in recordings.glob("*.wav")}
     files = labels.index.union(splits.index)
+    hidden = sorted(file for file in present.difference(files) if TEST3.fullmatch(file))
+    splits = pd.concat([splits, pd.Series("Test3", index=hidden, dtype=object)])
+    absent = sorted(WITHOUT_RECORDING.intersection(files).difference(present))
+    files = files.union(hidden).difference(absent)
     table = labels.reindex(files)
     split, split_notices = agreed_splits(table, splits.reindex(files))
     table = pd.DataFrame(
@@ -61,11 +72,13 @@ def load_msp_podcast(
             "split": split,
         }
     ).reset_index(drop=True)
-    table["text"] = read_texts(root / "Transcripts" / f"{name}.txt" for name in table["utterance_id"])
+    transcripts = next((path for path in (root / "Transcripts/Transcripts",) if path.is_dir()), root / "Transcripts")
+    table["text"] = read_texts(transcripts / f"{name}.txt" for name in table["utterance_id"])
     notices += split_notices + fill_speakers(root, table) + blank_off_scale(table, SCALE)
     notices += count("recordings have no labels", [file for file in files if file not in labels.index])
-    unlisted = {path.name for path in recordings.glob("*.wav")}.difference(files)
-    notices += count("recordings are in no list of the release", sorted(unlisted), "they are not read")
+    notices += count("labels are of recordings that the release lacks", absent, "they are not read")
+    notices += count("recordings are in no list of the release", sorted(present.difference(files)), "they are not read")
+    notices += count_votes(labels_file)
     facts = {"license": "other", "language": "en", "folder": root}
     labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("msp_podcast", table, notices=notices, **labelling, **facts)
@@ -90,6 +103,48 @@ def read_labels(file: Path) -> pd.DataFrame:
         raise CorpusError(f"{file} lists {table.index[table.index.duplicated()][0]} more than once")
     table = table.reindex(columns=["EmoClass", "EmoAct", "EmoVal", "EmoDom", "SpkrID", "Split_Set"])
     return table.apply(clean_strings)
+
+
+def count_votes(labels_file: Path) -> list[str]:
+    """A notice of the single listeners' votes, which lie beside the consensus of them."""
+    found = [labels_file.with_name(f"labels_detailed.{suffix}") for suffix in ("csv", "json")]
+    found = [file for file in found if file.is_file()]
+    if not found:
+        return []
+    votes = read_votes(found[0])
+    return [
+        f"{len(votes):,} single votes on {votes['file'].nunique():,} utterances are in {found[0].name}; only their "
+        "consensus is used"
+    ]
+
+
+def read_votes(file: Path) -> pd.DataFrame:
+    """What each listener chose: file, worker and emotion, by whichever form a release has them in.
+
+    Raises:
+        CorpusError: it has neither form.
+    """
+    if file.suffix == ".json":
+        rows = [
+            {"file": name, "worker": worker, "emotion": vote.get("EmoClass_Major")}
+            for name, of_file in json.loads(file.read_text(encoding="utf-8-sig")).items()
+            for worker, vote in _votes_of(of_file)
+        ]
+        return pd.DataFrame(rows, columns=["file", "worker", "emotion"])
+    table = read_table(file)
+    if "EmoDetail" in table:
+        return table["EmoDetail"].str.extract(VOTE)[["worker", "emotion"]].assign(file=table["FileName"])
+    worker = next((name for name in ("WorkerID", "Workers", "Worker") if name in table), None)
+    if worker is None or not {"FileName", "EmoClass_Major"} <= set(table.columns):
+        raise CorpusError(f"{file} has the votes in no form that is known (it has {', '.join(table.columns)})")
+    return table.rename(columns={"FileName": "file", worker: "worker", "EmoClass_Major": "emotion"})
+
+
+def _votes_of(of_file: Mapping) -> list[tuple[str, Mapping]]:
+    """(worker, vote) of one utterance: keyed by worker, or in a list that names each."""
+    if "Workers" in of_file:
+        return [(vote.get("Name", ""), vote) for vote in of_file["Workers"]]
+    return list(of_file.items())
 
 
 def read_partitions(root: Path) -> tuple[pd.Series, list[str]]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import soundfile
+from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..waveforms import TOLERANCE, Levels, rate_fault, span_samples
@@ -56,9 +58,14 @@ def as_input(source: Source) -> str | dict[str, Any]:
     return source if isinstance(source, str) else source._asdict()
 
 
-def sources_of(rows: Any) -> list[Source | None]:
-    """What each row of a table or data set with the columns of the schema is heard from; None without audio."""
-    columns = ([None if _is_absent(value) else value for value in rows[name][:]] for name in ("audio", "start", "end"))
+def sources_of(rows: Dataset | pd.DataFrame) -> list[Source | None]:
+    """What each row is heard from; None without audio. A table without the columns `start` and `end` has whole
+    recordings alone."""
+    names = rows.column_names if isinstance(rows, Dataset) else rows.columns
+    columns = (
+        [None if _is_absent(value) else value for value in rows[name][:]] if name in names else [None] * len(rows)
+        for name in ("audio", "start", "end")
+    )
     return [
         path if path is None or (start is None and end is None) else Clip(path, start, end)
         for path, start, end in zip(*columns, strict=True)
