@@ -7,6 +7,7 @@ builds on it fills: [`StateMixer`] or one of its kinds.
 Shapes: B examples, L+1 encoder states, T_a frames, T_t text tokens, D encoder width.
 """
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -15,7 +16,19 @@ from transformers import PreTrainedModel
 
 from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
-from .encoders import audio_states, build_audio_encoder, build_text_encoder, is_whisper, mask_or_ones, text_states
+from .encoders import (
+    audio_states,
+    build_audio_encoder,
+    build_text_encoder,
+    is_whisper,
+    mask_of_frames,
+    mask_or_ones,
+    pack_encoder,
+    text_states,
+    unpack_encoder,
+)
+
+ENCODERS = ("audio_encoder", "text_encoder")
 
 
 class MMERBackbone(MMERPreTrainedModel):
@@ -43,6 +56,20 @@ class MMERBackbone(MMERPreTrainedModel):
 
     def encoders(self) -> list[PreTrainedModel]:
         return [encoder for encoder in (self.audio_encoder, self.text_encoder) if encoder is not None]
+
+    def __getstate__(self):
+        packed = {part: pack_encoder(getattr(self, part)) for part in ENCODERS if getattr(self, part) is not None}
+        return self.__dict__ | {"_modules": self._modules | packed}
+
+    def __setstate__(self, state):
+        encoders = {part: unpack_encoder(state["_modules"][part]) for part in ENCODERS if state["_modules"].get(part)}
+        super().__setstate__(state | {"_modules": state["_modules"] | encoders})
+
+    def __deepcopy__(self, memo):
+        """A copy within the process takes the encoders as they are: nothing need be packed for it."""
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
 
     def train(self, mode: bool = True):
         super().train(mode)
@@ -94,11 +121,14 @@ class MMERBackbone(MMERPreTrainedModel):
     ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """States (B, L+1, T, D) and mask (B, T) bool of each modality given: the encoders' one run per step.
 
-        A modality that the model does not mix is not looked at.
+        A modality that the model does not mix is not looked at. An `attention_mask` without text is that of the audio:
+        a feature extractor alone, as in the stock pipelines, calls it so.
         """
         audio, frames_mask, other = input_features, input_features_mask, input_values
         if not is_whisper(self.config.audio_config):
             audio, frames_mask, other = input_values, input_values_mask, input_features
+        if audio is not None and frames_mask is None and input_ids is None and attention_mask is not None:
+            frames_mask = mask_of_frames(attention_mask, audio.shape[-1])
         if other is not None:
             kind = self.config.audio_config.model_type
             raise ValueError(

@@ -12,8 +12,7 @@ from transformers.utils import logging
 
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, StateMixer
-from .encoders import load_audio_encoder, load_text_encoder
-from .transformer import MMERAttention, MMERLayer
+from .encoders import load_audio_encoder, load_text_encoder, loading_reports_off
 
 logger = logging.get_logger(__name__)
 
@@ -36,7 +35,6 @@ class MMERPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _can_record_outputs = {"hidden_states": MMERLayer, "attentions": MMERAttention}
 
     # Parts that only training needs: a checkpoint may leave out any of them, whole.
     _training_parts = ("decoders", "contrastive_head")
@@ -77,9 +75,7 @@ class MMERPreTrainedModel(PreTrainedModel):
                 are not those that a head was trained for. Only parts that inference never runs may be left out;
                 `ignore_mismatched_sizes=True` allows other shapes and labels: what they concern starts anew.
         """
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # what its report warns of is an error below
-        try:
+        with loading_reports_off():  # what they warn of is an error below
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path,
                 *args,
@@ -87,8 +83,6 @@ class MMERPreTrainedModel(PreTrainedModel):
                 ignore_mismatched_sizes=True,  # or loading ends before anything could be said
                 **kwargs,
             )
-        finally:
-            logging.set_verbosity(verbosity)
         model._settle_training_parts(info)
         if pretrained_model_name_or_path is not None:
             of_hub = {name: value for name, value in kwargs.items() if name in _HUB_OPTIONS}
@@ -127,8 +121,10 @@ class MMERPreTrainedModel(PreTrainedModel):
         how = {"dtype": self.dtype}
         if attention != "sdpa":  # asked for; by default each encoder takes the best that it has
             how["attn_implementation"] = attention
-        core.audio_encoder = load_audio_encoder(self.config.audio_encoder_name_or_path, **how).to(self.device)
-        core.text_encoder = load_text_encoder(self.config.text_encoder_name_or_path, **how).to(self.device)
+        # What is offloaded is on no device of its own.
+        device = next((p.device for p in self.parameters() if p.device.type != "meta"), torch.device("cpu"))
+        core.audio_encoder = load_audio_encoder(self.config.audio_encoder_name_or_path, **how).to(device)
+        core.text_encoder = load_text_encoder(self.config.text_encoder_name_or_path, **how).to(device)
         core.freeze_encoders()
         self._leave_out_encoders()
         return self

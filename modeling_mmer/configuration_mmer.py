@@ -6,6 +6,7 @@ self-contained one).
 """
 
 import copyreg
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Literal
 
@@ -16,14 +17,19 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_rope_utils import RopeParameters
 
 DIMENSIONS = ("valence", "arousal", "dominance")
+LABEL_FIELDS = ("emotion_labels", "id2label", "label2id", "num_labels")  # the ways of giving the emotions
 
 
 @strict
 class MMERConfig(PreTrainedConfig):
     """Configuration of [`MMERModel`] and [`MMERForEmotionRecognition`].
 
+    `id2label`, `label2id` and `num_labels` are those of the emotions, as in other classifiers. They always follow
+    `emotion_labels`, and the emotions may be given as `id2label` or `label2id` instead.
+
     Raises:
         StrictDataclassError: a field has the wrong type, or two fields contradict each other (the message says which).
+        ValueError: the emotions are given in two ways that differ.
     """
 
     model_type = "mmer"
@@ -98,9 +104,36 @@ class MMERConfig(PreTrainedConfig):
     lambda_contrastive: float | int = 1
 
     def __post_init__(self, **kwargs):
-        for name in ("emotion_labels", "sentiment_labels", "dimensions", "label_scale"):
+        for name in ("sentiment_labels", "dimensions", "label_scale"):
             setattr(self, name, list(getattr(self, name)))  # JSON knows no tuples
+        given = {"id2label": self.id2label, "label2id": self.label2id, "num_labels": kwargs.pop("num_labels", None)}
+        if self.emotion_labels is not type(self).emotion_labels:
+            given["emotion_labels"] = self.emotion_labels
+        self._set_emotions(agreed_labels(given, type(self).emotion_labels))
         super().__post_init__(**kwargs)
+
+    def __setattr__(self, name, value):
+        if name in LABEL_FIELDS and self.__dict__.get("_post_init_done"):
+            self._set_emotions(agreed_labels({name: value}, self.emotion_labels))
+        else:
+            super().__setattr__(name, value)
+
+    def _set_emotions(self, labels: list[str]):
+        super().__setattr__("emotion_labels", labels)
+        super().__setattr__("id2label", dict(enumerate(labels)))
+        super().__setattr__("label2id", {label: index for index, label in enumerate(labels)})
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """As `PreTrainedConfig.from_dict`; emotions among `kwargs` replace the stored ones, whichever way they are
+        given, and the weights of the stored classes go with these."""
+        asked = {name: kwargs.pop(name) for name in LABEL_FIELDS if kwargs.get(name) is not None}
+        if asked:
+            stored = list(config_dict.get("emotion_labels", cls.emotion_labels))
+            kwargs["emotion_labels"] = agreed_labels(asked, stored)
+            if kwargs["emotion_labels"] != stored:
+                kwargs.setdefault("emotion_class_weights", None)
+        return super().from_dict(config_dict, **kwargs)
 
     @classmethod
     def from_audio_text_pretrained(cls, audio: str, text: str, **overrides):
@@ -171,6 +204,40 @@ class MMERConfig(PreTrainedConfig):
                 f"audio_encoder_name_or_path={self.audio_encoder_name_or_path!r}, "
                 f"text_encoder_name_or_path={self.text_encoder_name_or_path!r}."
             )
+
+
+def agreed_labels(given: dict, current: Sequence[str]) -> list[str]:
+    """The emotions in order, from any of `LABEL_FIELDS`; the `current` ones where none is given. With another number of
+    them alone they have the names that transformers gives.
+
+    Raises:
+        ValueError: the names differ, are not numbered from 0, or are not as many as `num_labels`.
+    """
+    named = {}
+    if given.get("emotion_labels") is not None:
+        named["emotion_labels"] = list(given["emotion_labels"])
+    if given.get("id2label") is not None:
+        named["id2label"] = _in_order({int(index): label for index, label in given["id2label"].items()})
+    if given.get("label2id") is not None:
+        named["label2id"] = _in_order({int(index): label for label, index in given["label2id"].items()})
+    labels = next(iter(named.values()), list(current))
+    if any(others != labels for others in named.values()):
+        said = "; ".join(f"{name}: {', '.join(map(str, names))}" for name, names in named.items())
+        raise ValueError(f"The emotions are given in ways that differ ({said}): give one of {', '.join(named)}.")
+    count = given.get("num_labels")
+    if count in (None, len(labels)):
+        return labels
+    if named:
+        raise ValueError(
+            f"num_labels={count} contradicts the {len(labels)} emotions {', '.join(labels)}: leave it out."
+        )
+    return [f"LABEL_{index}" for index in range(count)]
+
+
+def _in_order(labels: dict[int, str]) -> list[str]:
+    if sorted(labels) != list(range(len(labels))):
+        raise ValueError(f"id2label and label2id must number the emotions from 0 without a gap, not {sorted(labels)}.")
+    return [labels[index] for index in range(len(labels))]
 
 
 MMERConfig.register_for_auto_class()

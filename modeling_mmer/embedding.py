@@ -21,13 +21,15 @@ class ModalityTokens:
     """One modality of a batch. Rows that lack it have an all-false mask.
 
     hidden (B, N, d) are the projected embeddings h before v^m, mask (B, N); states (B, T, D) are the mixed encoder
-    embeddings H, states_mask (B, T).
+    embeddings H, states_mask (B, T); type_embedding (d,) is v^m. It is kept here because an embedder's weights are at
+    hand in its `forward` alone where they are offloaded.
     """
 
     hidden: torch.Tensor
     mask: torch.Tensor
     states: torch.Tensor
     states_mask: torch.Tensor
+    type_embedding: torch.Tensor
 
     @property
     def present(self) -> torch.Tensor:
@@ -80,7 +82,7 @@ class ModalityEmbedder(StateMixer):
         trace."""
         mixed = self.mix(states, mask)
         hidden, token_mask = self.project(mixed, mask)
-        return ModalityTokens(hidden=hidden, mask=token_mask, states=mixed, states_mask=mask)
+        return ModalityTokens(hidden, token_mask, states=mixed, states_mask=mask, type_embedding=self.type_embedding)
 
     def no_states(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (B, L+1, 1, D) and mask (B, 1) of a modality that no row has, beside any mask (B, T) of another."""

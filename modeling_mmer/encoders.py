@@ -7,13 +7,17 @@ over time would see the padding. Whatever the kind, the caller gets states (B, L
 Shapes: B examples, L+1 encoder states (embedding output and every layer), T frames or tokens, D encoder width.
 """
 
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
-from transformers.utils import logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -35,7 +39,7 @@ class MMERWhisperEncoder(WhisperEncoder):
         hidden = nn.functional.gelu(self.conv1(hidden))
         hidden = hidden if keep is None else hidden * keep
         hidden = nn.functional.gelu(self.conv2(hidden)).transpose(1, 2)  # (B, ceil(frames / 2), D)
-        hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
+        hidden = hidden + self.embed_positions(torch.arange(hidden.shape[1], device=hidden.device))
         mask = None
         if attention_mask is not None:
             mask = create_bidirectional_mask(
@@ -81,9 +85,25 @@ def audio_states(encoder, audio: torch.Tensor, mask: torch.Tensor, context: str)
 
 def text_states(encoder, input_ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """All states (B, L+1, T_t, D) and mask (B, T_t) of input_ids (B, T_t) in which every row has text."""
-    longest = real_length(mask)
+    longest, positions = real_length(mask), text_positions(encoder)
+    if positions is not None and longest > positions:
+        raise ValueError(
+            f"A text of {longest} tokens does not fit the text encoder's {positions} positions: cut it, with "
+            f"max_length={positions} (or less) and truncation=True where it is tokenized."
+        )
     input_ids, mask = input_ids[:, :longest], mask[:, :longest]
     return all_states(encoder, input_ids, attention_mask=mask), mask.bool()
+
+
+def text_positions(encoder) -> int | None:
+    """The most tokens that a text encoder has positions for; None where it does not look them up in a table.
+
+    RoBERTa's kind counts positions from behind the padding token's number, and says so in its table.
+    """
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return None
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
 
 
 def real_length(mask: torch.Tensor) -> int:
@@ -96,6 +116,12 @@ def real_length(mask: torch.Tensor) -> int:
 def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
     """A mask as bool; without one everything in `like`, of the mask's shape, is real."""
     return torch.ones_like(like, dtype=torch.bool) if mask is None else mask.bool()
+
+
+def mask_of_frames(mask: torch.Tensor, frames: int) -> torch.Tensor | None:
+    """A mask (B, frames), also from one over the samples that the frames were made of; None if it is of neither."""
+    samples_per_frame, rest = divmod(mask.shape[1], frames)
+    return mask[:, ::samples_per_frame] if samples_per_frame and not rest else None
 
 
 def fill_window(features: torch.Tensor, mask: torch.Tensor, frames: int) -> torch.Tensor:
@@ -176,14 +202,10 @@ def load_text_encoder(name_or_path: str, **how) -> PreTrainedModel:
 
 
 def load_encoder(model_class, name_or_path: str, dtype: torch.dtype = torch.float32, **how) -> PreTrainedModel:
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # decoders and language-model heads are unexpected here, and meant to be
-    try:
+    with loading_reports_off():  # decoders and language-model heads are unexpected here, and meant to be
         encoder, report = model_class.from_pretrained(
             name_or_path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **how
         )
-    finally:
-        logging.set_verbosity(verbosity)
     missing = {key for key in report["missing_keys"] if not key.startswith(("pooler.", "masked_spec_embed"))}
     misshapen = {key[0] for key in report["mismatched_keys"]}
     if missing or misshapen:
@@ -200,3 +222,49 @@ def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return encoder
+
+
+@contextmanager
+def loading_reports_off() -> Iterator[None]:
+    """Without what `from_pretrained` warns of in this thread; other threads and the log's level are left alone."""
+    here, log = threading.get_ident(), logging.getLogger("transformers.modeling_utils")
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return record.thread != here or record.levelno >= logging.ERROR
+
+    log.addFilter(is_other)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_other)
+
+
+# ── pickling ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PackedEncoder = tuple[type[PreTrainedModel], PreTrainedConfig, dict[str, torch.Tensor]]
+
+
+def pack_encoder(encoder: PreTrainedModel) -> PackedEncoder:
+    """What an encoder is made of, to be pickled in its place.
+
+    An encoder that has run holds closures (transformers' hooks, which record its states), wav2vec2 and its kind hold
+    parametrized weights, and neither can be pickled.
+    """
+    return type(encoder), encoder.config, encoder.state_dict()
+
+
+def unpack_encoder(packed: PackedEncoder) -> PreTrainedModel:
+    """The encoder that was packed, frozen, on the device on which it was.
+
+    Raises:
+        ValueError: weights had been added to it, such as those of an adapter.
+    """
+    encoder_class, config, weights = packed
+    some = next(iter(weights.values()))
+    with loading_reports_off():
+        encoder, report = encoder_class.from_pretrained(
+            None, config=config, state_dict=weights, dtype=some.dtype, output_loading_info=True
+        )
+    if report["unexpected_keys"]:
+        raise ValueError(f"The {config.model_type} encoder was changed: it has no {sorted(report['unexpected_keys'])}.")
+    return without_pooler(encoder).to(some.device).requires_grad_(False).eval()

@@ -266,8 +266,9 @@ def evaluate_predictions(
         dimensions: the names of the dimensions.
 
     Returns:
-        Per combination that has rows: `n` (its rows, labelled or not), `ua` and `macro_f1` (emotion), `sentiment_ua`,
-        and `<dimension>_ccc`. What was not measured is absent. This is one split of `results.json`, without retrieval.
+        Per combination that has rows: `n` (its rows, labelled or not), `labelled` (task -> the rows that have its
+        label, by which its figures are measured), `ua` and `macro_f1` (emotion), `sentiment_ua`, and
+        `<dimension>_ccc`. What was not measured is absent. This is one split of `results.json`, without retrieval.
 
     Raises:
         ValueError: an unknown task, shapes that do not fit, or a row that has a prediction for one task and NaN for
@@ -282,10 +283,14 @@ def evaluate_predictions(
         if not present.any():
             continue
         figures: dict[str, float | None] = {}
+        labelled: dict[str, int] = {}
         for task, array in arrays.items():
             if task not in references:
                 continue
             predicted, reference = array[present], np.asarray(references[task])[present]
+            is_labelled = ~np.isnan(reference) if task in dimensions else reference != NOT_LABELLED
+            if is_labelled.any():
+                labelled[task] = int(is_labelled.sum())
             if task == "emotion":
                 classes = predicted.argmax(axis=1)
                 _require_known_classes(task, reference, predicted.shape[1])
@@ -296,7 +301,8 @@ def evaluate_predictions(
                 figures["sentiment_ua"] = unweighted_accuracy(predicted.argmax(axis=1), reference)
             else:
                 figures[f"{task}_ccc"] = ccc(predicted, reference)
-        results[combination] = {"n": int(present.sum())} | {k: v for k, v in figures.items() if v is not None}
+        counts = {"n": int(present.sum())} | ({"labelled": labelled} if labelled else {})
+        results[combination] = counts | {k: v for k, v in figures.items() if v is not None}
     return results
 
 
@@ -371,7 +377,7 @@ def flatten(results: Mapping[str, Any]) -> dict[str, float]:
     for group, figures in results.items():
         for name, value in figures.items():
             if group == "collapse":
-                flat.update({f"{group}_{name}_{place}": float(distance) for place, distance in value.items()})
+                flat.update({f"{group}_{name}_{p}": float(distance) for p, distance in value.items() if p != "n"})
             elif name != "n" and not isinstance(value, Mapping):
                 flat[f"{group}_{name}"] = float(value)
     return flat

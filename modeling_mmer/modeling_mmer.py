@@ -9,12 +9,13 @@ Shapes: B examples, L+1 encoder states, T_a frames, T_t text tokens, D encoder w
 projection (N_a = ceil(T_a / k), N_t = T_t), S positions of a sequence CLS | audio | SEP | text, d shared width.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs, maybe_install_capturing_hooks
 
 from .backbone import MMERBackbone
 from .checkpoints import MMERPreTrainedModel
@@ -35,7 +36,7 @@ from .passes import (
     split_sequence,
 )
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
-from .transformer import SharedTransformer
+from .transformer import SharedTransformer, only
 
 
 class MMERModel(MMERBackbone):
@@ -62,8 +63,8 @@ class MMERModel(MMERBackbone):
         self.transformer = SharedTransformer(config)
         self.post_init()
         self.freeze_encoders()
-        maybe_install_capturing_hooks(self)  # now, or a later request would make the encoders record their states twice
 
+    @can_return_tuple
     @merge_with_config_defaults
     def forward(
         self,
@@ -77,9 +78,17 @@ class MMERModel(MMERBackbone):
         audio_mask: torch.Tensor | None = None,
         text_hidden_states: torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
+        judge: Callable[[dict[str, ModalityTokens]], MMEROutput] | None = None,
         **kwargs,
-    ) -> MMERModelOutput:
-        """One pass over what each row has. Inputs as in [`MMERModel.embed`]."""
+    ) -> MMERModelOutput | MMEROutput:
+        """One pass over what each row has. Inputs as in [`MMERModel.embed`].
+
+        Args:
+            judge: of a model that builds on this one, what it makes of the tokens in place of the one pass. It runs in
+                here, where this module's own weights are at hand even if they are offloaded otherwise.
+            output_hidden_states, output_attentions: give the shared transformer's; default: the config's. Numbers of
+                hidden states, negative ones from the end, give these alone, and None in place of the others.
+        """
         tokens = self.embed(
             input_features=input_features,
             input_features_mask=input_features_mask,
@@ -92,11 +101,31 @@ class MMERModel(MMERBackbone):
             text_hidden_states=text_hidden_states,
             text_mask=text_mask,
         )
-        return self._run_transformer(*assemble(self.clean_pass(tokens, MODALITIES), *self.special_tokens), **kwargs)
+        return self.show_all(tokens, **kwargs) if judge is None else judge(tokens)
 
-    @capture_outputs  # apart from the encoders' runs, which capture states of their own
-    def _run_transformer(self, sequence, mask, **kwargs) -> MMERModelOutput:
-        return MMERModelOutput(last_hidden_state=self.transformer(sequence, mask, **kwargs), sequence_mask=mask.long())
+    def show_all(
+        self,
+        tokens: dict[str, ModalityTokens],
+        output_hidden_states: bool | int | list[int] | None = None,
+        output_attentions: bool | None = None,
+        **kwargs,
+    ) -> MMERModelOutput:
+        """The one pass over all that each row has, with what is recorded of it."""
+        sequence, mask = assemble(self.clean_pass(tokens, MODALITIES), *self.special_tokens)
+        record = {name: [] for name in self.recorded(output_hidden_states, output_attentions)}
+        z = self.transformer(sequence, mask, record=record, **kwargs)
+        if "hidden_states" in record and not isinstance(output_hidden_states, (bool, type(None))):
+            record["hidden_states"] = only(record["hidden_states"], output_hidden_states)
+        recorded = {name: tuple(values) for name, values in record.items()}
+        return MMERModelOutput(last_hidden_state=z, sequence_mask=mask.long(), **recorded)
+
+    def recorded(
+        self, output_hidden_states: bool | int | list[int] | None = None, output_attentions: bool | None = None, **_
+    ) -> list[str]:
+        """Which of `hidden_states` and `attentions` are asked for, in a call or else by the config."""
+        asked = {"hidden_states": output_hidden_states, "attentions": output_attentions}
+        by_config = {name: getattr(self.config, f"output_{name}") for name in asked}
+        return [name for name, value in asked.items() if (by_config[name] if value is None else value)]
 
     # ── raw inputs → states → tokens ────────────────────────────────────────────────────────────────────────────────
 
@@ -125,7 +154,7 @@ class MMERModel(MMERBackbone):
     def clean_pass(self, tokens: dict[str, ModalityTokens], modalities: tuple[str, ...], whole: bool = False) -> Pass:
         """The pass that shows `modalities`, everything else hidden; `whole` drops rows that lack any of them."""
         shown = shown_of(tokens, modalities, whole)
-        return Pass({m: t.hidden + self.embedders[m].type_embedding for m, t in tokens.items()}, shown)
+        return Pass({m: t.hidden + t.type_embedding for m, t in tokens.items()}, shown)
 
     def masked_pass(self, tokens: dict[str, ModalityTokens]) -> tuple[Pass, dict[str, torch.Tensor]]:
         """The pass of the autoencoder, over all that each row has, and which tokens (B, N_m) MASK replaces.
@@ -214,7 +243,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         audio_mask: torch.Tensor | None = None,
         text_hidden_states: torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
-        labels: dict[str, torch.Tensor] | None = None,
+        labels: dict[str, torch.Tensor] | torch.Tensor | None = None,
         return_combinations: bool = False,
         smoothing: float = 0.0,
         **kwargs,
@@ -223,9 +252,12 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
 
         Args:
             labels: `emotion`, `sentiment` (B,) long, −100 = not labelled; `valence`, `arousal`, `dominance` (B,) on the
-                corpus's scale, NaN = not labelled. With them the loss is computed, over every combination a row has.
+                corpus's scale, NaN = not labelled; or a tensor, of the emotions alone. With them the loss is computed,
+                over every combination a row has.
             return_combinations: also without labels, judge every combination each row has instead of the fullest alone.
             smoothing: of the cross-entropies of emotion and sentiment.
+            output_hidden_states, output_attentions: give those of the pass over all that each row has; it is a pass of
+                its own where every combination is judged.
         """
         inputs = {
             "input_features": input_features,
@@ -239,11 +271,10 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             "text_hidden_states": text_hidden_states,
             "text_mask": text_mask,
         }
-        if unknown := set(labels or ()) - set(self.heads):
-            raise ValueError(f"Labels of unknown tasks: {', '.join(sorted(unknown))}. Known: {', '.join(self.heads)}.")
         if labels is None and not return_combinations:
             return self._infer(inputs, **kwargs)
-        return self._judge_combinations(self.model.embed(**inputs), labels, smoothing)
+        judge = partial(self._judge_combinations, labels=labels, smoothing=smoothing, **kwargs)
+        return self.model(**inputs, judge=judge, return_dict=True)
 
     def _infer(self, inputs, **kwargs) -> MMEROutput:
         outputs = self.model(**inputs, **kwargs, return_dict=True)
@@ -255,7 +286,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _judge_combinations(self, tokens, labels, smoothing) -> MMEROutput:
+    def _judge_combinations(self, tokens, labels, smoothing, **kwargs) -> MMEROutput:
         passes = {name: self.model.clean_pass(tokens, m, whole=True) for name, m in COMBINATIONS.items()}
         with_mae = labels is not None and self._wants("decoders", self.config.lambda_mae)
         with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
@@ -276,12 +307,16 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             if with_contrast:
                 losses["contrastive"] = self._contrastive(embeds, present["audio_text"])
         combinations = {name: void_rows(predictions[name], ~present[name]) for name in COMBINATIONS}
+        shown = self.model.show_all(tokens, **kwargs) if self.model.recorded(**kwargs) else MMERModelOutput()
         return MMEROutput(
             loss=None if losses is None else total_loss(losses, self.loss_weights),
             losses=losses,
             **name_predictions(fullest(predictions, present)),
             **{f"{m}_embeds": z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()},
             combinations=combinations,
+            last_hidden_state=shown.last_hidden_state,
+            hidden_states=shown.hidden_states,
+            attentions=shown.attentions,
         )
 
     def pool(self, contextual: Contextual, tokens: dict[str, ModalityTokens], modality: str) -> torch.Tensor:

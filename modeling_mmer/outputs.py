@@ -35,7 +35,8 @@ class MMEROutput(ModelOutput):
     valence, arousal, dominance (B,): on the corpus's scale, `config.label_scale`.
     audio_embeds, text_embeds (B, d): after g, from the unimodal passes; NaN where the row lacks the modality.
     combinations: `audio`, `text`, `audio_text` → task → predictions, NaN where the row lacks a modality of it.
-    last_hidden_state, hidden_states, attentions: as in [`MMERModelOutput`], of the single pass of inference.
+    last_hidden_state, hidden_states, attentions: as in [`MMERModelOutput`], of the pass over all that each row has.
+        Where every combination is judged, they are there if `output_hidden_states` or `output_attentions` asks for one.
     """
 
     loss: torch.FloatTensor | None = None

@@ -8,24 +8,22 @@ This file travels with checkpoints: it imports only torch, transformers and nump
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
+from transformers import BatchFeature
 from transformers.pipelines.base import ChunkPipeline
+from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator, PipelinePackIterator
 from transformers.utils import logging
 
-from .windows import Window, cut_windows, in_blocks, long_file, read_channels, stream_file
+from .pipeline_inputs import InputReader, number_inputs, separate_inputs
 
 logger = logging.get_logger(__name__)
 
-DEFAULT_CHUNK_SECONDS = 30.0  # of encoders without a window of their own
 CHANNELS = ("mix", "split")
-TEXT_FORMS = (
-    'a string, a list of {"text", "timestamp": (start, end)} or, with channels="split", a list with one of these per '
-    "channel"
-)
 CLASS_FIELDS = {"emotion": "logits", "sentiment": "sentiment_logits"}
 
 
@@ -37,10 +35,11 @@ class MMERPipeline(ChunkPipeline):
     pipe({"audio": "call.wav", "text": "I want my money back."})
     ```
 
-    Takes one input, a list, a generator or a `datasets.Dataset`. An input is a dict with `audio` (any form that
-    [`MMERProcessor`] takes; bare arrays may say their `sampling_rate` beside it), `text`, or both; None is missing.
-    Text is a string, or, with places in time, a list of `{"text", "timestamp": (start, end)}` in seconds, as speech
-    recognition gives it. Beside the arguments of every pipeline (`batch_size`, `device`, `dtype`, `num_workers`):
+    Takes one input, a list, a generator or a `datasets.Dataset`, and gives an output for each input. An input is a dict
+    with `audio` (any form that [`MMERProcessor`] takes; beside it, a bare array's `sampling_rate`, or the `start` and
+    `end` of a span of it, in seconds), `text` or both; None is missing. Text is a string, or, with places in time, a
+    list of `{"text", "timestamp": (start, end)}` in seconds, as speech recognition gives it. Beside the arguments of
+    every pipeline (`batch_size`, `device`, `dtype`, `num_workers`):
 
     Args:
         top_k: how many labels `scores` holds, the likeliest first; all by default.
@@ -51,7 +50,7 @@ class MMERPipeline(ChunkPipeline):
 
     Returns:
         For each input `{"emotion": {"label", "score", "scores"}, "sentiment": {…}, "valence", "arousal", "dominance",
-        "modalities"}`: scores are label → probability, dimensions are on the scale of `config.label_scale`, and
+        "modalities"}`: scores are label → probability, dimensions are within the scale of `config.label_scale`, and
         modalities are those that were there. With `return_timestamps=True` also `chunks`, a list of the same with
         `timestamp: (start, end)`, without gaps, and empty where there is no audio. A chunk's text is what its
         timestamps place there; text without them belongs to the whole, and the chunks are then judged by audio alone.
@@ -64,18 +63,17 @@ class MMERPipeline(ChunkPipeline):
     _load_processor = True
     _load_tokenizer = _load_feature_extractor = _load_image_processor = False
 
-    def __call__(self, inputs=None, *, audio=None, text=None, **kwargs):
-        """`pipe(inputs)`, or for a single one `pipe(audio=…, text=…)`."""
+    def __call__(self, inputs=None, *, audio=None, text=None, sampling_rate=None, num_workers=None, **kwargs):
+        """`pipe(inputs)`, or `pipe(audio=…, text=…)` with one recording and text, or with a list of each."""
+        alone = {"audio": audio, "text": text, "sampling_rate": sampling_rate}
         if inputs is None:
-            inputs = {"audio": audio, "text": text}
-        elif audio is not None or text is not None:
+            inputs = separate_inputs(**alone)
+        elif any(value is not None for value in alone.values()):
             raise ValueError("Give `audio` and `text` inside the input, or alone: not both.")
-        if hasattr(inputs, "column_names"):  # a datasets.Dataset
-            inputs = (row for row in inputs)
-        if isinstance(inputs, list) and not inputs:
+        if isinstance(inputs, (list, tuple)) and not inputs:
             return []
-        self._inputs_seen = 0
-        return super().__call__(inputs, **kwargs)
+        workers = (self._num_workers if num_workers is None else num_workers) or 0
+        return super().__call__(number_inputs(inputs, workers), num_workers=workers, **kwargs)
 
     def embed(self, inputs, **kwargs):
         """Utterance embeddings, as Eq. 6 compares them: for each input a dict with `audio` and `text`, each (d,),
@@ -102,6 +100,8 @@ class MMERPipeline(ChunkPipeline):
             ValueError: the checkpoint was exported without g; or the query has both modalities, or none.
         """
         given = [modality for modality in ("audio", "text") if query.get(modality) is not None]
+        if isinstance(candidates, (str, bytes, dict)):
+            raise ValueError("candidates is one text or recording: give a list of them.")
         if len(given) != 1:
             raise ValueError("A query has either audio, to rank texts, or text, to rank audios.")
         other = {"audio": "text", "text": "audio"}[given[0]]
@@ -141,35 +141,6 @@ class MMERPipeline(ChunkPipeline):
             for given in (preprocess, forward, postprocess)
         )
 
-    def _chunk_and_stride(self, chunk_length_s: float | None, stride_length_s: float) -> tuple[int, int]:
-        """In samples.
-
-        Raises:
-            ValueError: the window is longer than the encoder's, or the strides leave nothing of it.
-        """
-        rate = self.feature_extractor.sampling_rate
-        longest = self._encoder_window()
-        chunk = longest or round(DEFAULT_CHUNK_SECONDS * rate)
-        if chunk_length_s is not None:
-            chunk = round(chunk_length_s * rate)
-        if longest is not None and chunk > longest:
-            raise ValueError(f"chunk_length_s is {chunk_length_s}, and the audio encoder takes {longest / rate:g} s.")
-        stride = round(stride_length_s * rate)
-        if chunk < 1 or stride < 0 or 2 * stride >= chunk:
-            raise ValueError(
-                f"chunk_length_s ({chunk / rate:g}) must be above 0, and twice stride_length_s ({stride_length_s:g}) "
-                "below it."
-            )
-        return chunk, stride
-
-    def _encoder_window(self) -> int | None:
-        """Samples that the audio encoder takes at once; None if it takes any number."""
-        samples = getattr(self.feature_extractor, "n_samples", None)
-        positions = getattr(self.model.config.audio_config, "max_source_positions", None)
-        if samples is None or positions is None:
-            return samples
-        return min(samples, 2 * positions * self.feature_extractor.hop_length)
-
     def _require_contrastive_head(self):
         if self.model.contrastive_head is None:
             raise ValueError(
@@ -181,85 +152,33 @@ class MMERPipeline(ChunkPipeline):
 
     # ── input → windows ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def preprocess(self, sample, chunk_length_s=None, stride_length_s=0.0, channels="mix"):
-        """One input → its windows, each a dict; they are padded to a batch in `_forward`."""
-        number, self._inputs_seen = getattr(self, "_inputs_seen", 0), getattr(self, "_inputs_seen", 0) + 1
-        try:
-            audio, text, rate = self._read_input(sample)
-            chunk, stride = self._chunk_and_stride(chunk_length_s, stride_length_s)
-            split = channels == "split" and audio is not None
-            speakers = self._speakers(audio, text, rate) if split else [(audio, text, None)]
-            items = (
-                {"audio": window and window.samples, **self._place(window, of_speaker), "speaker": speaker}
-                for speaker, (recording, of_speaker, channel) in enumerate(speakers)
-                for window in self._windows(recording, rate, channel, chunk, stride)
-            )
-            previous = next(items)
-            for item in items:
-                yield {**previous, "split": split, "is_last": False}
-                previous = item
-            yield {**previous, "split": split, "is_last": True}
-        except ValueError as error:
-            raise ValueError(f"Input {number}{_file_name(sample)}: {error}") from error
+    @property
+    def preprocess(self):
+        """What makes windows of an input. It goes to a worker process by itself, without the model."""
+        return InputReader(self.processor, self._encoder_window()).read
 
-    def _read_input(self, sample) -> tuple[Any, str | list | None, int | None]:
-        if not isinstance(sample, dict) or not {"audio", "text"} & sample.keys():
-            raise ValueError('give a dict with "audio", "text" or both.')
-        audio, text = sample.get("audio"), sample.get("text")
-        if isinstance(text, str):
-            text = text if text.strip() else None
-        elif text is not None and not isinstance(text, list):
-            raise ValueError(f"text cannot be a {type(text).__name__}; give {TEXT_FORMS}.")
-        if audio is None and not text:
-            raise ValueError("it has neither audio nor text; give at least one.")
-        return audio, text or None, sample.get("sampling_rate")
+    def _encoder_window(self) -> int | None:
+        """Samples that the audio encoder takes at once; None if it takes any number."""
+        samples = getattr(self.feature_extractor, "n_samples", None)
+        positions = getattr(self.model.config.audio_config, "max_source_positions", None)
+        if samples is None or positions is None:
+            return samples
+        return min(samples, 2 * positions * self.feature_extractor.hop_length)
 
-    def _speakers(self, audio, text, rate) -> list[tuple[Any, Any, int | None]]:
-        """(recording, text, number of its channel in a file) of each speaker."""
-        found = read_channels(audio, rate)
-        texts = text if text is not None else [None] * len(found)
-        one_each = isinstance(texts, list) and not any(isinstance(t, dict) for t in texts)
-        if not one_each or len(texts) != len(found):
-            raise ValueError(f'channels="split" needs a list of {len(found)} texts, one for each channel, or none.')
-        return [
-            (audio, of_speaker, channel) if isinstance(channel, int) else (channel, of_speaker, None)
-            for channel, of_speaker in zip(found, texts, strict=True)
-        ]
-
-    def _windows(self, audio, rate, channel, chunk: int, stride: int) -> Iterator[Window | None]:
-        """The windows of a recording, or None for an input without one."""
-        if audio is None:
-            return iter([None])
-        own_rate = self.feature_extractor.sampling_rate
-        if channel is not None or long_file(audio, chunk / own_rate):
-            blocks = stream_file(audio, own_rate, channel)
-        else:
-            blocks = in_blocks(self.processor.read_audio(audio, rate), chunk)
-        return cut_windows(blocks, chunk, stride)
-
-    def _place(self, window: Window | None, text) -> dict[str, Any]:
-        """The span of a window in seconds, and its text: the whole, or the segments that reach into the span.
-
-        `timed` says whether the text belongs there, or is that of the whole recording.
-        """
-        rate = self.feature_extractor.sampling_rate
-        start, stop = (0.0, 0.0) if window is None else (window.start / rate, window.stop / rate)
-        timed = not isinstance(text, str)
-        if timed and text is not None:
-            if not all(isinstance(segment, dict) and {"text", "timestamp"} <= segment.keys() for segment in text):
-                raise ValueError(f"text is a list of something else; give {TEXT_FORMS}.")
-            text = " ".join(s["text"].strip() for s in text if window is None or _overlaps(s["timestamp"], start, stop))
-        if text and len(text) > self.tokenizer.model_max_length:
-            self._warn_of_long_text(text)
-        return {"text": text or None, "timed": timed, "start": start, "stop": stop}
-
-    def _warn_of_long_text(self, text: str):
-        tokens = len(self.tokenizer(text, verbose=False)["input_ids"])
-        if tokens > self.tokenizer.model_max_length:
-            logger.warning(
-                f"A text of {tokens} tokens was cut to {self.tokenizer.model_max_length}. With timestamps, each window "
-                "of the audio gets its own part of it."
-            )
+    def get_iterator(
+        self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
+    ):
+        """As of [`ChunkPipeline`], but what it gives a worker process can be pickled."""
+        if num_workers > 0:
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a tokenizer's threads do not survive a fork
+        windows = DataLoader(
+            PipelineChunkIterator(inputs, self.preprocess, preprocess_params),
+            num_workers=min(num_workers, 1),  # each of several would read all inputs
+            batch_size=batch_size,
+            collate_fn=_only_one if batch_size == 1 else _in_lists,
+        )
+        predictions = PipelinePackIterator(windows, self.forward, forward_params, loader_batch_size=batch_size)
+        return PipelineIterator(predictions, self.postprocess, postprocess_params)
 
     # ── windows → predictions ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -268,7 +187,9 @@ class MMERPipeline(ChunkPipeline):
         (B, …) on the CPU."""
         alone = not isinstance(batch["audio"], list)
         listed = {name: [value] if alone else value for name, value in batch.items()}
-        inputs = self.processor(audio=listed["audio"], text=listed["text"]).to(self.device)
+        # Apart, not by a call: what is odd about the sound, or cut, was said when the input was read.
+        of_audio = self.processor.encode_audio(listed["audio"], tell=lambda oddity: None)
+        inputs = BatchFeature({**of_audio, **self.processor.encode_text(listed["text"])}).to(self.device)
         outputs = self.model(**inputs, return_combinations=return_combinations)
         predictions = self._probabilities({f: outputs.get(f) for f in (*CLASS_FIELDS.values(), *self._dimensions())})
         if return_combinations:
@@ -330,7 +251,8 @@ class MMERPipeline(ChunkPipeline):
             ranking = np.argsort(-values[task], kind="stable")
             scores = {labels[k]: float(values[task][k]) for k in ranking[:top_k]}
             output[task] = {"label": labels[ranking[0]], "score": float(values[task][ranking[0]]), "scores": scores}
-        output |= {dimension: float(values[dimension]) for dimension in self._dimensions()}
+        low, high = self.model.config.label_scale  # a head may leave the scale a little
+        output |= {dimension: float(np.clip(values[dimension], low, high)) for dimension in self._dimensions()}
         return output | {"modalities": modalities}
 
     def _embeddings(self, windows: list[dict]) -> dict[str, np.ndarray]:
@@ -345,16 +267,12 @@ class MMERPipeline(ChunkPipeline):
         return embeddings
 
 
-def _file_name(sample) -> str:
-    audio = sample.get("audio") if isinstance(sample, dict) else None
-    audio = audio.get("path") if isinstance(audio, dict) else audio
-    return f" ({audio})" if isinstance(audio, (str, os.PathLike)) and len(str(audio)) < 300 else ""
+def _only_one(windows: list[dict]) -> dict[str, Any]:
+    return windows[0]
 
 
-def _overlaps(timestamp: tuple[float, float | None], start: float, stop: float) -> bool:
-    """Whether a segment reaches into a span; its end may be None, the end of the recording."""
-    begin, end = timestamp
-    return begin < stop and (end is None or end > start)
+def _in_lists(windows: list[dict]) -> dict[str, list]:
+    return {name: [window[name] for window in windows] for name in windows[0]}
 
 
 __all__ = ["MMERPipeline"]

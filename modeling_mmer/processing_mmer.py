@@ -59,6 +59,7 @@ class MMERProcessor(ProcessorMixin):
     def __init__(self, feature_extractor, tokenizer):
         super().__init__(feature_extractor, tokenizer)
         _check_feature_extractor(feature_extractor)
+        feature_extractor.return_attention_mask = True  # by itself, in a stock pipeline, it pads and must say where
         if tokenizer.pad_token_id is None:
             raise ValueError("The tokenizer has no padding token; set `tokenizer.pad_token`.")
 

@@ -1,14 +1,31 @@
 """What several seeds, and a finite test set, say of a difference: mean and deviation, and the paired bootstrap.
 
-Shapes: n utterances, R resamples.
+Shapes: n rows, R resamples, P sums that a measure is made of.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Measure = Callable[[NDArray, NDArray], NDArray[np.float64]]  # predictions and references (R, n) → (R,)
+_BLOCK = 2**20  # utterances drawn at once, for which some 30 MB suffice
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure that is a function of sums over rows, so that a resample only has to weigh them.
+
+    Args:
+        terms: predictions and references (n,) → what is added up (n, P).
+        value: sums (R, P) → the figure of each resample (R,).
+    """
+
+    terms: Callable[[NDArray, NDArray], NDArray[np.float64]]
+    value: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+    def __call__(self, predictions: NDArray, references: NDArray) -> float:
+        return float(self.value(self.terms(predictions, references).sum(0, keepdims=True))[0])
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
@@ -22,6 +39,7 @@ def paired_bootstrap(
     one: Sequence[NDArray],
     other: Sequence[NDArray],
     references: NDArray,
+    utterances: NDArray | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
@@ -34,37 +52,67 @@ def paired_bootstrap(
         measure: of predictions and references.
         one, other: each system's predictions (n,), one array for each of its seeds.
         references: (n,).
+        utterances: whose row each one is (n,), if an utterance may have several, as one that is tested in every fold;
+            they are drawn together.
 
     Raises:
-        ValueError: the systems were not judged on the same n utterances.
+        ValueError: the systems were not judged on the same n rows.
     """
     if any(len(predictions) != len(references) for predictions in [*one, *other]):
         raise ValueError("A paired bootstrap needs both systems' predictions of the same utterances.")
-    drawn = np.random.default_rng(seed).integers(len(references), size=(resamples, len(references)))
-    whole = np.arange(len(references))[None]
+    seeds = [measure.terms(predictions, references) for predictions in [*one, *other]]
+    terms = np.stack(seeds, axis=1)  # (n, seeds of both, P)
+    if utterances is not None:
+        of_utterance = np.unique(utterances, return_inverse=True)[1]
+        terms = np.stack([np.bincount(of_utterance, column) for column in terms.reshape(len(terms), -1).T], axis=1)
+        terms = terms.reshape(-1, len(seeds), seeds[0].shape[1])
 
-    def difference(rows: NDArray) -> NDArray:
-        of_references = references[rows]
-        means = [np.mean([measure(p[rows], of_references) for p in system], axis=0) for system in (one, other)]
-        return means[0] - means[1]
+    def difference(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        figures = [measure.value(of_seed) for of_seed in np.moveaxis(sums, 1, 0)]
+        means = np.mean(figures[: len(one)], axis=0), np.mean(figures[len(one) :], axis=0)
+        return np.round(means[0] - means[1], 12)  # equal systems differ by nothing, whatever the order of a sum
 
-    low, high = np.nanpercentile(difference(drawn), [2.5, 97.5])
-    return float(difference(whole)[0]), float(low), float(high)
-
-
-def unweighted_accuracies(predictions: NDArray, references: NDArray) -> NDArray[np.float64]:
-    """UA of each resample: the mean recall over the classes that its references have. Class ids (R, n) → (R,)."""
-    recalls = []
-    for label in np.unique(references):
-        of_class = references == label
-        with np.errstate(invalid="ignore"):
-            recalls.append((of_class & (predictions == label)).sum(1) / of_class.sum(1))  # NaN where there is none
-    return np.nanmean(recalls, axis=0)
+    drawn = np.concatenate([difference(sums) for sums in _resampled(terms, resamples, seed)])
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return float(difference(terms.sum(0, keepdims=True))[0]), float(low), float(high)
 
 
-def concordances(predictions: NDArray, references: NDArray) -> NDArray[np.float64]:
-    """CCC of each resample, by population moments: (R, n) → (R,)."""
-    x, y = predictions.astype(np.float64), references.astype(np.float64)
-    x_mean, y_mean = x.mean(1, keepdims=True), y.mean(1, keepdims=True)
-    covariance = ((x - x_mean) * (y - y_mean)).mean(1)
-    return 2 * covariance / (x.var(1) + y.var(1) + (x_mean - y_mean)[:, 0] ** 2)
+def _resampled(terms: NDArray[np.float64], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """The sums of resamples, some at a time: each utterance counts as often as it was drawn."""
+    generator, n = np.random.default_rng(seed), len(terms)
+    flat = terms.reshape(n, -1)
+    block = max(1, _BLOCK // n)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = generator.integers(n, size=(size, n))
+        drawn += n * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        yield (counts @ flat).reshape(size, *terms.shape[1:])
+
+
+def _recall_terms(predictions: NDArray, references: NDArray) -> NDArray[np.float64]:
+    """For each class of the references: whether a row is of it, and whether it was found."""
+    of_class = np.unique(references, return_inverse=True)[1][:, None] == np.arange(len(np.unique(references)))
+    return np.hstack([of_class, of_class & (predictions == references)[:, None]]).astype(np.float64)
+
+
+def _mean_recall(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    rows, hits = np.split(sums, 2, axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.nanmean(hits / rows, axis=1)  # NaN where a resample has no row of a class
+
+
+def _moments(predictions: NDArray, references: NDArray) -> NDArray[np.float64]:
+    x, y = (np.asarray(values, dtype=np.float64) - np.mean(references) for values in (predictions, references))
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+
+def _concordance(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y, xx, yy, xy = (sums[:, 1:] / sums[:, :1]).T
+    apart = xx - x * x + yy - y * y + (x - y) ** 2
+    some = apart > 1e-12 * (xx + yy)  # below, all predictions and references of a resample are one number: NaN
+    return 2 * (xy - x * y) / np.where(some, apart, np.nan)
+
+
+UNWEIGHTED_ACCURACY = Measure(_recall_terms, _mean_recall)  # the mean recall over the classes that the references have
+CONCORDANCE = Measure(_moments, _concordance)  # CCC, by population moments

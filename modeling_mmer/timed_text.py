@@ -60,7 +60,7 @@ def text_within(segments: list[Segment], start: float, stop: float, is_last: boo
 def _times(number: int, segment: Any) -> tuple[float | None, float | None]:
     """A segment's times, None where there is none."""
     if not isinstance(segment, dict) or not {"text", "timestamp"} <= segment.keys():
-        raise ValueError(f"segment {number} of its text is {segment!r:.60}; give {SEGMENT_FORM}.")
+        raise ValueError(f"text is a list of something else: segment {number} is {segment!r:.60}; give {SEGMENT_FORM}.")
     if not isinstance(segment["text"], str) and not is_missing(segment["text"]):
         raise ValueError(f"the text of segment {number} is {segment['text']!r:.60}; give a string.")
     times = (None, None) if is_missing(segment["timestamp"]) else segment["timestamp"]

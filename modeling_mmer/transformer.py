@@ -92,9 +92,9 @@ class MMERLayer(GradientCheckpointingLayer):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, hidden_states, attention_mask, rotation, **kwargs):
-        attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, rotation, **kwargs)
+        attended, weights = self.attention(self.attention_norm(hidden_states), attention_mask, rotation, **kwargs)
         hidden_states = hidden_states + self.dropout(attended)
-        return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states)))
+        return hidden_states + self.dropout(self.feed_forward(self.feed_forward_norm(hidden_states))), weights
 
 
 class SharedTransformer(nn.Module):
@@ -110,16 +110,39 @@ class SharedTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.rotary = LlamaRotaryEmbedding(config) if config.position_type == "rope" else None
 
-    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor, **kwargs) -> torch.Tensor:
-        """hidden_states (B, S, d), mask (B, S) bool, true where a position is real → z (B, S, d)."""
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        mask: torch.Tensor,
+        record: dict[str, list[torch.Tensor]] | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """hidden_states (B, S, d), mask (B, S) bool, true where a position is real → z (B, S, d).
+
+        Lists in `record` are filled: `hidden_states` with the input of every layer and z, `attentions` with the weights
+        of every layer, which eager attention has. transformers' hooks would do it too, but they are closures, which
+        cannot be pickled, and they would be installed a second time on the encoders, whose states then came twice.
+        """
+        record = record or {}
         positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
         if self.config.position_type == "sinusoidal":
             hidden_states = hidden_states + sinusoids(positions, self.config.hidden_size).to(hidden_states.dtype)
         rotation = self.rotary(hidden_states, positions) if self.rotary is not None else None
         attention_mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_states, attention_mask=mask)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, attention_mask, rotation, **kwargs)
-        return self.norm(hidden_states)
+            record.get("hidden_states", []).append(hidden_states)
+            hidden_states, weights = layer(hidden_states, attention_mask, rotation, **kwargs)
+            if weights is not None:
+                record.get("attentions", []).append(weights)
+        hidden_states = self.norm(hidden_states)
+        record.get("hidden_states", []).append(hidden_states)
+        return hidden_states
+
+
+def only(states: list[torch.Tensor], wanted: int | list[int]) -> list[torch.Tensor | None]:
+    """The `wanted` of the states, with None in place of the others; negative numbers count from the end."""
+    wanted = {index % len(states) for index in ([wanted] if isinstance(wanted, int) else wanted)}
+    return [state if index in wanted else None for index, state in enumerate(states)]
 
 
 def sinusoids(positions: torch.Tensor, width: int) -> torch.Tensor:

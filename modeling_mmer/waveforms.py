@@ -19,28 +19,17 @@ import numpy as np
 import torch
 from transformers.audio_utils import TORCHCODEC_ONLY_FILETYPES, get_audio_filetype, load_audio
 
+from .levels import Levels
+
 # Hz. Outside of these a header is damaged: from too low a rate a few seconds would be resampled to fill the memory, and
 # of too high a one nothing would be left.
 LOWEST_RATE, HIGHEST_RATE = 100, 768_000
-LOUDEST = (
-    2.0**31
-)  # full scale is 1, of integers kept as floats 2³¹; what is beyond is damage, and overflows in a spectrum
-LOUD = 8.0  # 18 dB beyond full scale: no sound that was made in floats gets there, and integers kept as floats do
-OPPOSITE = 0.01  # share of the channels' energy; where averaging leaves less of it, they are each other's inverse
 MOST_CHANNELS = 6  # of an array (5.1): one that has more is more often a batch
 TOLERANCE = 0.1  # seconds by which a span may end after its recording: labels are rounded
 
 AUDIO_FORMS = (
     "a path, a URL, bytes, an open binary file, a base64 string, a numpy array, a list of floats, a torch tensor, "
     '(array, sampling_rate), {"array", "sampling_rate"} or {"bytes", "path"}'
-)
-TOO_LOUD = (
-    "its samples reach {:.4g}, far beyond full scale (1), as integers kept as floats do: divide int16 by 32768, or "
-    "give the integers"
-)
-CANCELLED = (
-    "its channels are each other's inverse, so that next to nothing is left of them once averaged: invert one of them, "
-    'or hear them one by one (the pipeline\'s channels="split")'
 )
 
 
@@ -155,6 +144,9 @@ def read_recording(audio, rate: int, array_rate: int, tell: Callable[[str], None
         ValueError: it cannot be read, or has no samples, or such as no sound has.
     """
     audio = plain(audio)
+    if is_list(audio) and any(is_list(part) or isinstance(part, (np.ndarray, torch.Tensor)) for part in audio):
+        if not is_one_recording(audio):
+            raise ValueError('it is a list of recordings, where one is expected; give channels as {"array": …}.')
     start, end = span_of(audio)
     samples, own_rate = _read_any(audio, rate, array_rate, start, end)
     if samples.size == 0:
@@ -166,45 +158,6 @@ def read_recording(audio, rate: int, array_rate: int, tell: Callable[[str], None
         tell(sentence)
     waveform = samples if samples.ndim == 1 else samples.mean(axis=0) if len(samples) > 1 else samples[0]
     return np.ascontiguousarray(_resample(waveform, own_rate, rate), dtype=np.float32)
-
-
-class Levels:
-    """The levels of a recording, gathered from it as it is read."""
-
-    def __init__(self):
-        self.peak, self.is_finite = 0.0, True
-        self._of_channels = self._of_average = 0.0  # energies: of a channel, and of the channels' average
-
-    def take(self, samples: np.ndarray) -> None:
-        """Samples (n,) or (channels, n)."""
-        peak = np.abs(samples).max(initial=0)
-        self.is_finite &= bool(peak <= LOUDEST)  # false of NaN
-        self.peak = max(self.peak, float(peak))
-        if samples.ndim == 2 and len(samples) > 1 and self.is_finite:
-            samples = samples.astype(np.float64)
-            self._of_channels += float((samples**2).sum() / len(samples))
-            self._of_average += float((samples.mean(axis=0) ** 2).sum())
-
-    @property
-    def is_too_loud(self) -> bool:
-        return self.is_finite and self.peak > LOUD
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether averaging leaves next to nothing of the channels."""
-        return self.is_finite and self._of_average < OPPOSITE * self._of_channels
-
-    def oddities(self) -> list[str]:
-        """What is odd about the sound, as sentences."""
-        said = [TOO_LOUD.format(self.peak)] if self.is_too_loud else []
-        return [*said, CANCELLED] if self.is_cancelled else said
-
-    def require_finite(self) -> None:
-        if not self.is_finite:
-            raise ValueError(
-                "the recording has samples that are not finite (NaN or infinity), or larger than any sound (full scale "
-                "is 1); repair or remove it."
-            )
 
 
 def cut_span(samples: np.ndarray, rate: float, start: float, end: float | None) -> np.ndarray:

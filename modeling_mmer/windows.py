@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .waveforms import Levels, check_span, rate_fault, span_of, span_samples
+from .levels import Levels
+from .waveforms import check_span, rate_fault, span_of, span_samples
 
 BLOCK_SECONDS = 10  # of a file, read at once
 

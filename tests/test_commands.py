@@ -107,6 +107,8 @@ def test_a_checkpoint_is_fine_tuned_to_other_labels(trained, demo_encoders, tmp_
     assert after.config.emotion_labels == ["low", "high"]
     expected = before.config.to_dict() | {
         "emotion_labels": ["low", "high"],
+        "id2label": {0: "low", 1: "high"},
+        "label2id": {"low": 0, "high": 1},
         "lambda_mae": 0,
         "_name_or_path": str(tmp_path),
     }

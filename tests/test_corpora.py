@@ -367,7 +367,7 @@ def test_bad_rows_can_be_left_out_counted_and_named(tmp_path, faulty):
     corpus = load(tmp_path, table, on_bad_rows="skip")
     assert list(rows_by_id(corpus)) == ["a"] and corpus.faults == []
     assert rows_by_id(corpus)["a"] == rows_by_id(load(tmp_path, table.iloc[[0]]))["a"]
-    (notice,) = [notice for notice in corpus.notices if "left out" in notice]
+    (notice,) = [notice for notice in corpus.caveats if "left out" in notice]
     assert notice.startswith("6 bad rows") and all(row in notice for row in expected)
 
 

@@ -13,21 +13,33 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoModel,
+    AutoTokenizer,
+    BertConfig,
     BertForMaskedLM,
+    CamembertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    MPNetConfig,
+    RobertaConfig,
     RobertaForMaskedLM,
     WhisperFeatureExtractor,
     WhisperForAudioClassification,
     WhisperForConditionalGeneration,
     WhisperModel,
+    XLMRobertaConfig,
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from modeling_mmer import MMERForEmotionRecognition
+from modeling_mmer.commands.train import new_processor
+from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.encoders import (
     MMERWhisperEncoder,
     audio_states,
+    build_text_encoder,
     load_audio_encoder,
     load_text_encoder,
+    text_positions,
     text_states,
 )
 
@@ -523,3 +535,50 @@ def test_a_model_over_fp16_encoders_holds_them_frozen_and_in_float32(whisper_che
     for encoder in model.model.encoders():
         assert not any(module.training for module in encoder.modules())
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in encoder.parameters())
+
+
+# ── how long a text may be ──────────────────────────────────────────────────────────────────────────────────────────
+
+TEXT_CONFIGS = {
+    "bert": (BertConfig, 40),
+    "electra": (ElectraConfig, 40),
+    "distilbert": (DistilBertConfig, 40),
+    "roberta": (RobertaConfig, 38),
+    "xlm-roberta": (XLMRobertaConfig, 38),
+    "mpnet": (MPNetConfig, 38),
+    "camembert": (CamembertConfig, 38),
+}
+
+
+@pytest.mark.parametrize("kind", TEXT_CONFIGS)
+def test_a_text_may_be_as_long_as_the_encoder_has_positions_for(kind):
+    """40 positions; RoBERTa's kind begins with the one behind the padding token's number, 1. One token more is refused,
+    where the encoder by itself would fail at an index."""
+    config_class, longest = TEXT_CONFIGS[kind]
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    if kind == "distilbert":
+        sizes = {"dim": 12, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}
+    encoder = build_text_encoder(
+        config_class(vocab_size=50, max_position_embeddings=40, pad_token_id=1, **sizes)
+    ).eval()
+    assert text_positions(encoder) == longest
+    ids = torch.full((2, longest), 7)
+    states, _ = text_states(encoder, ids, torch.ones_like(ids))
+    assert states.shape == (2, 3, longest, 12)
+    more = torch.full((2, longest + 1), 7)
+    with pytest.raises(ValueError, match=f"text of {longest + 1} tokens does not fit .* {longest} positions"):
+        text_states(encoder, more, torch.ones_like(more))
+    with pytest.raises((IndexError, RuntimeError)):
+        encoder(more, attention_mask=torch.ones_like(more))
+    padded = torch.ones_like(more)
+    padded[:, longest:] = 0  # padding takes no position
+    text_states(encoder, more, padded)
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("bert", 40), ("roberta", 38)])
+def test_a_new_processor_cuts_texts_at_the_last_position(kind, longest, tmp_path):
+    WhisperFeatureExtractor(feature_size=8).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(DEMO_FOLDER / "tokenizer").save_pretrained(tmp_path)
+    processor = new_processor(str(tmp_path), str(tmp_path), tiny_config(text=kind))
+    assert processor.tokenizer.model_max_length == longest
+    assert processor(text="I am so glad. " * 40)["input_ids"].shape == (1, longest)

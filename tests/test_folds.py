@@ -39,8 +39,12 @@ def test_a_model_per_fold_and_the_mean_of_their_figures(iemocap, demo_encoders, 
     assert judged.returncode == 0, judged.stderr
     again = json.loads((tmp_path / "judged/results.json").read_text())["splits"]["test"]["audio"]
     assert again["valence_ccc"] == pytest.approx(folds[1]["splits"]["test"]["audio"]["valence_ccc"], abs=1e-4)
-    unnamed = run("eval.py", str(output / "fold_2"), "--corpus", "iemocap", "--corpus_dir", str(iemocap))
-    assert unnamed.returncode == 1 and "iemocap has 5 folds" in unnamed.stderr
+    # without a name it is the one that the model was trained for, and another one's test rows were trained on
+    options_of_eval = ["--corpus", "iemocap", "--corpus_dir", str(iemocap), "--output_dir", str(tmp_path / "judged")]
+    unnamed = run("eval.py", str(output / "fold_2"), *options_of_eval)
+    assert unnamed.returncode == 0 and "read as in training: --fold 2" in unnamed.stdout, unnamed.stderr
+    other = run("eval.py", str(output / "fold_2"), *options_of_eval, "--fold", "1")
+    assert other.returncode == 1 and "4 of 4 rows are among the train or validation rows" in other.stderr
 
     # a resumed run repeats no fold that is done
     shutil.rmtree(output / "fold_5")
@@ -53,12 +57,22 @@ def test_a_model_per_fold_and_the_mean_of_their_figures(iemocap, demo_encoders, 
 
 
 def test_the_mean_adds_counts_and_leaves_out_what_was_not_measured():
-    folds = [
-        {"audio": {"n": 2, "ua": 0.5, "confusion_matrix": {"labels": ["a"], "rows": [[2]]}}},
-        {"audio": {"n": 3, "ua": 0.7, "confusion_matrix": {"labels": ["a"], "rows": [[1]]}},
-         "retrieval": {"n": 32, "audio_to_text": 0.25}},
-    ]  # fmt: skip
+    one = {"n": 2, "labelled": {"emotion": 1}, "ua": 0.5, "confusion_matrix": {"labels": ["a"], "rows": [[2]]}}
+    two = {"n": 3, "labelled": {"emotion": 3, "valence": 2}, "ua": 0.7}
+    two["confusion_matrix"] = {"labels": ["a"], "rows": [[1]]}
+    folds = [{"audio": one}, {"audio": two, "retrieval": {"n": 32, "audio_to_text": 0.25}}]
     assert mean_figures(folds) == {
-        "audio": {"n": 5, "ua": pytest.approx(0.6), "confusion_matrix": {"labels": ["a"], "rows": [[3]]}},
+        "audio": {
+            "n": 5,
+            "labelled": {"emotion": 4, "valence": 2},
+            "ua": pytest.approx(0.6),
+            "confusion_matrix": {"labels": ["a"], "rows": [[3]]},
+        },
         "retrieval": {"n": 32, "audio_to_text": 0.25},
     }
+
+
+def test_classes_may_be_called_as_counts_and_tables_are():
+    recall = [{"n": 0.5, "confusion_matrix": 1.0}, {"n": 1.0, "retrieval": 0.25}]
+    mean = mean_figures([{"audio": {"n": 2, "per_class_recall": of_fold}} for of_fold in recall])
+    assert mean["audio"] == {"n": 4, "per_class_recall": {"n": 0.75, "confusion_matrix": 1.0, "retrieval": 0.25}}

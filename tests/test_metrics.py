@@ -264,6 +264,7 @@ class TestEvaluatePredictions:
         assert results == {
             "audio": {
                 "n": 3,
+                "labelled": {"emotion": 3, "sentiment": 3, "valence": 3},
                 "ua": pytest.approx((1 + 1 / 2) / 2),
                 "macro_f1": pytest.approx(2 / 3),
                 "sentiment_ua": pytest.approx(2 / 3),
@@ -271,12 +272,20 @@ class TestEvaluatePredictions:
             },
             "text": {
                 "n": 3,  # row 3 has no emotion and no valence label, but is a row
+                "labelled": {"emotion": 2, "sentiment": 3, "valence": 2},
                 "ua": pytest.approx(1 / 2),
                 "macro_f1": pytest.approx((0 + 2 / 3) / 2),
                 "sentiment_ua": pytest.approx(2 / 3),
                 "valence_ccc": pytest.approx(1),
             },
-            "audio_text": {"n": 2, "ua": 1.0, "macro_f1": 1.0, "sentiment_ua": 1.0, "valence_ccc": 0.0},
+            "audio_text": {
+                "n": 2,
+                "labelled": {"emotion": 2, "sentiment": 2, "valence": 2},
+                "ua": 1.0,
+                "macro_f1": 1.0,
+                "sentiment_ua": 1.0,
+                "valence_ccc": 0.0,
+            },
         }
 
     def test_row_order_does_not_matter(self):
@@ -312,7 +321,9 @@ class TestEvaluatePredictions:
     def test_a_task_without_references_or_predictions_is_absent(self):
         predictions = {"audio": {"valence": np.array([1.0, 2.0, 3.0])}}
         references = {"valence": np.array([1.0, 2.0, 4.0]), "emotion": np.array([0, 1, 0])}
-        assert evaluate_predictions(predictions, references) == {"audio": {"n": 3, "valence_ccc": pytest.approx(6 / 7)}}
+        assert evaluate_predictions(predictions, references) == {
+            "audio": {"n": 3, "labelled": {"valence": 3}, "valence_ccc": pytest.approx(6 / 7)}
+        }
         assert evaluate_predictions(predictions, {}) == {"audio": {"n": 3}}
 
     def test_bad_input_is_refused(self):

@@ -50,7 +50,9 @@ def test_the_pipeline_of_the_readme_runs_where_the_package_is_not(trained, tmp_p
 def test_the_commands_of_the_readme_have_options_that_exist(command, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     words = shlex.split(command, comments=True)
-    if words[0] == "make":
+    if words[0] == "source":
+        assert words[1] == ".venv/bin/activate" and ".venv/installed" in (REPOSITORY / "Makefile").read_text()
+    elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     elif "train.py" in words:
         options = words[words.index("train.py") + 1 :]

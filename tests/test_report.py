@@ -12,6 +12,7 @@ from modeling_mmer.report import confusion_table, recall_table, results_table, r
 SPLIT = {
     "audio": {
         "n": 1234,
+        "labelled": {"emotion": 1000, "valence": 2, "dominance": 1234},
         "ua": 0.666,
         "valence_ccc": 0.6561,
         "arousal_ccc": -0.05,
@@ -27,9 +28,9 @@ SPLIT = {
 
 def test_results_table():
     assert results_table(SPLIT) == (
-        "| Input | n | UA (%) | Valence CCC | Arousal CCC | Dominance CCC |\n"
+        "| Input | Rows | UA (%) | Valence CCC | Arousal CCC | Dominance CCC |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: |\n"
-        "| audio | 1,234 | 66.6 | 0.656 | -0.050 | 0.000 |\n"
+        "| audio | 1,234 | 66.6 (n = 1,000) | 0.656 (n = 2) | -0.050 | 0.000 (n = 1,234) |\n"
         "| text | 7 | – | – | – | – |\n"
         "| audio + text | – | – | – | – | – |"
     )

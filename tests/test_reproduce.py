@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from processes import run, start
 from modeling_mmer.commands import main
 from modeling_mmer.commands.reproduction.systems import RUNS, chosen_runs, plan
 from modeling_mmer.configuration_mmer import MMERConfig
-from modeling_mmer.report.records import Records
 from modeling_mmer.report.reproduction import write_reproduction
+from modeling_mmer.resuming import last_checkpoint
 
 OPTIONS = {name: getattr(MMERConfig, name) for name in MMERConfig.__annotations__ if hasattr(MMERConfig, name)}
 
@@ -145,11 +146,52 @@ def test_a_finished_run_is_never_made_again(demo_encoders, tables, capsys):
     assert before == {path: path.read_bytes() for path in tables.glob("runs/*-seed-*.json")}
 
 
-def test_other_settings_need_another_folder(demo_encoders, tables, capsys):
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (["--dropout", "0.25"], "dropout was 0.5 and is 0.25"),
+        (["--label_map", "calm=neutral"], "label_map was None and is ['calm=neutral']"),
+        (["--column_map", "speaker="], "column_map was None and is ['speaker=']"),
+        (["--adam_beta2", "0.9"], "adam_beta2 was 0.999 and is 0.9"),
+        (["--cache_dtype", "bfloat16"], "cache_dtype was 'float16' and is 'bfloat16'"),
+    ],
+)
+def test_other_settings_need_another_folder(demo_encoders, tables, capsys, changed, told):
+    """Also for a run that the folder does not have yet, which the tables would hold against the others."""
     with pytest.raises(SystemExit) as end:
-        main(command(demo_encoders, tables, "--only", "mae", "--dropout", "0.25"))
-    assert end.value.code == 1
-    assert "dropout was 0.5 and is 0.25" in capsys.readouterr().err
+        main(command(demo_encoders, tables, "--only", "num_hidden_layers_8", *changed))
+    message = capsys.readouterr().err
+    assert end.value.code == 1 and told in message and "--output_dir" in message
+    assert not list((tables / "unfinished").glob("*/"))
+
+
+def test_a_run_that_was_begun_under_other_settings_is_not_gone_on_with(demo_encoders, tmp_path, monkeypatch, capsys):
+    options = command(demo_encoders, tmp_path, "--only", "probe")
+
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("modeling_mmer.commands.reproduction.runs.judge", stopped)
+        main(options)
+    state_file = Path(last_checkpoint(tmp_path / "unfinished/probe-seed-0"), "trainer_state.json")
+    before = state_file.read_text()
+    with pytest.raises(SystemExit) as end:
+        main([*options, "--learning_rate", "1e-3"])
+    assert end.value.code == 1 and "learning_rate was 0.003 and is 0.001" in capsys.readouterr().err
+    assert state_file.read_text() == before and not (tmp_path / "runs").exists()
+    state = json.loads(before)
+    state["stateful_callbacks"]["Fingerprint"]["args"]["seconds"] = 1000.0  # what the first leg took
+    state_file.write_text(json.dumps(state))
+    options += ["--logging_steps", "1", "--save_total_limit", "3", "--hub_token", "hf_abcdefghijklmnop"]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/mmer", *options])
+    monkeypatch.setenv("HF_TOKEN", "")  # which is to be as before
+    main(options)
+    record = records(tmp_path)["probe-seed-0"]
+    assert 1000 <= record["seconds"]["training"] < 1100
+    assert record["command"].startswith("mmer reproduce ") and record["command"].endswith("--hub_token '***'")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"hf_abcdefghijklmnop" in path.read_bytes()]
 
 
 @pytest.mark.parametrize(
@@ -219,17 +261,6 @@ def test_a_choice_that_the_options_have_is_the_full_objective_itself():
     rows = {row.title: row.name for row in plan({**OPTIONS, "num_hidden_layers": 4}).tables["choices"]}
     assert rows["layers: 4"] == "contr_mae" and rows["layers: 2"] == "num_hidden_layers_2"
     assert rows["states: standardize"] == "standardized" and rows["form of Eq. 6: ratio"] == "contrastive_form_ratio"
-
-
-def test_folds_are_averaged_within_a_seed(tmp_path):
-    (tmp_path / "runs").mkdir()
-    for seed, fold, ua in ((0, 1, 0.5), (0, 2, 0.7), (1, 1, 0.8), (1, 2, 0.9)):
-        record = {"run": "shared", "seed": seed, "fold": fold, "splits": {"test": {"audio": {"n": 4, "ua": ua}}}}
-        (tmp_path / f"runs/shared-seed-{seed}-fold-{fold}.json").write_text(json.dumps(record))
-    figure = Records(tmp_path).figure("shared", "audio_ua")
-    assert figure.by_seed == pytest.approx({0: 0.6, 1: 0.85})
-    assert figure.mean == pytest.approx(0.725) and figure.deviation == pytest.approx(np.std([0.6, 0.85], ddof=1))
-    assert Records(tmp_path).figure("shared", "text_ua") is None
 
 
 def test_a_corpus_with_folds_is_trained_on_each(iemocap, demo_encoders, tmp_path):

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
+from transformers.utils.generic import can_return_tuple
 
 from ..backbone import MMERBackbone
 from ..configuration_mmer import MMERConfig
@@ -57,6 +58,20 @@ class Baseline(MMERBackbone):
     def freeze_untrained(self):
         """Every part of a rival is trained, unless it says otherwise."""
 
+    def read(self, output_hidden_states=None, output_attentions=None, **inputs):
+        """As of [`MMERBackbone`].
+
+        Raises:
+            ValueError: also, states or attentions are asked for.
+        """
+        if output_hidden_states or output_attentions:
+            raise ValueError(
+                f"A {type(self).__name__} has no one transformer whose states it could give: leave out "
+                "output_hidden_states and output_attentions."
+            )
+        return super().read(**inputs)
+
+    @can_return_tuple
     def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
         """Recognise emotion from what each row has. Inputs and labels as of [`MMERForEmotionRecognition`].
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import initialization as init
+from transformers.utils.generic import can_return_tuple
 
 from ..embedding import StateMixer
 from ..heads import supervised
@@ -194,6 +195,7 @@ class CIFMMINTeacher(CIFMMINBase):
     def loss_weights(self) -> dict[str, float]:
         return {"supervised": 1.0, "pair": 0.25}
 
+    @can_return_tuple
     def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
         states = self.read(**inputs)
         present = self.rows_present(states)
@@ -250,6 +252,7 @@ class CIFMMIN(CIFMMINBase):
         self.teacher.eval()
         return self
 
+    @can_return_tuple
     def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
         """In training one pattern is drawn for each row, of those it has; otherwise all are judged."""
         states = self.read(**inputs)

@@ -4,28 +4,34 @@ A recipe is a YAML mapping from option names to values. It is read as if its opt
 line, so that the later one wins and both are checked by the same parser.
 """
 
-import argparse
+import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 
 from .. import registration  # noqa: F401 - every command may load MMER by transformers' Auto classes
 from ..configuration_mmer import MMERConfig
-from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, load_corpora
+from ..corpora import FROM_DIRECTORY, PUBLISHED, BadRows, Corpus, Reading, load_corpora
 from ..trainer_options import OF_COMMANDS, OF_OWN_METRICS, OPTIONS, refuse_data_parallel, refuse_options
+from .help import MODEL_HELP, OptionParser
+from .redaction import redacted
 
 
 @dataclass
 class SourceArguments:
     """Which corpora are read, and how their columns and labels are understood."""
+
+    _argument_group_name = "the corpus"
 
     corpus: list[str] = field(
         metadata={
@@ -111,6 +117,8 @@ class CorpusArguments(SourceArguments):
 class StartArguments:
     """What a run starts from: two encoders and a new model over them, or a checkpoint."""
 
+    _argument_group_name = "what training starts from"
+
     model: str | None = field(
         default=None,
         metadata={
@@ -132,6 +140,8 @@ class StartArguments:
 @dataclass
 class RunArguments(TrainingArguments):
     """`TrainingArguments` with the defaults of this task; the paper gives no learning rate, schedule or batch size."""
+
+    _argument_group_name = "the run"
 
     output_dir: str = field(default="runs/mmer", metadata={"help": "Where checkpoints, results and the report go."})
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate of AdamW."})
@@ -198,18 +208,20 @@ _PLAIN_TYPES = {
     list[int] | tuple[int, ...] | None: list[int] | None,
 }
 
+
+def _default(value: object) -> dict[str, object]:
+    return {"default_factory": partial(list, value)} if isinstance(value, tuple) else {"default": value}
+
+
 ModelArguments = make_dataclass(
     "ModelArguments",
     [
-        (
-            f.name,
-            _PLAIN_TYPES.get(f.type, f.type),
-            field(default_factory=lambda value=f.default: list(value)) if isinstance(f.default, tuple) else f.default,
-        )
+        (f.name, _PLAIN_TYPES.get(f.type, f.type), field(**_default(f.default), metadata={"help": MODEL_HELP[f.name]}))
         for f in fields(MMERConfig)
         if f.name in MMERConfig.__annotations__ and f.name not in _NOT_OPTIONS
     ],
 )
+ModelArguments._argument_group_name = "the model"
 ModelArguments.__doc__ = "The fields of [`MMERConfig`] that a run may choose, with its defaults."
 
 
@@ -223,14 +235,8 @@ def parse(
     Raises:
         SystemExit: an option is unknown or malformed, or the recipe cannot be read.
     """
-    argv = with_recipe(argv, prog)
-    parser = HfArgumentParser(
-        argument_classes,
-        prog=prog,
-        usage=f"{prog} {usage}",
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    argv = [expanded(word) for word in with_recipe(argv, prog)]
+    parser = OptionParser(argument_classes, prog, usage)
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False
@@ -238,8 +244,18 @@ def parse(
     except (ValueError, ImportError) as error:  # TrainingArguments checks its values, and what they need
         parser.error(str(error))
     if unknown:
-        parser.error(f"unknown options: {' '.join(unknown)} (--help lists all)")
+        parser.error(f"unknown options: {' '.join(redacted(unknown))} (--help lists all)")
+    for group in arguments:
+        keep_token_out(group)
     return tuple(arguments)
+
+
+def keep_token_out(arguments: object) -> None:
+    """Hand the hub's token on as the hub's library finds it, since the Trainer writes its arguments into each folder
+    (`training_args.bin`), which may be pushed."""
+    if (token := getattr(arguments, "hub_token", None)) is not None:
+        os.environ["HF_TOKEN"] = token
+        arguments.hub_token = None
 
 
 def with_recipe(argv: list[str], prog: str) -> list[str]:
@@ -249,7 +265,7 @@ def with_recipe(argv: list[str], prog: str) -> list[str]:
         SystemExit: the recipe cannot be read.
     """
     if argv and argv[0].endswith((".yaml", ".yml")):
-        return recipe_options(Path(argv[0]), prog) + argv[1:]
+        return recipe_options(Path(argv[0]).expanduser(), prog) + argv[1:]
     return argv
 
 
@@ -273,13 +289,33 @@ def recipe_options(recipe: Path, prog: str) -> list[str]:
     os.environ.setdefault("MMER_TEST_DATA", str(recipe.resolve().parent.parent.parent / "shared"))
     argv = []
     for name, value in options.items():
+        if value is None:  # as if it were not there
+            continue
         values = value if isinstance(value, list) else [value]
-        argv += [f"--{name}", *(os.path.expandvars(str(v)) for v in values)]
+        if any(v is None for v in values):
+            raise SystemExit(f"{prog}: the recipe {recipe} has an empty entry in the list of {name}.")
+        argv += [f"--{name}", *map(_recipe_word, values)]
     return argv
 
 
+def _recipe_word(value: object) -> str:
+    """A recipe's value as on the command line; mappings in JSON, as options take them."""
+    return expanded(os.path.expandvars(json.dumps(value) if isinstance(value, dict) else str(value)))
+
+
+def expanded(word: str) -> str:
+    """A word of the command line with the home folder for `~`, which shells leave in `--option=~/folder`."""
+    name, equals, value = word.partition("=")
+    if name.startswith("--") and equals:
+        return f"{name}={os.path.expanduser(value)}"
+    return os.path.expanduser(word)
+
+
 def load(
-    arguments: SourceArguments, emotion_labels: list[str], on_bad_rows: BadRows | Literal["keep"] = "stop"
+    arguments: SourceArguments,
+    emotion_labels: list[str],
+    on_bad_rows: BadRows | Literal["keep"] = "stop",
+    readings: Sequence[Reading] = (),
 ) -> Corpus:
     """The corpora that the options name, without bad rows unless these are to be kept; see `load_corpora`.
 
@@ -301,6 +337,7 @@ def load(
         label_scale=None if scale is None else tuple(scale),
         fold=None if fold is None else int(fold),
         on_bad_rows=on_bad_rows,
+        readings=readings,
     )
 
 

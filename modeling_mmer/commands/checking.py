@@ -1,12 +1,14 @@
 """Checks before work: what `mmer train` and `mmer eval` find out about a corpus before anything is computed from it."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from datasets import Dataset
 
-from ..corpora import Corpus, CorpusError
+from ..corpora import TASKS, Corpus, CorpusError, Reading
 from ..corpora.faults import as_table, examine, message, settle
 from ..corpora.recordings import Recording, Source, as_clip, read_recordings, sources_of
 from ..files import write_text
@@ -17,7 +19,11 @@ BAD_ROWS = "bad_rows.csv"
 
 
 def load_checked(
-    arguments: CorpusArguments, emotion_labels: list[str], folder: str | Path, split: str | None = None
+    arguments: CorpusArguments,
+    emotion_labels: list[str],
+    folder: str | Path,
+    split: str | None = None,
+    readings: Sequence[Reading] = (),
 ) -> Corpus:
     """The corpora that the options name, each recording of them read to its end, and without bad rows.
 
@@ -27,16 +33,19 @@ def load_checked(
     Args:
         folder: of the output.
         split: the one that is asked for; faults of other splits are then of no concern.
+        readings: how the model's own corpora were read, which holds where the options say nothing else.
 
     Raises:
         ValueError: an option is malformed, there is no such split, or there are bad rows and `--on_bad_rows` is stop;
             the message lists them.
     """
-    corpus = load(arguments, emotion_labels, "keep")
+    corpus = load(arguments, emotion_labels, "keep", readings)
     if split is not None:
         corpus = only(corpus, split)
     sources = [source for rows in corpus.splits.values() for source in sources_of(rows) if source is not None]
-    corpus = examine(corpus, read_together(sources))
+    recordings = read_together(sources)
+    corpus = examine(corpus, recordings)
+    corpus = replace(corpus, sounds={source: recording.digest for source, recording in recordings.items()})
     if PartialState().is_main_process:
         file = Path(folder) / BAD_ROWS
         if corpus.faults:
@@ -54,6 +63,21 @@ def only(corpus: Corpus, split: str) -> Corpus:
             raise CorpusError(message(replace(corpus, faults=faults)))
         raise ValueError(f"{corpus.name} has no split {split!r}: it has {', '.join(corpus.splits)}.")
     return replace(corpus, splits={split: corpus.splits[split]}, faults=faults)
+
+
+def is_labelled(rows: Dataset) -> bool:
+    """Whether any row has a label to judge by; those of MSP-Podcast's Test3 are kept back."""
+    return any(rows.data.column(task).null_count < len(rows) for task in TASKS)
+
+
+def require_labels(corpus: Corpus, splits: Iterable[str]) -> None:
+    """Raise a ValueError if a split has nothing to learn from, or to judge by."""
+    if unlabelled := [split for split in splits if not is_labelled(corpus.splits[split])]:
+        raise ValueError(
+            f"{corpus.name}: no row of the split {' or '.join(unlabelled)} has a label ({', '.join(TASKS)}). "
+            "--column_map emotion=COLUMN names the column that has them, --label_map THEIRS=OURS an emotion that is "
+            "called otherwise."
+        )
 
 
 def read_together(sources: list[Source]) -> dict[Source, Recording]:

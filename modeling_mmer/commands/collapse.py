@@ -16,9 +16,10 @@ UTTERANCES = 300
 
 @torch.no_grad()
 def collapse_distances(trainer: MMERTrainer, rows: Dataset, seed: int) -> dict[str, dict[str, float]]:
-    """modality → `input` (h) and `output` (z): the largest pair-wise distance in an utterance, averaged over 300.
+    """modality → `input` (h) and `output` (z): the largest pair-wise distance in an utterance, averaged over `n`.
 
-    The utterances are drawn by `seed`; the pass is the clean one over everything that each has.
+    300 utterances are drawn by `seed`, if there are as many, and n are those that have the modality. The pass is the
+    clean one over everything that each has.
     """
     chosen = np.random.default_rng(seed).permutation(len(rows))[:UTTERANCES]
     core = trainer.model.base_model.eval()
@@ -35,4 +36,6 @@ def collapse_distances(trainer: MMERTrainer, rows: Dataset, seed: int) -> dict[s
                 for embedded, real in zip(embeddings, of_modality.mask, strict=True):
                     distances[modality][place].append(collapse_distance(embedded[real].float().cpu().numpy()))
     means = {m: {place: mean_of_present(values) for place, values in d.items()} for m, d in distances.items()}
-    return {m: {p: v for p, v in places.items() if v is not None} for m, places in means.items() if places}
+    measured = {m: {p: v for p, v in places.items() if v is not None} for m, places in means.items()}
+    counts = {m: sum(v is not None for v in distances[m]["input"]) for m in MODALITIES}
+    return {m: {"n": counts[m], **places} for m, places in measured.items() if places}

@@ -1,6 +1,5 @@
 """`mmer corpus describe`: what a corpus holds, before anything is trained on it."""
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,11 +10,14 @@ from ..report.corpus import corpus_report, plot_corpus
 from .arguments import SourceArguments, bad_input_ends, load, parse
 
 PROG = "mmer corpus describe"
+USAGE = "--corpus NAME [--corpus_dir DIR] [--option value …]"
 
 
 @dataclass
 class DescriptionArguments:
     """How a corpus is described, and where the figures go."""
+
+    _argument_group_name = "the description"
 
     emotion_labels: list[str] = field(
         default_factory=lambda: list(MMERConfig.emotion_labels),
@@ -26,12 +28,11 @@ class DescriptionArguments:
 
 def main(argv: list[str]) -> None:
     """Print a corpus's report, and write `corpus.json` and `corpus.png`; broken recordings are part of the report."""
-    if not argv or argv[0] != "describe":
-        usage = f"usage: {PROG} --corpus NAME [--corpus_dir DIR] [--option value …]"
-        asked = bool(argv) and argv[0] in ("-h", "--help")
-        print(usage, file=sys.stdout if asked else sys.stderr)
-        sys.exit(0 if asked else 2)
-    source, description = parse((SourceArguments, DescriptionArguments), argv[1:], PROG)
+    if argv[:1] in (["-h"], ["--help"]):
+        argv = ["describe", "--help"]
+    if argv[:1] != ["describe"]:
+        raise SystemExit(f"usage: {PROG} {USAGE}; --help explains the options.")
+    source, description = parse((SourceArguments, DescriptionArguments), argv[1:], PROG, USAGE)
     with bad_input_ends(PROG):
         figures = describe(load(source, description.emotion_labels, "keep"))
         folder = Path(description.output_dir)

@@ -1,9 +1,11 @@
 """`mmer eval`: judge any checkpoint on any corpus, with predictions per utterance."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 
+from accelerate import PartialState
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoProcessor, set_seed
 
 from ..collator import MMERCollator, UtteranceError
@@ -12,46 +14,86 @@ from ..files import write_json
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..report import Provenance, write_card, write_report
 from ..trainer import MMERTrainer
+from ..training_corpus import TrainingCorpus
 from .allocator import keep_freed_memory
-from .arguments import CorpusArguments, RunArguments, bad_input_ends, parse
-from .checking import load_checked, note_cropped
+from .arguments import CorpusArguments, RunArguments, bad_input_ends, expanded, parse
+from .checking import load_checked, note_cropped, require_labels
 from .collapse import collapse_distances
 from .judging import fill_features, fill_text, judge_split, results_of, show
 from .predictions import write_predictions
+from .training_rows import TrainingRows, set_apart
 
 PROG = "mmer eval"
 USAGE = "MODEL --corpus NAME [--option value …]"
 
 
-@dataclass
-class EvaluationArguments(RunArguments):
-    """`TrainingArguments` for an evaluation: batch size, device, workers, seed."""
+# Of `TrainingArguments`, what an evaluation reads.
+_READ = (
+    *("per_device_eval_batch_size", "seed", "use_cpu", "bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32"),
+    *("torch_compile", "torch_compile_backend", "torch_compile_mode", "eval_accumulation_steps"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
+    *("disable_tqdm", "log_level", "report_to", "accelerator_config", "ddp_backend", "ddp_timeout"),
+)
 
+
+@dataclass
+class _Evaluation:
     output_dir: str = field(default="runs/eval", metadata={"help": "Where results, predictions and report go."})
     split: str = field(default="test", metadata={"help": "The split to judge."})
-    eval_strategy: str = field(default="no", metadata={"help": "Not used by an evaluation."})
-    save_strategy: str = field(default="no", metadata={"help": "Not used by an evaluation."})
-    load_best_model_at_end: bool = field(default=False, metadata={"help": "Not used by an evaluation."})
+    training_rows: TrainingRows = field(
+        default="stop",
+        metadata={
+            "help": "What becomes of rows that the model was trained on, or selected by: stop ends if they are a tenth "
+            "or more, and counts fewer; skip leaves them out; keep judges them too."
+        },
+    )
+
+    def for_trainer(self) -> RunArguments:
+        """The same as the arguments of a [`Trainer`] that never trains."""
+        options = {name: getattr(self, name) for name in _READ}
+        return RunArguments(
+            self.output_dir, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, **options
+        )
+
+
+EvaluationArguments = make_dataclass(
+    "EvaluationArguments",
+    [
+        (f.name, f.type, field(default=f.default, default_factory=f.default_factory, metadata=f.metadata))
+        for f in fields(RunArguments)
+        if f.name in _READ
+    ],
+    bases=(_Evaluation,),
+)
+EvaluationArguments._argument_group_name = "the evaluation"
+EvaluationArguments.__doc__ = "What is judged, how, and where it goes."
 
 
 def main(argv: list[str]) -> None:
     keep_freed_memory()
     name, options = model_and_options(argv)
-    corpus_arguments, run = parse((CorpusArguments, EvaluationArguments), options, PROG, USAGE)
-    set_seed(run.seed)
-    with bad_input_ends(PROG):
+    corpus_arguments, evaluation = parse((CorpusArguments, EvaluationArguments), options, PROG, USAGE)
+    split = evaluation.split
+    with bad_input_ends(PROG, (ValueError, ImportError, OSError, StrictDataclassError)):
+        run = evaluation.for_trainer()
+        set_seed(run.seed)
         with_encoders = corpus_arguments.feature_cache is None
         model = MMERForEmotionRecognition.from_pretrained(name, with_encoders=with_encoders)
         processor = AutoProcessor.from_pretrained(name)
         config = model.config
-        corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, run.split)
+        training = TrainingCorpus.load(name)
+        readings = () if training is None else training.readings
+        corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, split, readings)
+        corpus = set_apart(corpus, split, training, name, evaluation.training_rows)
+        require_labels(corpus, [split])
+        introduce(corpus)
         corpus = note_cropped(on_scale(corpus, tuple(config.label_scale)), processor)
         corpus = fill_text(corpus_arguments, corpus, run)
         features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
     labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
     trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, *labels, features))
     with bad_input_ends(PROG, (UtteranceError,)):
-        evaluate(trainer, corpus, run.split, name)
+        evaluate(trainer, corpus, split, name)
 
 
 def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
@@ -60,7 +102,14 @@ def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
         return "", argv
     if not argv or argv[0].startswith("-"):
         raise SystemExit(f"usage: {PROG} {USAGE}; MODEL is a folder or a hub name.")
-    return argv[0], argv[1:]
+    return expanded(argv[0]), argv[1:]
+
+
+def introduce(corpus: Corpus) -> None:
+    """Say what is about to be judged, and how it was read."""
+    if PartialState().is_main_process:
+        sizes = ", ".join(f"{len(rows)} {name}" for name, rows in corpus.splits.items())
+        print(f"{corpus.name}: {sizes}", *corpus.notices, sep="\n  ")
 
 
 def log_history_of(model: str) -> list[dict[str, float]]:
@@ -82,5 +131,4 @@ def evaluate(trainer: MMERTrainer, corpus: Corpus, split: str, model: str) -> No
     write_report(folder / "report.md", results)
     facts = Provenance(corpus.license, corpus.language, corpus.notices, {}, log_history_of(model))
     write_card(folder, results, trainer.model.config, facts)
-    print(*corpus.notices, sep="\n")
     show(results, folder)

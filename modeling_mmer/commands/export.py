@@ -23,7 +23,8 @@ from transformers import AutoProcessor
 
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..processing_mmer import MMERProcessor
-from .arguments import bad_input_ends, parse
+from ..training_corpus import TrainingCorpus
+from .arguments import bad_input_ends, expanded, parse
 from .verification import OUTPUTS, example_outputs
 
 PROG = "mmer export"
@@ -34,6 +35,8 @@ TOLERANCE = 1e-6  # between the outputs of this process and of a fresh one
 @dataclass
 class ExportArguments:
     """What is exported, and how."""
+
+    _argument_group_name = "the export"
 
     output_dir: str = field(metadata={"help": "The folder to write; it must not exist yet, or be empty."})
     form: Literal["light", "self_contained", "as_is"] = field(
@@ -80,7 +83,7 @@ def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
         return "", argv
     if not argv or argv[0].startswith("-"):
         raise SystemExit(f"usage: {PROG} {USAGE}; MODEL is a folder or a hub name.")
-    return argv[0], argv[1:]
+    return expanded(argv[0]), argv[1:]
 
 
 def prepare(model: MMERForEmotionRecognition, arguments: ExportArguments) -> None:
@@ -124,6 +127,8 @@ def write_verified(
         model.save_pretrained(beside)
         processor.save_pretrained(beside)
         copy_card(Path(source), beside, model_id or destination.name)
+        if (training_corpus := TrainingCorpus.load(source)) is not None:
+            training_corpus.save(beside)
         deviation = verify(model, processor, beside)
         if destination.exists():
             destination.rmdir()

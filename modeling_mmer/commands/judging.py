@@ -58,8 +58,10 @@ def fill_features(
 
 def results_of(trainer: MMERTrainer, corpus: Corpus, model: str, splits: dict[str, Any]) -> dict[str, Any]:
     """`results.json`: what was judged, what changes the meaning of its figures, and each split's figures."""
+    commit = getattr(trainer.model.config, "_commit_hash", None)
     return {
         "model": model,
+        **({} if commit is None else {"model_revision": commit}),  # of a model from the hub
         "corpus": corpus.name,
         "seed": trainer.args.seed,
         "trainable_parameters": trainer.trainable_parameters(),

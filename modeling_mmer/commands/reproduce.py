@@ -18,6 +18,8 @@ PROG = "mmer reproduce"
 class GridArguments:
     """Which runs are made, and over which encoders."""
 
+    _argument_group_name = "the grid"
+
     seeds: int = field(default=1, metadata={"help": "Seeds of each run, from 0; more can be added on another day."})
     only: list[str] | None = field(
         default=None,
@@ -51,10 +53,8 @@ def main(argv: list[str]) -> None:
         material = Material(corpus_arguments, encoders, options, run, folder)
         of_plan = plan(options)
         grid = tasks(chosen_runs(of_plan, grid_arguments.only), grid_arguments.seeds, material.folds())
-        failed = work_through(grid, material)
-        corpora = [material.corpus(fold) for fold in material.folds()]
-        caveats = list(dict.fromkeys(caveat for corpus in corpora for caveat in corpus.caveats))
-        write_reproduction(folder, of_plan.tables, corpora[0].name, caveats)
+        failed = work_through(grid, of_plan, material)
+        write_reproduction(folder, of_plan.tables, material.corpus(material.folds()[0]).name)
     print(f"\nTables: {folder / 'README.md'} and {folder / 'index.html'}")
     if failed:
         raise SystemExit(f"{PROG}: {len(failed)} runs have no figures, for they diverged: {', '.join(failed)}.")

@@ -5,22 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import AutoFeatureExtractor, AutoTokenizer, set_seed
 
 from ..batching import with_lengths
 from ..collator import MMERCollator, UtteranceError
 from ..configuration_mmer import MMERConfig
-from ..corpora import TASKS, Corpus
+from ..corpora import Corpus
+from ..corpora.digest import content_digests
 from ..divergence import DivergedError
+from ..encoders import build_text_encoder, text_positions
 from ..features import FeatureCache
 from ..files import write_json
+from ..fingerprint import Fingerprint, require_same_run
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..preemption import CheckpointOnTermination
 from ..processing_mmer import MMERProcessor
 from ..report import CurvesCallback, Provenance, write_card, write_report
 from ..resuming import EarlyStopping, WriteError, is_whole, last_checkpoint, write_errors_named
 from ..trainer import MMERTrainer
+from ..training_corpus import KeepTrainingCorpus, TrainingCorpus
 from .allocator import keep_freed_memory
 from .arguments import (
     CorpusArguments,
@@ -32,15 +35,17 @@ from .arguments import (
     parse,
     with_recipe,
 )
-from .checking import load_checked, note_cropped
+from .checking import is_labelled, load_checked, note_cropped, require_labels
 from .folds import folds_to_train, train_folds
 from .judging import fill_features, fill_text, judge_split, results_of, show
+from .settings import identity, run_settings
 
 PROG = "mmer train"
 ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str], skip_finished: bool = False) -> None:
+    """Train, judge and report; with `skip_finished`, a run that is resumed and was finished is left as it is."""
     argv = with_recipe(argv, PROG)
     corpus_arguments, start, model_arguments, run = arguments = parse(ARGUMENTS, argv, PROG)
     if (n_folds := folds_to_train(corpus_arguments)) is not None:
@@ -48,7 +53,9 @@ def main(argv: list[str]) -> None:
     keep_freed_memory()
     with bad_input_ends(PROG):
         checkpoint = resumed_checkpoint(run)
-        trainer, corpus = prepare(argv, *arguments)
+        trainer, corpus = prepare(argv, *arguments, checkpoint=checkpoint)
+    if skip_finished and is_whole(run.output_dir) and Path(run.output_dir, "results.json").is_file():
+        return
     introduce(trainer, corpus)
     with bad_input_ends(PROG, (DivergedError, UtteranceError, WriteError)), write_errors_named(run.output_dir):
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -61,11 +68,16 @@ def prepare(
     start: StartArguments,
     model_arguments: ModelArguments,
     run: RunArguments,
+    checkpoint: str | None = None,
 ) -> tuple[MMERTrainer, Corpus]:
     """All that training needs, checked and in place: `argv` and what was parsed of it → a trainer, and its corpus.
 
+    Args:
+        checkpoint: that the run will go on from.
+
     Raises:
-        ValueError: the corpus has faults, or options do not fit it, the encoders or the checkpoint to start from.
+        ValueError: the corpus has faults, or options do not fit it, the encoders or the checkpoint to start from; or
+            the output folder, or the checkpoint to go on from, is another run's.
         OSError: an encoder, a checkpoint or a recording is not there.
     """
     overrides = vars(model_arguments)
@@ -82,18 +94,41 @@ def prepare(
     model, processor = (new_model if start.model is None else trained_model)(start, overrides, with_encoders)
     if start.self_contained:
         model.make_self_contained()
+    names = (*vars(model_arguments), "label_scale", "emotion_class_weights", "sentiment_class_weights")
+    of_config = {name: getattr(model.config, name) for name in names}
+    content = content_digests(corpus)
+    settings = run_settings(corpus, corpus_arguments, run, of_config, content, **identities(start, model.config))
+    require_same_run(run.output_dir, settings, checkpoint)
     corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    return build_trainer(model, processor, features, corpus, run), corpus
+    trainer = build_trainer(model, processor, features, corpus, run, Fingerprint(settings))
+    earlier = None if start.model is None else TrainingCorpus.load(start.model)
+    trainer.add_callback(KeepTrainingCorpus(TrainingCorpus.of(corpus, earlier)))
+    return trainer, corpus
+
+
+def identities(start: StartArguments, config: MMERConfig) -> dict[str, Any]:
+    """What a run starts from, by its content; the encoders of a self-contained checkpoint are part of it."""
+    names = {
+        "audio_encoder": config.audio_encoder_name_or_path if start.model else start.audio_encoder,
+        "text_encoder": config.text_encoder_name_or_path if start.model else start.text_encoder,
+        "model": start.model,
+    }
+    found = {what: None if name is None else identity(name) for what, name in names.items()}
+    return found | {"self_contained": start.self_contained}
 
 
 def require_splits(corpus: Corpus) -> None:
-    """Raise a ValueError unless there is a split to train on and one to select on."""
+    """Raise a ValueError unless there is a split to train on and one to select on, and both have labels."""
     if missing := [split for split in ("train", "validation") if split not in corpus.splits]:
+        columns = [reading.columns["split"] for reading in corpus.readings if "split" in reading.columns]
+        source = f"by its column {' and '.join(map(repr, columns))}" if columns else "no column says the split"
         raise ValueError(
-            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}): give its rows "
-            "a column `split` with train, validation and test."
+            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}; {source}). "
+            "Training takes the rows of train and selects on those of validation: say so in a column `split`, or name "
+            "another column with --column_map split=COLUMN."
         )
+    require_labels(corpus, ("train", "validation"))
 
 
 def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
@@ -120,8 +155,11 @@ def new_model(
 def new_processor(audio_encoder: str, text_encoder: str, config: MMERConfig) -> MMERProcessor:
     """The encoders' own feature extractor and tokenizer; texts are cut to what the text encoder has positions for."""
     tokenizer = AutoTokenizer.from_pretrained(text_encoder)
-    positions = config.text_config.max_position_embeddings - 2  # RoBERTa-shaped encoders keep two for padding
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
+        positions = text_positions(build_text_encoder(config.text_config))
+    tokenizer.model_max_length = min(
+        tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
+    )
     return MMERProcessor(AutoFeatureExtractor.from_pretrained(audio_encoder), tokenizer)
 
 
@@ -175,9 +213,10 @@ def build_trainer(
     features: FeatureCache | None,
     corpus: Corpus,
     run: RunArguments,
+    fingerprint: Fingerprint,
 ) -> MMERTrainer:
     config = model.config
-    callbacks = [CheckpointOnTermination(), CurvesCallback()]
+    callbacks = [fingerprint, CheckpointOnTermination(), CurvesCallback()]
     if run.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(run.early_stopping_patience))
     return MMERTrainer(
@@ -238,11 +277,6 @@ def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
         show(results, folder)
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
-
-
-def is_labelled(rows: Dataset) -> bool:
-    """Whether any row has a label to judge by; those of MSP-Podcast's Test3 are kept back."""
-    return any(rows.data.column(task).null_count < len(rows) for task in TASKS)
 
 
 def told(run: RunArguments) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from .faults import BadRows
 from .joining import on_scale
 from .loading import FOLDS, FROM_DIRECTORY, PACKAGED, PUBLISHED, load_corpora
+from .reading import Reading
 from .schema import TASKS, Corpus, CorpusError
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "BadRows",
     "Corpus",
     "CorpusError",
+    "Reading",
     "load_corpora",
     "on_scale",
 ]

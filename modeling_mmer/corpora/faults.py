@@ -13,6 +13,7 @@ from typing import Literal
 import pandas as pd
 from datasets import Dataset
 
+from .contents import row_digests
 from .recordings import Recording, Source, as_clip, sources_of
 from .schema import FEATURES, Corpus, CorpusError, Fault, name_some, split_spellings
 from .sharing import in_several_splits
@@ -57,7 +58,7 @@ def fault_of(recording: Recording, path: str, utterance_id: str, row: str, split
 
 def examine(corpus: Corpus, recordings: dict[Source, Recording]) -> Corpus:
     """The corpus with what reading its recordings to their end has shown: faults, what is odd or shared between splits,
-    and how long they last.
+    how long they last, and a digest of each row.
 
     Args:
         recordings: of every recording, or span of one, in its splits.
@@ -76,6 +77,7 @@ def examine(corpus: Corpus, recordings: dict[Source, Recording]) -> Corpus:
         tables.append(table)
     splits = dict(zip(corpus.splits, map(_dataset, tables), strict=True))
     table = pd.concat(tables, ignore_index=True)
+    digests = row_digests(table, recordings)
     table = table[table["audio"].notna()].reset_index(drop=True)
     return replace(
         corpus,
@@ -83,6 +85,7 @@ def examine(corpus: Corpus, recordings: dict[Source, Recording]) -> Corpus:
         faults=[*corpus.faults, *faults],
         notices=corpus.notices + _oddities(table, recordings),
         caveats=corpus.caveats + _odd_sounds(table, recordings) + _shared_recordings(table, recordings),
+        digests=digests,
     )
 
 

@@ -5,6 +5,7 @@ are relative to the metadata's folder.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -29,6 +30,15 @@ COLUMN_NAMES = {
 }
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 DEFAULT_SCALE = (1.0, 7.0)
+
+
+def header(directory: str | Path) -> list[str]:
+    """The names of the columns.
+
+    Raises:
+        CorpusError: as `load_folder`.
+    """
+    return [str(column) for column in read_table(find_metadata(Path(directory))).columns]
 
 
 def load_folder(
@@ -56,7 +66,7 @@ def load_folder(
         _fill_ids(table, relative)
     table, notices = drop_emptied(table, column_map or {})
     unused = [str(column) for column in raw.columns if column not in columns.values()]
-    return build_corpus(
+    corpus = build_corpus(
         _corpus_name(file),
         table,
         label_scale=DEFAULT_SCALE if label_scale is None else check_scale(label_scale),
@@ -65,6 +75,7 @@ def load_folder(
         notices=time_notices + notices + ([f"columns not used: {', '.join(unused)}"] if unused else []),
         folder=file.parent,
     )
+    return replace(corpus, columns=columns)
 
 
 def drop_emptied(table: pd.DataFrame, column_map: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -21,6 +22,15 @@ from .schema import Corpus, CorpusError, canonical_split, check_scale, split_spe
 from .spans import is_duration, with_times
 
 PREFIX = "hf:"
+
+
+def hub_header(name: str) -> list[str]:
+    """The names of the columns of the first split.
+
+    Raises:
+        CorpusError: it cannot be loaded.
+    """
+    return list(next(iter(open_splits(name).values())).column_names)
 
 
 def load_hub(
@@ -49,7 +59,7 @@ def load_hub(
     table, time_notices = with_times(table, columns, raw)
     table, notices = drop_emptied(table, column_map or {})
     unused = [column for column in first.column_names if column not in columns.values()]
-    return build_corpus(
+    corpus = build_corpus(
         Path(name.partition(":")[0]).name,
         table,
         label_scale=DEFAULT_SCALE if label_scale is None else check_scale(label_scale),
@@ -59,6 +69,7 @@ def load_hub(
         license=first.info.license or None,
         folder=audio_folder(),
     )
+    return replace(corpus, columns=columns)
 
 
 def open_splits(name: str) -> dict[str, Dataset]:

@@ -35,7 +35,10 @@ def join(corpora: list[Corpus]) -> Corpus:
         for corpus, name in zip(corpora, names, strict=True)
         for fault in corpus.faults
     ]
-    return Corpus("+".join(names), splits, scale, notices, caveats, folders=folders, faults=faults, **shared)
+    readings = tuple(reading for corpus in corpora for reading in corpus.readings)
+    return Corpus(
+        "+".join(names), splits, scale, notices, caveats, readings=readings, folders=folders, faults=faults, **shared
+    )
 
 
 def _shared(values: Iterable[str | None]) -> str | None:

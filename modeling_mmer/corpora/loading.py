@@ -6,6 +6,7 @@ option may be meant for one corpus among several: `ravdess:calm=neutral`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,14 +14,16 @@ from .cmu_mosei import load_cmu_mosei
 from .crema_d import load_crema_d
 from .demo import load_demo
 from .faults import BadRows, message, settle
+from .folder import header as folder_header
 from .folder import load_folder
-from .hub import PREFIX, load_hub
+from .hub import PREFIX, hub_header, load_hub
 from .iemocap import FOLDS as IEMOCAP_FOLDS
 from .iemocap import load_iemocap
 from .joining import join
 from .meld import load_meld
 from .msp_podcast import load_msp_podcast
 from .ravdess import load_ravdess
+from .reading import Reading, fitting
 from .schema import Corpus, CorpusError
 
 PACKAGED = {"demo": load_demo}
@@ -46,6 +49,7 @@ def load_corpora(
     label_scale: Sequence[float] | None = None,
     fold: int | None = None,
     on_bad_rows: BadRows | Literal["keep"] = "stop",
+    readings: Sequence[Reading] = (),
 ) -> Corpus:
     """Loads one corpus or several as one.
 
@@ -66,6 +70,8 @@ def load_corpora(
         on_bad_rows: what becomes of rows that cannot be used. "stop" raises one error that lists them all, "skip"
             leaves them out and counts them in a notice, "keep" collects them in `Corpus.faults`. Of recordings only the
             headers are read here; `recordings.py` and `examine` read them to their end.
+        readings: how the corpora were read that a model was trained on. One of the same kind or, data of one's own, of
+            the same columns is read alike, where nothing else is said here; a notice says so.
 
     Raises:
         CorpusError: an unknown name; directories that do not match the names; options that no named corpus takes;
@@ -74,7 +80,7 @@ def load_corpora(
     names = [names] if isinstance(names, str) else list(names)
     directories = [directories] if isinstance(directories, (str, Path)) else list(directories or [])
     _check_names(names, directories)
-    _check_fold(names, fold)
+    _check_fold(names, fold, readings)
     remaining = iter(directories)
     places = [next(remaining) if _needs_directory(name) else name.removeprefix(PREFIX) for name in names]
     own = [name for name in names if _is_own_data(name)]
@@ -86,16 +92,48 @@ def load_corpora(
     scales = iter(_scales(label_scale, len(own)))
     corpora = []
     for name, place in zip(names, places, strict=True):
-        options = {"emotion_labels": emotion_labels, "label_map": _for_corpus(label_map, _known_as(name, place))}
-        if _is_own_data(name):
-            options |= {"column_map": _for_corpus(column_map, _known_as(name, place)), "label_scale": next(scales)}
-        if name in FOLDS:
-            options["fold"] = fold
-        corpora.append(_loader(name)(*([] if name in PACKAGED else [place]), **options))
+        given = Reading(
+            kind=_kind(name),
+            name=name,
+            column_map=_for_corpus(column_map, _known_as(name, place)),
+            label_map=_for_corpus(label_map, _known_as(name, place)),
+            label_scale=next(scales) if _is_own_data(name) else None,
+            fold=fold if name in FOLDS else None,
+        )
+        corpora.append(_load(name, place, emotion_labels, given, readings))
     corpus = corpora[0] if len(corpora) == 1 else join(corpora)
     if not corpus.splits:
         raise CorpusError(message(corpus))
     return corpus if on_bad_rows == "keep" else settle(corpus, on_bad_rows)
+
+
+def _load(
+    name: str, place: str | Path, emotion_labels: Sequence[str], given: Reading, readings: Sequence[Reading]
+) -> Corpus:
+    """One corpus, read as it is `given`, and for the rest as one of `readings` says."""
+    header = _header(name, place) if readings and _is_own_data(name) else None
+    earlier = fitting(readings, given.kind, _known_as(name, place), header)
+    reading = earlier.under(given)
+    options = {"emotion_labels": emotion_labels, "label_map": reading.label_map}
+    if _is_own_data(name):
+        options |= {"column_map": reading.column_map, "label_scale": reading.label_scale}
+    if name in FOLDS:
+        options["fold"] = reading.fold
+    corpus = _loader(name)(*([] if name in PACKAGED else [place]), **options)
+    reading = replace(reading, name=corpus.name)
+    if _is_own_data(name):
+        reading = replace(reading, columns=corpus.columns, label_scale=tuple(corpus.label_scale))
+    told = earlier.told(given)
+    notices = [f"read as in training: {told}"] if told else []
+    return replace(corpus, readings=(reading,), notices=[*notices, *corpus.notices])
+
+
+def _kind(name: str) -> str:
+    return "hf" if name.startswith(PREFIX) else name
+
+
+def _header(name: str, place: str | Path) -> list[str]:
+    return hub_header(place) if name.startswith(PREFIX) else folder_header(place)
 
 
 def _is_own_data(name: str) -> bool:
@@ -136,9 +174,9 @@ def _check_names(names: list[str], directories: list) -> None:
         )
 
 
-def _check_fold(names: list[str], fold: int | None) -> None:
+def _check_fold(names: list[str], fold: int | None, readings: Sequence[Reading]) -> None:
     folded = [name for name in names if name in FOLDS]
-    if fold is None and folded:
+    if fold is None and set(folded) - {reading.kind for reading in readings if reading.fold is not None}:
         raise CorpusError(f"{folded[0]} has {FOLDS[folded[0]]} folds: say which, counted from 1")
     if fold is not None and not folded:
         raise CorpusError(f"{', '.join(names)} has no folds, but the fold {fold} is asked for")

@@ -20,7 +20,8 @@ import soundfile
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from ..waveforms import TOLERANCE, Levels, rate_fault, span_samples
+from ..levels import Levels
+from ..waveforms import TOLERANCE, rate_fault, span_samples
 
 MOST_SAMPLES = (
     2**30

@@ -3,11 +3,13 @@
 A corpus declares its dimensions' scale; rows are told apart by `utterance_id`, never by their order.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import Dataset, Features, Value
+
+from .reading import Reading
 
 DIMENSIONS = ("valence", "arousal", "dominance")
 TASKS = ("emotion", "sentiment", *DIMENSIONS)
@@ -82,10 +84,14 @@ class Corpus:
             `results.json`, the report and the card.
         license, language: of the data, where they are known: an identifier as the hub has it, such as `apache-2.0`,
             and a code such as `en`.
+        columns: field -> the column it was read from, of data of one's own; several corpora have them in `readings`.
+        readings: how each of the corpora that it is made of was read.
+        digests: utterance_id -> a digest of what the row holds, once its recording was read; see `contents.py`.
         folders: that the corpus was read from, where what is made of its recordings may be kept.
         faults: of rows that cannot be used. Those with faults in their metadata are in no split, those with a faulty
             recording are, without a duration. `load_corpora` raises faults, or leaves the rows out, unless asked to
             keep them.
+        sounds: recording (a path, or a span of one) -> digest of its samples, where it was read to its end.
     """
 
     name: str
@@ -95,8 +101,12 @@ class Corpus:
     caveats: list[str] = field(default_factory=list)
     license: str | None = None
     language: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    readings: tuple[Reading, ...] = ()
+    digests: Mapping[str, int] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
     faults: list[Fault] = field(default_factory=list)
+    sounds: dict[Hashable, str | None] = field(default_factory=dict)
 
 
 def canonical_split(name: str) -> str | None:

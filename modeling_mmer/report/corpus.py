@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..corpora.describe import LONG, OVER
-from .plots import SIZE, save
+from .plots import SIZE, plain, save
 from .tables import ABSENT, markdown_item, markdown_table
 
 MODALITIES = {"audio_text": "audio + text", "audio_only": "audio alone", "text_only": "text alone"}
@@ -201,7 +201,7 @@ def plot_rows(panel, figures: Mapping[str, Any]) -> None:
 def plot_emotions(panel, figures: Mapping[str, Any]) -> None:
     names = list(figures["all"]["emotion"]["labels"])
     counts = {s: [part["emotion"]["labels"].get(name, 0) for name in names] for s, part in figures["splits"].items()}
-    grouped_bars(panel, names, counts)
+    grouped_bars(panel, [plain(name) for name in names], counts)
     panel.set(title="emotion, share of labelled rows")
 
 

@@ -2,16 +2,57 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.text import Text
 from transformers import TrainerCallback
+from transformers.utils import logging
 
 from ..files import write_bytes
 from .tables import COMBINATIONS, DIMENSIONS, combination_name
 
+logger = logging.get_logger(__name__)
+
+DEFAULT_FONT = "DejaVu Sans"  # which matplotlib brings
 SIZE = 3.2  # inches of a panel's side
+
+
+def plain(text: object) -> str:
+    """A name from the data as a picture shows it: no part of it is maths, and a character that no installed font has is
+    written as its code point."""
+    missing = {c for c in str(text) if not c.isspace() and ord(c) not in _characters() and _family_with(c) is None}
+    if missing:
+        logger.warning_once(
+            "No installed font has some characters of a label, and pictures show their code points instead. A font "
+            "such as Noto Sans CJK has them."
+        )
+    shown = "".join(f"[U+{ord(c):04X}]" if c in missing else c for c in str(text))
+    return shown.replace("$", r"\$")
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """Those of the font that matplotlib brings."""
+    return frozenset(get_font(findfont(DEFAULT_FONT)).get_charmap())
+
+
+@cache
+def _installed() -> dict[str, frozenset[int]]:
+    """Font family → characters. Last-resort fonts, which have a box for everything, are none."""
+    families = {}
+    for font in fontManager.ttflist:
+        with suppress(OSError, RuntimeError):  # a font that was removed, or that cannot be read
+            families.setdefault(font.name, frozenset(get_font(font.fname).get_charmap()))
+    return {name: characters for name, characters in families.items() if "last resort" not in name.lower()}
+
+
+def _family_with(character: str) -> str | None:
+    return next((name for name, characters in _installed().items() if ord(character) in characters), None)
 
 
 def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
@@ -29,8 +70,9 @@ def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
         for y, row in enumerate(rows):
             for x, count in enumerate(row):
                 panel.text(x, y, count, ha="center", va="center", color="white" if shares[y][x] > 0.5 else "black")
-        panel.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-        panel.set_yticks(range(len(labels)), labels)
+        names = [plain(label) for label in labels]
+        panel.set_xticks(range(len(labels)), names, rotation=45, ha="right")
+        panel.set_yticks(range(len(labels)), names)
         panel.set(title=combination_name(combination), xlabel="predicted")
     panels[0].set_ylabel("reference")
     save(figure, path)
@@ -77,7 +119,12 @@ def _line(panel, points: list[tuple[float, float]], label: str) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG, in one step."""
+    """Write a picture as PNG, in one step; with further fonts, if its texts need them."""
+    texts = figure.findobj(Text)
+    characters = {c for text in texts for c in text.get_text() if not c.isspace() and ord(c) not in _characters()}
+    if families := {family for c in characters if (family := _family_with(c)) is not None}:
+        for text in texts:
+            text.set_fontfamily([DEFAULT_FONT, *sorted(families)])
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=80, metadata={"Software": None})
     write_bytes(path, picture.getvalue())

@@ -2,14 +2,83 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ..files import write_json
 from ..metrics import flatten
 from ..statistics import mean_and_deviation
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a finished run leaves in `runs/KEY.json`: figures, settings, machine, time.
+
+    Args:
+        seconds: of training, all legs of a run that was stopped added up, and of evaluation.
+        corpus, encoders: their names; what they are is in the settings.
+        caveats: what changes the meaning of the figures.
+        settings: all that the figures depend on (`commands/settings.py`).
+        splits: the figures, as in `results.json`.
+        failed: why there are none.
+    """
+
+    run: str
+    seed: int
+    fold: int | None = None
+    trainable_parameters: int = 0
+    epochs: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    corpus: str | None = None
+    encoders: Sequence[str] = ()
+    caveats: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    log: Sequence[Mapping[str, float]] = ()
+    layer_weights: Mapping[str, Sequence[float]] | None = None
+    splits: Mapping[str, Any] = field(default_factory=lambda: {"test": {}})
+    similarities: Sequence[Sequence[float]] | None = None
+    failed: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content})
+
+    def write(self, folder: Path) -> None:
+        absent = ("layer_weights", "similarities", "failed")
+        write_json(folder / self.path, {k: v for k, v in asdict(self).items() if v is not None or k not in absent})
+
+    @property
+    def measured(self) -> bool:
+        return self.failed is None
+
+    @property
+    def key(self) -> str:
+        return run_key(self.run, self.seed, self.fold)
+
+    @property
+    def path(self) -> Path:
+        """Within the folder of `mmer reproduce`."""
+        return record_path(self.key)
+
+
+def run_key(run: str, seed: int, fold: int | None) -> str:
+    """What the files of a run are called."""
+    return f"{run}-seed-{seed}" + ("" if fold is None else f"-fold-{fold}")
+
+
+def record_path(key: str) -> Path:
+    return Path("runs", f"{key}.json")
+
+
+def predictions_path(key: str) -> Path:
+    return Path("predictions", f"{key}.parquet")
 
 
 @dataclass(frozen=True)
@@ -30,56 +99,86 @@ class Figure:
 
 @dataclass(frozen=True)
 class Records:
-    """All that lies in a folder of `mmer reproduce`."""
+    """All that lies in a folder of `mmer reproduce`.
+
+    A seed counts if all folds were measured with it: the mean of some folds is that of another test set.
+    """
 
     folder: Path
 
     @cached_property
-    def all(self) -> list[dict[str, Any]]:
-        paths = sorted((self.folder / "runs").glob("*-seed-*.json"))
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    def all(self) -> list[RunRecord]:
+        return [RunRecord.read(path) for path in sorted((self.folder / "runs").glob("*-seed-*.json"))]
 
-    def of(self, run: str) -> list[dict[str, Any]]:
-        return [record for record in self.all if record["run"] == run]
+    @cached_property
+    def folds(self) -> set[int | None]:
+        return {record.fold for record in self.all}
+
+    def of(self, run: str) -> list[RunRecord]:
+        return [record for record in self.all if record.run == run]
+
+    def counted(self, run: str) -> list[RunRecord]:
+        """The records of the seeds that count."""
+        seeds = self.seeds(run)
+        return [record for record in self.of(run) if record.seed in seeds]
 
     def seeds(self, run: str) -> list[int]:
-        return sorted({record["seed"] for record in self.of(run)})
+        """The seeds that count."""
+        tried = sorted({record.seed for record in self.of(run)})
+        return [seed for seed in tried if not self.missing_folds(run, seed)]
+
+    def left_out(self, run: str) -> list[int]:
+        """The seeds that were tried, and do not count."""
+        return sorted({record.seed for record in self.of(run)} - set(self.seeds(run)))
+
+    def missing_folds(self, run: str, seed: int) -> list[int | None]:
+        """The folds without figures; [None] of a corpus without folds."""
+        measured = {record.fold for record in self.of(run) if record.seed == seed and record.measured}
+        return sorted(self.folds - measured, key=lambda fold: fold or 0)
 
     def figure(self, run: str, name: str) -> Figure | None:
         """A figure of the test split by its flat name (`audio_ua`); None where no run has measured it."""
         by_seed: dict[int, list[float]] = {}
-        for record in self.of(run):
-            value = flatten(record["splits"]["test"]).get(name)
+        for record in self.counted(run):
+            value = flatten(record.splits["test"]).get(name)
             if value is not None:
-                by_seed.setdefault(record["seed"], []).append(value)
+                by_seed.setdefault(record.seed, []).append(value)
         if not by_seed:
             return None
         return Figure(run, {seed: mean_and_deviation(values)[0] for seed, values in sorted(by_seed.items())})
 
     def parameters(self, runs: Sequence[str]) -> int | None:
         """How many parameters a row's runs train together; None before all are there."""
-        counts = [self.of(run)[0]["trainable_parameters"] if self.of(run) else None for run in dict.fromkeys(runs)]
+        counts = [self.of(run)[0].trainable_parameters if self.of(run) else None for run in dict.fromkeys(runs)]
         return None if None in counts else sum(counts)
 
     def seconds(self) -> float:
-        return sum(sum(record["seconds"].values()) for record in self.all)
+        return sum(sum(record.seconds.values()) for record in self.all)
+
+    @cached_property
+    def _predictions(self) -> dict[tuple[str, int], pd.DataFrame | None]:
+        return {}
+
+    def predictions(self, run: str, seed: int) -> pd.DataFrame | None:
+        """A run's predictions of the test split, of all folds, which a column tells apart (0 without folds)."""
+        if (run, seed) not in self._predictions:
+            tables = {r.fold or 0: self.folder / predictions_path(r.key) for r in self.counted(run) if r.seed == seed}
+            tables = [pd.read_parquet(path).assign(fold=fold) for fold, path in tables.items() if path.is_file()]
+            self._predictions[run, seed] = pd.concat(tables, ignore_index=True) if tables else None
+        return self._predictions[run, seed]
 
     def write_summaries(self) -> None:
         """`runs/NAME.json` for each run: mean and deviation over seeds of every figure, and where they are from."""
-        for run in dict.fromkeys(record["run"] for record in self.all):
-            records = self.of(run)
-            names = dict.fromkeys(name for record in records for name in flatten(record["splits"]["test"]))
+        for run in dict.fromkeys(record.run for record in self.all):
+            records = self.counted(run)
+            names = dict.fromkeys(name for record in records for name in flatten(record.splits["test"]))
             figures = {name: self.figure(run, name) for name in names}
             summary = {
                 "run": run,
-                "records": [file_name(record) for record in records],
+                "records": [record.path.name for record in records],
                 "seeds": self.seeds(run),
+                **({"seeds_left_out": left_out} if (left_out := self.left_out(run)) else {}),
                 "mean": {name: figure.mean for name, figure in figures.items()},
                 "standard_deviation": {n: f.deviation for n, f in figures.items() if f.deviation is not None},
             }
             write_json(self.folder / "runs" / f"{run}.json", summary)
-
-
-def file_name(record: Mapping[str, Any]) -> str:
-    fold = "" if record["fold"] is None else f"-fold-{record['fold']}"
-    return f"{record['run']}-seed-{record['seed']}{fold}.json"

@@ -4,7 +4,7 @@ Every number links to the summary of its run (`runs/NAME.json`), which names the
 stand in tables of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,59 @@ from .records import Figure, Records
 from .reproduction_plots import plot_curves, plot_layer_weights, plot_similarities, plot_ua
 from .tables import ABSENT, COMBINATIONS, DIMENSIONS, markdown_item, markdown_table
 
-INPUTS = ("a", "t", "a + t")
-TABLE_1_COLUMNS = [(c, "ua") for c in COMBINATIONS] + [(c, f"{d}_ccc") for d in DIMENSIONS for c in COMBINATIONS]
-TABLE_1_HEADER = [f"{name} {i}" for name in ("UA %", "Val.", "Aro.", "Dom.") for i in INPUTS]
-TABLE_2_FIGURES = [f"collapse_{m}_{place}" for m in ("audio", "text") for place in ("input", "output")]
-TABLE_2_HEADER = ["a input", "a output", "t input", "t output"]
-TABLE_3_FIGURES = ["retrieval_audio_to_text", "retrieval_text_to_audio", *(f"{c}_ua" for c in COMBINATIONS)]
-TABLE_3_HEADER = ["Retr. a %", "Retr. t %", *(f"UA % {i}" for i in INPUTS)]
-CHOICES_FIGURES = [
-    *(f"{c}_ua" for c in COMBINATIONS),
-    *(f"audio_text_{d}_ccc" for d in DIMENSIONS),
-    *TABLE_3_FIGURES[:2],
+Format = Callable[[float, float], str]  # a value, and the one whose digits suit it
+
+
+def percent(value: float, like: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def decimal(value: float, like: float) -> str:
+    return f"{value:.3f}"
+
+
+def distance(value: float, like: float) -> str:
+    return f"{value:.1f}" if abs(like) >= 1 else f"{value:.2g}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of figures.
+
+    Args:
+        figure: its flat name in a record.
+        header: of the table.
+        format: how a value is printed.
+        combination: which of a row's runs it is from.
+        published: the format of the paper's own values.
+    """
+
+    figure: str
+    header: str
+    format: Format = percent
+    combination: str = "audio"
+    published: str = ".1f"
+
+
+INPUTS = dict(zip(COMBINATIONS, ("a", "t", "a + t"), strict=True))
+UA = [Column(f"{c}_ua", f"UA % {i}", combination=c) for c, i in INPUTS.items()]
+CCC = [
+    Column(f"{c}_{dimension}_ccc", f"{name} {i}", decimal, c, ".3f")
+    for dimension, name in zip(DIMENSIONS, ("Val.", "Aro.", "Dom."), strict=True)
+    for c, i in INPUTS.items()
 ]
-CHOICES_HEADER = [*TABLE_1_HEADER[:3], "Val. a + t", "Aro. a + t", "Dom. a + t", "Retr. a %", "Retr. t %"]
+RETRIEVAL = [
+    Column("retrieval_audio_to_text", "Retr. a %"),
+    Column("retrieval_text_to_audio", "Retr. t %"),
+]
+TABLE_1 = [*UA, *CCC]
+TABLE_2 = [
+    Column(f"collapse_{m}_{place}", f"{m[0]} {place}", distance, published="#.2g")
+    for m in ("audio", "text")
+    for place in ("input", "output")
+]
+TABLE_3 = [*RETRIEVAL, *UA]
+CHOICES = [*UA, *(column for column in CCC if column.combination == "audio_text"), *RETRIEVAL]
 COMPARED = "contr_mae"  # the row that the others are held against
 
 
@@ -58,24 +98,24 @@ class Section:
     picture: str | None = None
 
 
-def write_reproduction(folder: Path, tables: Mapping[str, Sequence], corpus: str, caveats: Sequence[str] = ()) -> None:
+def write_reproduction(folder: Path, tables: Mapping[str, Sequence], corpus: str) -> None:
     """Write `README.md`, `index.html`, the pictures and the summaries of the runs into a folder.
 
     Args:
         folder: where `mmer reproduce` left its runs.
         tables: `table1`, `table2`, `table3`, `choices` → their rows (`systems.Row`).
         corpus: its name.
-        caveats: what changes the meaning of figures measured on it.
     """
     records = Records(folder)
     records.write_summaries()
     sections = [
-        caveats_section(caveats),
+        caveats(records),
         table_1(records, tables["table1"]),
         comparison(records, tables["table1"]),
         table_2(records, tables["table2"]),
         table_3(records, tables["table3"]),
         choices(records, tables["choices"]),
+        left_out(records),
         *pictures(folder, records, tables),
         *published_tables(tables),
         costs(records),
@@ -98,103 +138,129 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
-def caveats_section(caveats: Sequence[str]) -> Section | None:
+def headers(columns: Sequence[Column]) -> list[str]:
+    return [column.header for column in columns]
+
+
+def caveats(records: Records) -> Section | None:
     """What changes the meaning of the figures below it."""
-    return Section("Caveats", "\n".join(map(markdown_item, caveats))) if caveats else None
+    found = dict.fromkeys(caveat for record in records.all for caveat in record.caveats)
+    return Section("Caveats", "\n".join(map(markdown_item, found))) if found else None
 
 
 def table_1(records: Records, rows: Sequence) -> Section | None:
-    names = [f"{combination}_{name}" for combination, name in TABLE_1_COLUMNS]
-    inputs = [combination for combination, _ in TABLE_1_COLUMNS]
-    figures = [
-        [records.figure(row.runs[combination], name) for combination, name in zip(inputs, names, strict=True)]
-        for row in rows
-    ]
-    body = figure_rows(rows, figures, names)
+    body = figure_rows(records, rows, TABLE_1)
     if not body:
         return None
-    shown = [row for row, of_row in zip(rows, figures, strict=True) if any(of_row)]
-    for row, cells in zip(shown, body, strict=True):
-        runs = list(row.runs.values())
+    for row, cells in body:
+        runs = list(dict.fromkeys(row.runs.values()))
         count = records.parameters(runs)
         cells += [ABSENT if count is None else f"{count:,}", row.models, seeds_of(records, runs)]
     text = (
         "Mean ± standard deviation over seeds, on the test split; the best of a column is bold. Parameters are those "
         "that are trained, of all models of a row together; models, those that a deployment for all combinations needs."
     )
-    header = ["Model", *TABLE_1_HEADER, "parameters", "models", "seeds"]
-    return Section("Table 1: systems", text, header, body)
+    header = ["Model", *headers(TABLE_1), "parameters", "models", "seeds"]
+    return Section("Table 1: systems", text, header, [cells for _, cells in body])
 
 
 def table_2(records: Records, rows: Sequence) -> Section | None:
-    figures = [[records.figure(row.runs["audio"], name) for name in TABLE_2_FIGURES] for row in rows]
-    body = figure_rows(rows, figures, TABLE_2_FIGURES, best=False)
+    body = figure_rows(records, rows, TABLE_2, best=False)
     text = (
         "The largest pair-wise Euclidean distance among an utterance's embeddings at the shared transformer's input "
-        "and output, averaged over 300 random test utterances. Small values tell of collapse."
+        f"and output, averaged over {utterances_of(records, rows)} random test utterances. Small values tell of "
+        "collapse."
     )
-    return (
-        Section("Table 2: target of the masked autoencoder", text, ["MAE target", *TABLE_2_HEADER], body)
-        if body
-        else None
-    )
+    header = ["MAE target", *headers(TABLE_2)]
+    return Section("Table 2: target of the masked autoencoder", text, header, [c for _, c in body]) if body else None
+
+
+def utterances_of(records: Records, rows: Sequence) -> str:
+    """How many utterances the distances are of: one number, or the least and the most."""
+    collapses = [
+        record.splits["test"].get("collapse", {}) for row in rows for record in records.counted(row.runs["audio"])
+    ]
+    counts = {of_modality["n"] for collapse in collapses for of_modality in collapse.values()}
+    return " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else "0"
 
 
 def table_3(records: Records, rows: Sequence) -> Section | None:
-    figures = [[records.figure(row.runs["audio"], name) for name in TABLE_3_FIGURES] for row in rows]
-    body = figure_rows(rows, figures, TABLE_3_FIGURES)
+    body = figure_rows(records, rows, TABLE_3)
     text = "Retrieval among N = 32 (chance: 3.1 %) and UA, all with the contrastive term but the first."
-    return Section("Table 3: positions and g", text, ["", *TABLE_3_HEADER], body) if body else None
+    header = ["", *headers(TABLE_3)]
+    return Section("Table 3: positions and g", text, header, [cells for _, cells in body]) if body else None
 
 
 def choices(records: Records, rows: Sequence) -> Section | None:
     """The rows of which some value other than the options' own was tried."""
     tried = {row.title.partition(":")[0] for row in rows if row.name != COMPARED and records.of(row.name)}
     rows = [row for row in rows if row.title.partition(":")[0] in tried]
-    figures = [[records.figure(row.name, name) for name in CHOICES_FIGURES] for row in rows]
-    body = figure_rows(rows, figures, CHOICES_FIGURES, best=False)
+    body = figure_rows(records, rows, CHOICES, best=False)
     text = "The full objective with one choice changed at a time."
-    return Section("Choices around the full objective", text, ["", *CHOICES_HEADER], body) if body else None
+    header = ["", *headers(CHOICES)]
+    return Section("Choices around the full objective", text, header, [c for _, c in body]) if body else None
 
 
 def figure_rows(
-    rows: Sequence, figures: Sequence[Sequence[Figure | None]], names: Sequence[str], best: bool = True
-) -> list[list]:
-    """A line for each row of which anything was measured: its title, and a cell for each figure."""
-    highest = [max((figure.mean for figure in column if figure), default=None) for column in zip(*figures, strict=True)]
-    lines = []
-    for row, of_row in zip(rows, figures, strict=True):
-        if any(of_row):
-            cells = [
-                figure_cell(figure, name, best and figure is not None and figure.mean == high)
-                for figure, name, high in zip(of_row, names, highest, strict=True)
-            ]
-            lines.append([row.title, *cells])
-    return lines
+    records: Records, rows: Sequence, columns: Sequence[Column], best: bool = True
+) -> list[tuple[Any, list[Any]]]:
+    """Each row of which anything was measured, with its cells: its title, and one for each figure."""
+    figures = [[records.figure(row.runs[column.combination], column.figure) for column in columns] for row in rows]
+    highest = [
+        max((figure.mean for figure in of_column if figure), default=None) for of_column in zip(*figures, strict=True)
+    ]
+    return [
+        (
+            row,
+            [
+                row.title,
+                *(
+                    figure_cell(figure, column, best and figure is not None and figure.mean == high)
+                    for figure, column, high in zip(of_row, columns, highest, strict=True)
+                ),
+            ],
+        )
+        for row, of_row in zip(rows, figures, strict=True)
+        if any(of_row)
+    ]
 
 
-def figure_cell(figure: Figure | None, name: str, best: bool) -> Cell:
+def figure_cell(figure: Figure | None, column: Column, best: bool) -> Cell:
     if figure is None:
         return Cell(ABSENT)
-    shown = number(figure.mean, name)
+    shown = column.format(figure.mean, figure.mean)
     if figure.deviation is not None:
-        shown += f" ± {number(figure.deviation, name, like=figure.mean)}"
+        shown += f" ± {column.format(figure.deviation, figure.mean)}"
     return Cell(shown, f"runs/{figure.run}.json", best)
 
 
-def number(value: float, name: str, like: float | None = None) -> str:
-    """UA and retrieval in percent, CCC and distances as they are, with the digits that suit a value `like` it."""
-    if name.endswith("ccc"):
-        return f"{value:.3f}"
-    if name.startswith("collapse"):
-        return f"{value:.1f}" if abs(value if like is None else like) >= 1 else f"{value:.2g}"
-    return f"{100 * value:.1f}"
-
-
 def seeds_of(records: Records, runs: Sequence[str]) -> str:
-    """How many seeds; the fewest, where the runs of a row differ."""
-    fewest = min((records.seeds(run) for run in dict.fromkeys(runs)), key=len)
-    return str(len(fewest))
+    """How many seeds count, the fewest where the runs of a row differ; and which were tried in vain."""
+    fewest = min((records.seeds(run) for run in runs), key=len)
+    left_out = sorted({seed for run in runs for seed in records.left_out(run)})
+    return f"{len(fewest)}" + (f", without {', '.join(map(str, left_out))}" if left_out else "")
+
+
+def left_out(records: Records) -> Section | None:
+    """The seeds that no figure has in it, and why."""
+    body = []
+    for run in dict.fromkeys(record.run for record in records.all):
+        failed = {(r.seed, r.fold): r for r in records.of(run) if not r.measured}
+        for seed in records.left_out(run):
+            for fold in records.missing_folds(run, seed):
+                record = failed.get((seed, fold))
+                why = "no record" if record is None else Cell(reason(record.failed), str(record.path))
+                body.append([run, seed, ABSENT if fold is None else fold, why])
+    text = (
+        "These runs have no figures. Their seeds are in no mean, deviation or interval above, nor are the other folds "
+        "of such a seed."
+    )
+    return Section("Not counted", text, ["run", "seed", "fold", ""], body) if body else None
+
+
+def reason(failed: str) -> str:
+    """What a message of divergence says first: what was not finite, and when."""
+    return failed.partition(": training has diverged")[0] + ": diverged"
 
 
 def comparison(records: Records, rows: Sequence) -> Section | None:
@@ -209,7 +275,7 @@ def comparison(records: Records, rows: Sequence) -> Section | None:
             continue
         cells = [
             difference_cell(
-                compare(records.folder, mine.runs, row.runs, combination, task, seeds), task, row.runs[combination]
+                compare(records, mine.runs, row.runs, combination, task, seeds), task, row.runs[combination]
             )
             for task in TASKS
             for combination in COMBINATIONS
@@ -220,7 +286,7 @@ def comparison(records: Records, rows: Sequence) -> Section | None:
         "resamples; seeds that both have, averaged). Bold: the interval leaves out zero. A positive figure says that "
         "the full objective is better than the row."
     )
-    header = [f"{mine.title} against", *TABLE_1_HEADER, "seeds"]
+    header = [f"{mine.title} against", *headers(TABLE_1), "seeds"]
     return Section("Better than?", text, header, body) if body else None
 
 
@@ -253,50 +319,45 @@ def published_tables(tables: Mapping[str, Sequence]) -> list[Section]:
     """The paper's own figures, in its layout."""
     text = f"From the paper, on {published.CORPUS} with Whisper-medium and RoBERTa-large: not measured here."
     of_tables = (
-        ("table1", published.TABLE_1, ["Model", *TABLE_1_HEADER], [".1f"] * 3 + [".3f"] * 9),
-        ("table2", published.TABLE_2, ["MAE target", *TABLE_2_HEADER], ["#.2g"] * 4),
-        ("table3", published.TABLE_3, ["", *TABLE_3_HEADER], [".1f"] * 5),
+        ("table1", "Model", published.TABLE_1, TABLE_1),
+        ("table2", "MAE target", published.TABLE_2, TABLE_2),
+        ("table3", "", published.TABLE_3, TABLE_3),
     )
     sections = []
-    for name, figures, header, formats in of_tables:
+    for name, first, figures, columns in of_tables:
         body = [
-            [row.title, *(ABSENT if v is None else f"{v:{f}}" for v, f in zip(figures[row.name], formats, strict=True))]
-            for row in tables[name]
-            if row.name in figures
+            [row.title, *map(published_cell, figures[row.name], columns)] for row in tables[name] if row.name in figures
         ]
-        sections.append(Section(f"Published: Table {name[-1]}", text, header, body))
+        sections.append(Section(f"Published: Table {name[-1]}", text, [first, *headers(columns)], body))
     return sections
+
+
+def published_cell(value: float | None, column: Column) -> str:
+    return ABSENT if value is None else f"{value:{column.published}}"
 
 
 def costs(records: Records) -> Section | None:
     """What the runs took, and every record behind the tables."""
     if not records.all:
         return None
-    machines = {tuple(record["machine"]["devices"]) + (record["machine"]["threads"],) for record in records.all}
+    machines = {(*record.machine["devices"], record.machine["threads"]) for record in records.all}
     kinds = ", ".join(sorted(f"{' and '.join(devices)} ({threads} threads)" for *devices, threads in machines))
-    commands = "\n".join(f"    {command}" for command in dict.fromkeys(record["command"] for record in records.all))
+    commands = "\n".join(f"    {command}" for command in dict.fromkeys(record.command for record in records.all))
     text = (
         f"{len(records.all)} runs took {records.seconds() / 3600:.1f} h, added up, on {kinds}, with the states of the "
         f"encoders in a cache. Commands:\n\n{commands}"
     )
     body = [
         [
-            record["run"],
-            record["seed"],
-            ABSENT if record["fold"] is None else record["fold"],
-            "–" if record["epochs"] is None else f"{record['epochs']:.0f}",
-            f"{sum(record['seconds'].values()):.0f}",
-            f"{record['trainable_parameters']:,}",
-            Cell(
-                "diverged" if "failed" in record else "record",
-                f"runs/{record['run']}-seed-{record['seed']}" + fold_suffix(record) + ".json",
-            ),
+            record.run,
+            record.seed,
+            ABSENT if record.fold is None else record.fold,
+            ABSENT if record.epochs is None else f"{record.epochs:.0f}",
+            f"{sum(record.seconds.values()):.0f}",
+            f"{record.trainable_parameters:,}",
+            Cell("record" if record.measured else "diverged", str(record.path)),
         ]
         for record in records.all
     ]
     header = ["run", "seed", "fold", "epochs", "seconds", "trained parameters", ""]
     return Section("Runs", text, header, body)
-
-
-def fold_suffix(record: Mapping[str, Any]) -> str:
-    return "" if record["fold"] is None else f"-fold-{record['fold']}"

@@ -36,11 +36,11 @@ def plot_ua(path: Path, records: Records, rows: Sequence) -> bool:
 def plot_layer_weights(path: Path, records: Records, rows: Sequence) -> bool:
     """w^m of Eq. 1 after training, of the first seed of each row with one model. False where there is none."""
     weights = {
-        row.title: records.of(run)[0]["layer_weights"]
+        row.title: found[0].layer_weights
         for row in rows
         if len(names := set(row.runs.values())) == 1
-        and records.of(run := next(iter(names)))
-        and "layer_weights" in records.of(run)[0]
+        and (found := records.counted(next(iter(names))))
+        and found[0].layer_weights
     }
     if not weights:
         return False
@@ -60,9 +60,9 @@ def plot_similarities(path: Path, records: Records, rows: Sequence) -> bool:
     """The inner products of one retrieval group, audio by text, each row shown from its least to its largest."""
     matrices = {}
     for row in rows:
-        for record in records.of(row.runs["audio_text"])[:1]:
-            if record.get("similarities"):
-                matrices[row.title] = record["similarities"]
+        for record in records.counted(row.runs["audio_text"])[:1]:
+            if record.similarities:
+                matrices[row.title] = record.similarities
     if not matrices:
         return False
     picture = Figure(figsize=(0.8 * SIZE * len(matrices), SIZE), layout="constrained")
@@ -84,9 +84,9 @@ def normalized(values: list[float]) -> list[float]:
 def plot_curves(path: Path, records: Records, rows: Sequence) -> bool:
     """The validation score over epochs, and the supervised loss, of the first seed of each run of the rows."""
     logs = {
-        name: records.of(name)[0]["log"]
+        name: found[0].log
         for name in dict.fromkeys(run for row in rows for run in row.runs.values())
-        if records.of(name) and records.of(name)[0]["log"]
+        if (found := records.counted(name)) and found[0].log
     }
     if not logs:
         return False

@@ -18,7 +18,8 @@ DIMENSIONS = ("valence", "arousal", "dominance")
 
 
 def results_table(results_for_split: Mapping[str, Any]) -> str:
-    """Rows audio, text, audio + text; columns n, UA (%) and the CCC of each dimension.
+    """Rows audio, text, audio + text; columns n, UA (%) and the CCC of each dimension, each figure with the number of
+    labelled rows that it is of.
 
     The three combinations and the three dimensions always have their place, with a dash where nothing was measured;
     others follow in the order in which the results hold them.
@@ -28,13 +29,16 @@ def results_table(results_for_split: Mapping[str, Any]) -> str:
     for figures in combinations.values():
         named = (name.removesuffix("_ccc") for name in figures if name.endswith("_ccc"))
         dimensions += [dimension for dimension in named if dimension not in dimensions]
-    header = ["Input", "n", "UA (%)", *(f"{dimension.capitalize()} CCC" for dimension in dimensions)]
+    header = ["Input", "Rows", "UA (%)", *(f"{dimension.capitalize()} CCC" for dimension in dimensions)]
     rows = [
         [
             combination_name(combination),
             _count(figures.get("n")),
-            _percent(figures.get("ua")),
-            *(_decimal(figures.get(f"{dimension}_ccc")) for dimension in dimensions),
+            _percent(figures.get("ua")) + _labelled(figures, "emotion", "ua"),
+            *(
+                _decimal(figures.get(f"{dimension}_ccc")) + _labelled(figures, dimension, f"{dimension}_ccc")
+                for dimension in dimensions
+            ),
         ]
         for combination, figures in combinations.items()
     ]
@@ -181,6 +185,12 @@ def combination_name(combination: str) -> str:
 
 def _count(value: int | None) -> str:
     return ABSENT if value is None else f"{value:,}"
+
+
+def _labelled(figures: Mapping[str, Any], task: str, name: str) -> str:
+    """Of a figure that was measured: how many rows have the label."""
+    n = figures.get("labelled", {}).get(task)
+    return "" if n is None or figures.get(name) is None else f" (n = {_count(n)})"
 
 
 def _percent(value: float | None, unit: str = "") -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from datasets import Dataset, Value
 
 from ...configuration_mmer import MMERConfig
 from ...corpora import FOLDS, Corpus
+from ...corpora.digest import content_digests
 from ...features import STATES, FeatureCache
 from ...modeling_mmer import MMERForEmotionRecognition
 from ...passes import COMBINATIONS, MODALITIES
@@ -17,6 +18,7 @@ from ...processing_mmer import MMERProcessor
 from ..arguments import CorpusArguments, RunArguments
 from ..checking import load_checked
 from ..judging import fill_features, fill_text
+from ..settings import identity
 from ..train import corpus_overrides, new_processor, require_splits
 
 
@@ -56,6 +58,15 @@ class Material:
             raise ValueError(f"{corpus.name} has no test split, which the tables are made of.")
         print(corpus.name, *corpus.caveats, *corpus.notices, sep="\n  ")
         return fill_text(arguments, corpus, self.run)
+
+    @cache  # noqa: B019
+    def content(self, fold: int | None) -> dict[str, str]:
+        return content_digests(self.corpus(fold))
+
+    @cached_property
+    def identities(self) -> dict[str, str]:
+        """The two encoders by their content."""
+        return dict(zip(("audio_encoder", "text_encoder"), map(identity, self.encoders), strict=True))
 
     def fields(self, fold: int | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of the config of a run."""

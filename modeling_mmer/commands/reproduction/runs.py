@@ -9,13 +9,12 @@ The JSON is written last: a run that has one is finished. One that was killed go
 """
 
 import copy
-import json
 import os
 import platform
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +30,20 @@ from ...batching import with_lengths
 from ...collator import MMERCollator
 from ...divergence import DivergedError
 from ...evaluation import RETRIEVAL_GROUP
-from ...files import write_json
+from ...fingerprint import Fingerprint, read_fingerprint
 from ...preemption import CheckpointOnTermination
+from ...report.records import RunRecord, predictions_path, record_path, run_key
 from ...resuming import EarlyStopping, last_checkpoint
 from ...trainer import MMERTrainer
 from ..arguments import RunArguments
 from ..collapse import collapse_distances
 from ..judging import judge_split
 from ..predictions import write_answers
+from ..redaction import command_line
+from ..settings import folder_name, run_settings
 from .material import Material, rows_with
 from .models import STAGES, build_model
 from .systems import Run
-
-# Options of training that a run's figures depend on.
-TRAINING = (
-    *("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "num_train_epochs"),
-    *("max_steps", "per_device_train_batch_size", "max_frames_per_batch", "gradient_accumulation_steps"),
-    *("train_sampling_strategy", "class_weights", "early_stopping_patience", "metric_for_best_model"),
-    *("load_best_model_at_end", "bf16", "fp16"),
-)
 
 
 @dataclass(frozen=True)
@@ -62,62 +56,43 @@ class Task:
 
     @property
     def key(self) -> str:
-        return task_key(self.run.name, self.seed, self.fold)
+        return run_key(self.run.name, self.seed, self.fold)
 
     def needs(self) -> list[str]:
-        return [task_key(name, self.seed, self.fold) for name in self.run.needs]
+        return [run_key(name, self.seed, self.fold) for name in self.run.needs]
 
 
-def task_key(run: str, seed: int, fold: int | None) -> str:
-    return f"{run}-seed-{seed}" + ("" if fold is None else f"-fold-{fold}")
-
-
-def record_path(folder: Path, key: str) -> Path:
-    return folder / "runs" / f"{key}.json"
-
-
-def read_record(folder: Path, key: str) -> dict[str, Any] | None:
+def read_record(folder: Path, key: str) -> RunRecord | None:
     """The record of a finished run; None of any other."""
-    path = record_path(folder, key)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    path = folder / record_path(key)
+    return RunRecord.read(path) if path.is_file() else None
 
 
 def model_path(folder: Path, key: str) -> Path:
     return folder / "models" / key
 
 
-def finished(task: Task, material: Material) -> bool:
-    """Whether the run is done, under the same settings.
-
-    Raises:
-        ValueError: it was done under others, which the message names.
-    """
-    record = read_record(material.folder, task.key)
-    if record is None:
-        return False
-    then, now = record["settings"], settings(task, material)
-    if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
-        told = "; ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in changed)
-        path = record_path(material.folder, task.key)
-        raise ValueError(f"{path} was made under other settings ({told}): name another --output_dir.")
-    return True
-
-
 def settings(task: Task, material: Material) -> dict[str, Any]:
-    """All that the figures of a run depend on, as JSON holds it; encoders in folders by the folder's name."""
-    corpus = material.corpus(task.fold)
-    arguments = training_arguments(task, material)
-    training = {name: getattr(arguments, name) for name in TRAINING}
-    told = {
-        "system": task.run.system,
-        "combination": task.run.combination,
-        "corpus": corpus.name,
-        "rows": {split: len(rows) for split, rows in corpus.splits.items()},
-        "encoders": [Path(name).name if Path(name).is_dir() else name for name in material.encoders],
-        **material.fields(task.fold, task.run.overrides),
-        **training,
-    }
-    return json.loads(json.dumps(told, default=lambda value: getattr(value, "value", str(value))))
+    """All that the figures of a run depend on, as JSON holds it."""
+    return run_settings(
+        material.corpus(task.fold),
+        replace(material.arguments, fold=None if task.fold is None else str(task.fold)),
+        training_arguments(task, material),
+        material.fields(task.fold, task.run.overrides),
+        material.content(task.fold),
+        system=task.run.system,
+        combination=task.run.combination,
+        **material.identities,
+    )
+
+
+def begun_settings(task: Task, material: Material) -> dict[str, Any] | None:
+    """Those of a run's last checkpoint; None where there is none, empty where they are not known."""
+    checkpoint = last_checkpoint(training_arguments(task, material).output_dir)
+    try:
+        return None if checkpoint is None else read_fingerprint(checkpoint).get("settings", {})
+    except FileNotFoundError:  # another process has just finished it
+        return None
 
 
 def training_arguments(task: Task, material: Material) -> RunArguments:
@@ -131,32 +106,40 @@ def training_arguments(task: Task, material: Material) -> RunArguments:
     return arguments
 
 
-def perform(task: Task, material: Material) -> dict[str, Any]:
-    """Train, judge and record one run; its record. One that diverges is recorded as such: it would again."""
-    trainer, splits = prepare(task, material)
-    start = time.monotonic()
+def perform(task: Task, material: Material) -> RunRecord:
+    """Train, judge and record one run; its record. One that diverges is recorded as such: it would again.
+
+    The checkpoint of a run that was begun is of the same settings: `grid` has looked.
+    """
+    checkpoint = last_checkpoint(training_arguments(task, material).output_dir)
+    before = 0.0 if checkpoint is None else read_fingerprint(checkpoint)["seconds"]
+    fingerprint = Fingerprint(settings(task, material), before)
+    trainer, splits = prepare(task, material, fingerprint)
     try:
         if task.run.epochs != 0:
-            trainer.train(resume_from_checkpoint=last_checkpoint(trainer.args.output_dir))
-        trained = time.monotonic()
+            trainer.train(resume_from_checkpoint=checkpoint)
+        trained, start = fingerprint.seconds, time.monotonic()
         outcome = judge(task, trainer, splits["test"], material.folder)
     except DivergedError as error:
-        trained = time.monotonic()
-        outcome = {"failed": str(error), "splits": {"test": {}}}
-    record = {
-        "run": task.run.name,
-        "seed": task.seed,
-        "fold": task.fold,
-        "trainable_parameters": trainer.trainable_parameters() if task.run.epochs != 0 else 0,
-        "epochs": trainer.state.epoch,
-        "seconds": {"training": round(trained - start, 1), "evaluation": round(time.monotonic() - trained, 1)},
-        "settings": settings(task, material),
-        "machine": machine(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "log": curves(trainer.state.log_history),
+        trained, start = fingerprint.seconds, time.monotonic()
+        outcome = {"failed": str(error)}
+    record = RunRecord(
+        run=task.run.name,
+        seed=task.seed,
+        fold=task.fold,
+        trainable_parameters=trainer.trainable_parameters() if task.run.epochs != 0 else 0,
+        epochs=trainer.state.epoch,
+        seconds={"training": round(trained, 1), "evaluation": round(time.monotonic() - start, 1)},
+        corpus=material.corpus(task.fold).name,
+        encoders=[folder_name(name) for name in material.encoders],
+        caveats=material.corpus(task.fold).caveats,
+        settings=fingerprint.settings,
+        machine=machine(),
+        command=command_line(sys.argv),
+        log=curves(trainer.state.log_history),
         **outcome,
-    }
-    write_json(record_path(material.folder, task.key), record)
+    )
+    record.write(material.folder)
     shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     return record
 
@@ -170,23 +153,23 @@ def judge(task: Task, trainer: MMERTrainer, rows: Dataset, folder: Path) -> dict
         figures["collapse"] = collapse_distances(trainer, rows, task.seed)
         outcome["similarities"] = similarities(predictions["embeds"])
     trainer.model.save_pretrained(model_path(folder, task.key))
-    write_answers(folder / "predictions" / f"{task.key}.parquet", rows, predictions, trainer.model.config)
+    write_answers(folder / predictions_path(task.key), rows, predictions, trainer.model.config)
     return outcome
 
 
-def prepare(task: Task, material: Material) -> tuple[MMERTrainer, dict[str, Dataset]]:
+def prepare(task: Task, material: Material, fingerprint: Fingerprint) -> tuple[MMERTrainer, dict[str, Dataset]]:
     """The trainer of a run, and the rows of each split that its model serves."""
     run = task.run
     fields = material.fields(task.fold, run.overrides)
     features, processor, corpus = material.with_states(task.fold, fields["audio_context"])
     set_seed(task.seed)  # here: a model starts the same whether or not the states were read before
-    of_needed = {name: task_key(name, task.seed, task.fold) for name in run.needs}
+    of_needed = {name: run_key(name, task.seed, task.fold) for name in run.needs}
     model = build_model(run, material.encoders, fields, lambda name: model_path(material.folder, of_needed[name]))
     served = "audio_text" if run.system == "cif_mmin_teacher" else run.combination
     splits = {s: rows if served is None else rows_with(rows, served) for s, rows in corpus.splits.items()}
     config, arguments = model.config, training_arguments(task, material)
     labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
-    callbacks = [CheckpointOnTermination()]
+    callbacks = [fingerprint, CheckpointOnTermination()]
     if arguments.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
     trainer_class, stage = MMERTrainer, {}
