@@ -15,7 +15,10 @@ from pathlib import Path
 import datasets
 import pandas as pd
 from datasets import Audio, ClassLabel, Dataset, DatasetDict
+from huggingface_hub import is_offline_mode, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from ..hub_names import what_to_do
 from .folder import DEFAULT_SCALE, drop_emptied, recognise_columns
 from .rows import build_corpus
 from .schema import Corpus, CorpusError, canonical_split, check_scale, split_spellings
@@ -79,10 +82,28 @@ def open_splits(name: str) -> dict[str, Dataset]:
             loaded = datasets.load_from_disk(name)
         else:
             path, _, configuration = name.partition(":")
-            loaded = datasets.load_dataset(path, configuration or None)
+            loaded = load_named(path, configuration or None)
     except (OSError, ValueError, RuntimeError) as error:
         raise CorpusError(f"{PREFIX}{name} cannot be loaded: {error}") from error
     return dict(loaded) if isinstance(loaded, DatasetDict) else {"": loaded}
+
+
+def load_named(path: str, configuration: str | None) -> DatasetDict:
+    """What `datasets` makes of a name or folder; offline, also of files that `hf download` put into the hub's cache,
+    which `datasets` itself does not look at.
+
+    Raises:
+        OSError, ValueError, RuntimeError: it cannot be loaded.
+    """
+    try:
+        return datasets.load_dataset(path, configuration)
+    except ConnectionError:
+        try:
+            folder = snapshot_download(path, repo_type="dataset", local_files_only=True)
+        except (HFValidationError, LocalEntryNotFoundError) as error:
+            why = what_to_do(path, error, offline=is_offline_mode(), kind="data set")
+            raise OSError(why[0].lower() + why[1:].removesuffix(".")) from error
+    return datasets.load_dataset(folder, configuration)
 
 
 def read_split(rows: Dataset, columns: Mapping[str, str], split: str) -> pd.DataFrame:
