@@ -13,11 +13,11 @@ from transformers.utils import logging
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, StateMixer
 from .encoders import load_audio_encoder, load_text_encoder, loading_reports_off
+from .hub_names import commit_of, hub_options
 
 logger = logging.get_logger(__name__)
 
-# Of `from_pretrained`'s arguments, those that say where the folder is found.
-_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+ENCODER_LOADERS = {"audio": load_audio_encoder, "text": load_text_encoder}
 
 
 class MMERPreTrainedModel(PreTrainedModel):
@@ -70,11 +70,19 @@ class MMERPreTrainedModel(PreTrainedModel):
         """Load a checkpoint of either form. Encoders named by a light one are fetched and frozen, unless
         `with_encoders=False`: the model then takes encoder states.
 
+        What says where to look (`cache_dir`, `token`, `local_files_only`, `force_download`) holds for the encoders'
+        repositories too; `revision` and `subfolder` are of this checkpoint alone.
+
         Raises:
+            OSError: there is no such checkpoint, or an encoder that it names cannot be had.
             ValueError: a weight is missing, unexpected or of another shape, or `emotion_labels` or `sentiment_labels`
                 are not those that a head was trained for. Only parts that inference never runs may be left out;
                 `ignore_mismatched_sizes=True` allows other shapes and labels: what they concern starts anew.
         """
+        hub = hub_options(kwargs)
+        where = {name: kwargs[name] for name in ("revision", "subfolder") if kwargs.get(name)} | hub
+        if pretrained_model_name_or_path is not None and kwargs.get("config") is None:
+            commit_of(str(pretrained_model_name_or_path), **where)
         with loading_reports_off():  # what they warn of is an error below
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path,
@@ -85,12 +93,11 @@ class MMERPreTrainedModel(PreTrainedModel):
             )
         model._settle_training_parts(info)
         if pretrained_model_name_or_path is not None:
-            of_hub = {name: value for name, value in kwargs.items() if name in _HUB_OPTIONS}
-            stored, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **of_hub)
+            stored, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **where)
             model._renew_renamed_heads(stored, info)
         model._refuse_broken(pretrained_model_name_or_path, info, ignore_mismatched_sizes)
         if with_encoders and model.config.audio_encoder_name_or_path is not None:
-            model.load_encoders()
+            model.load_encoders(**hub)
         model.base_model.freeze_encoders()  # loading forgets requires_grad=False
         return (model, info) if output_loading_info else model
 
@@ -109,13 +116,23 @@ class MMERPreTrainedModel(PreTrainedModel):
             self.__class__ = of_now
 
     @classmethod
-    def from_audio_text_pretrained(cls, audio: str, text: str, **overrides):
-        """A new model over two pretrained encoders, each a hub name or a folder; `overrides` are fields of its
-        config."""
-        return cls(cls.config_class.from_audio_text_pretrained(audio, text, **overrides)).load_encoders()
+    def from_audio_text_pretrained(cls, audio: str, text: str, **options):
+        """A new model over two pretrained encoders, each a hub name or a folder; `options` as of
+        [`MMERConfig.from_audio_text_pretrained`]."""
+        config = cls.config_class.from_audio_text_pretrained(audio, text, **options)
+        return cls(config).load_encoders(**hub_options(options))
 
-    def load_encoders(self):
-        """Fetch and freeze the encoders that the config names; they are not saved with this model's own weights."""
+    def load_encoders(self, **hub):
+        """Fetch and freeze the encoders that the config names; they are not saved with this model's own weights.
+
+        Each is loaded from the commit that the config holds or, if it holds none, from the newest, which it then holds.
+
+        Args:
+            hub: where to look: `cache_dir`, `token`, `local_files_only`, `force_download`.
+
+        Raises:
+            OSError: an encoder cannot be had; the message says what to do.
+        """
         core = self.base_model
         attention = self.config._attn_implementation
         how = {"dtype": self.dtype}
@@ -123,27 +140,36 @@ class MMERPreTrainedModel(PreTrainedModel):
             how["attn_implementation"] = attention
         # What is offloaded is on no device of its own.
         device = next((p.device for p in self.parameters() if p.device.type != "meta"), torch.device("cpu"))
-        core.audio_encoder = load_audio_encoder(self.config.audio_encoder_name_or_path, **how).to(device)
-        core.text_encoder = load_text_encoder(self.config.text_encoder_name_or_path, **how).to(device)
+        for modality, load in ENCODER_LOADERS.items():
+            name = getattr(self.config, f"{modality}_encoder_name_or_path")
+            if name is None:
+                raise ValueError(f"The config names no {modality} encoder to load: the model is a self-contained one.")
+            commit = commit_of(name, getattr(self.config, f"{modality}_encoder_revision"), **hub)
+            setattr(core, f"{modality}_encoder", load(name, commit, **how, **hub).to(device))
+            setattr(self.config, f"{modality}_encoder_revision", commit)
         core.freeze_encoders()
         self._leave_out_encoders()
         return self
 
-    def make_light(self, audio: str, text: str):
+    def make_light(self, audio: str, text: str, **hub):
         """Let `save_pretrained` name the encoders, each a hub name or a folder, instead of writing them.
 
         Raises:
             ValueError: an encoder of that name does not have the weights of the one here.
+            OSError: there is none of that name.
         """
-        core = self.base_model
-        named = {"audio_encoder": load_audio_encoder(audio), "text_encoder": load_text_encoder(text)}
-        for (part, encoder), name in zip(named.items(), (audio, text), strict=True):
-            own, theirs = getattr(core, part).state_dict(), encoder.to(self.dtype).state_dict()
+        named = {}
+        for (modality, load), name in zip(ENCODER_LOADERS.items(), (audio, text), strict=True):
+            part, commit = f"{modality}_encoder", commit_of(name, **hub)
+            own = getattr(self.base_model, part).state_dict()
+            theirs = load(name, commit, **hub).to(self.dtype).state_dict()
             if own.keys() != theirs.keys() or any(not torch.equal(own[key].cpu(), theirs[key]) for key in own):
                 raise ValueError(
                     f"The {part} of this model does not have the weights of {name}: it must be saved whole."
                 )
-            setattr(self.config, f"{part}_name_or_path", name)
+            named |= {f"{part}_name_or_path": name, f"{part}_revision": commit}
+        for field, value in named.items():
+            setattr(self.config, field, value)
         self._leave_out_encoders()
         return self
 
@@ -151,7 +177,9 @@ class MMERPreTrainedModel(PreTrainedModel):
         """Let `save_pretrained` write the encoders too: the checkpoint then needs no other repository."""
         for module in {self, self.base_model}:
             module._keys_to_ignore_on_save = set()
-        self.config.audio_encoder_name_or_path = self.config.text_encoder_name_or_path = None
+        for modality in ENCODER_LOADERS:
+            setattr(self.config, f"{modality}_encoder_name_or_path", None)
+            setattr(self.config, f"{modality}_encoder_revision", None)
         return self
 
     def _leave_out_encoders(self):

@@ -2,19 +2,28 @@
 
 The encoders are described by `audio_config` and `text_config`. Their weights are either fetched by name
 (`*_encoder_name_or_path` set: a light checkpoint of a few MB) or lie in the checkpoint itself (both names `None`: a
-self-contained one).
+self-contained one). A name on the hub goes with the commit that was loaded, `*_encoder_revision`, and is loaded from
+there again.
 """
 
 import copyreg
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_rope_utils import RopeParameters
+
+from .hub_names import commit_of, hub_options
+
+if TYPE_CHECKING:
+    # Never run, but read by transformers. It keeps a folder's code by the folder's name and a digest of a file with all
+    # that it imports, and a config's class for ever loads the model's class that it was first loaded with. So the
+    # digest must cover the model's code: two folders of one name and of two versions then load side by side.
+    from .modeling_mmer import MMERModel  # noqa: F401
 
 DIMENSIONS = ("valence", "arousal", "dominance")
 LABEL_FIELDS = ("emotion_labels", "id2label", "label2id", "num_labels")  # the ways of giving the emotions
@@ -64,6 +73,8 @@ class MMERConfig(PreTrainedConfig):
     text_config: PreTrainedConfig | dict | None = None
     audio_encoder_name_or_path: str | None = None  # None: the weights are in this checkpoint
     text_encoder_name_or_path: str | None = None
+    audio_encoder_revision: str | None = None  # the commit on the hub that was loaded; None: the name is a folder's
+    text_encoder_revision: str | None = None
     audio_context: Literal["full", "trimmed"] = "full"  # Whisper: its 30 s window, or the clip's own frames only
     audio_layers: list[int] | tuple[int, ...] | None = None  # which of the L+1 states are mixed; None: all (the paper)
     text_layers: list[int] | tuple[int, ...] | None = None
@@ -136,15 +147,24 @@ class MMERConfig(PreTrainedConfig):
         return super().from_dict(config_dict, **kwargs)
 
     @classmethod
-    def from_audio_text_pretrained(cls, audio: str, text: str, **overrides):
-        """The config of a new model over two pretrained encoders, each a hub name or a folder."""
-        return cls(
-            audio_config=AutoConfig.from_pretrained(audio),
-            text_config=AutoConfig.from_pretrained(text),
-            audio_encoder_name_or_path=audio,
-            text_encoder_name_or_path=text,
-            **overrides,
-        )
+    def from_audio_text_pretrained(cls, audio: str, text: str, **options):
+        """The config of a new model over two pretrained encoders, each a hub name or a folder.
+
+        `options` are fields of the config, and `from_pretrained`'s options of where to look (`cache_dir`, `token`,
+        `local_files_only`, `force_download`). An `audio_encoder_revision` or `text_encoder_revision` may be a branch, a
+        tag or a commit; the config holds the commit.
+
+        Raises:
+            OSError: there is no such encoder.
+        """
+        hub = hub_options(options)
+        fields = {name: value for name, value in options.items() if name not in hub}
+        for modality, encoder in (("audio", audio), ("text", text)):
+            commit = commit_of(encoder, fields.get(f"{modality}_encoder_revision"), **hub)
+            fields[f"{modality}_config"] = AutoConfig.from_pretrained(encoder, revision=commit, **hub)
+            fields[f"{modality}_encoder_name_or_path"] = encoder
+            fields[f"{modality}_encoder_revision"] = commit
+        return cls(**fields)
 
     @property
     def head_dim(self) -> int:
@@ -204,6 +224,13 @@ class MMERConfig(PreTrainedConfig):
                 f"audio_encoder_name_or_path={self.audio_encoder_name_or_path!r}, "
                 f"text_encoder_name_or_path={self.text_encoder_name_or_path!r}."
             )
+        for modality in ("audio", "text"):
+            revision = getattr(self, f"{modality}_encoder_revision")
+            if revision is not None and getattr(self, f"{modality}_encoder_name_or_path") is None:
+                raise ValueError(
+                    f"{modality}_encoder_revision={revision!r} goes with the name of an encoder on the hub, and a "
+                    "self-contained model has its encoders within it: leave it out."
+                )
 
 
 def agreed_labels(given: dict, current: Sequence[str]) -> list[str]:

@@ -21,6 +21,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .hub_names import hub_options, loading_explained
+
 
 class MMERWhisperEncoder(WhisperEncoder):
     """Whisper's encoder for any length up to its window, with a mask that it honours.
@@ -177,35 +179,40 @@ def build_text_encoder(config) -> PreTrainedModel:
     return without_pooler(AutoModel.from_config(config))
 
 
-def load_audio_encoder(name_or_path: str, **how) -> PreTrainedModel:
-    """Load a pretrained audio encoder from a hub name or folder; of a Whisper checkpoint only the encoder is read.
+def load_audio_encoder(name_or_path: str, revision: str | None = None, **how) -> PreTrainedModel:
+    """Load a pretrained audio encoder from a folder, or a commit of a hub name; of a Whisper checkpoint only the
+    encoder is read.
 
     `how` are options of `from_pretrained`; without a `dtype` among them, weights are float32.
 
     Raises:
         ValueError: the checkpoint lacks a weight of the encoder.
+        OSError: it has no weights.
     """
-    config = AutoConfig.from_pretrained(name_or_path)
+    config = AutoConfig.from_pretrained(name_or_path, revision=revision, **hub_options(how))
     if not is_whisper(config):
-        return load_encoder(AutoModel, name_or_path, **how)
+        return load_encoder(AutoModel, name_or_path, revision, **how)
     # Whole checkpoints have keys `model.encoder.*`, encoder-only ones `encoder.*`, saved encoders none of these.
-    return load_encoder(MMERWhisperEncoder, name_or_path, key_mapping={r"^(model\.)?encoder\.": ""}, **how)
+    return load_encoder(MMERWhisperEncoder, name_or_path, revision, key_mapping={r"^(model\.)?encoder\.": ""}, **how)
 
 
-def load_text_encoder(name_or_path: str, **how) -> PreTrainedModel:
-    """Load a pretrained text encoder from a hub name or folder, without its pooler; `how` as for audio.
+def load_text_encoder(name_or_path: str, revision: str | None = None, **how) -> PreTrainedModel:
+    """Load a pretrained text encoder likewise, without its pooler.
 
     Raises:
         ValueError: the checkpoint lacks a weight of the encoder.
+        OSError: it has no weights.
     """
-    return without_pooler(load_encoder(AutoModel, name_or_path, **how))
+    return without_pooler(load_encoder(AutoModel, name_or_path, revision, **how))
 
 
-def load_encoder(model_class, name_or_path: str, dtype: torch.dtype = torch.float32, **how) -> PreTrainedModel:
-    with loading_reports_off():  # decoders and language-model heads are unexpected here, and meant to be
-        encoder, report = model_class.from_pretrained(
-            name_or_path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **how
-        )
+def load_encoder(
+    model_class, name_or_path: str, revision: str | None, dtype: torch.dtype = torch.float32, **how
+) -> PreTrainedModel:
+    how |= {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    with loading_reports_off(), loading_explained(name_or_path, revision):
+        # decoders and language-model heads are unexpected here, and meant to be
+        encoder, report = model_class.from_pretrained(name_or_path, revision=revision, **how)
     missing = {key for key in report["missing_keys"] if not key.startswith(("pooler.", "masked_spec_embed"))}
     misshapen = {key[0] for key in report["mismatched_keys"]}
     if missing or misshapen:

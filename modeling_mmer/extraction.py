@@ -73,6 +73,8 @@ def extract(
     check_space(features, core, groups, state.num_processes)
     if any(groups.values()):
         sweep(features)
+        if state.is_main_process:
+            features.note_commits()
         borrowed = core.audio_encoder is None
         if borrowed:
             model.load_encoders()

@@ -20,16 +20,21 @@ import torch
 from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoConfig
+from transformers.utils import logging
 
 from .batching import longest_inputs
 from .corpora.recordings import Clip, Source, sources_of
+from .hub_names import commit_of
 from .modeling_mmer import MMERModel
 from .passes import MODALITIES
 from .processing_mmer import MMERProcessor
 
+logger = logging.get_logger(__name__)
+
 STATES = {modality: f"{modality}_states" for modality in MODALITIES}  # columns that name a row's files
+COMMITS = "encoders"  # subfolder of notes: whose states, by hub name and commit, are here
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+_WHERE_CLASSES_ARE = ("auto_map", "processor_class")  # fields of a feature extractor's config
 _READERS = 8  # threads: hashing recordings waits for the disk
 
 
@@ -52,15 +57,42 @@ class FeatureCache:
             raise ValueError(f"States are kept as {' or '.join(DTYPES)}, not {dtype}.")
         self.folder = Path(folder)
         self.dtype = DTYPES[dtype]
+        self._commits: dict[str, str] = {}  # of encoders that were named by the hub
         self.longest = longest_inputs(processor)
         config = model.config
-        preprocessing = json.dumps(processor.feature_extractor.to_dict(), sort_keys=True, default=str)
-        audio = encoder_identity(config.audio_encoder_name_or_path, model.audio_encoder)
-        text = encoder_identity(config.text_encoder_name_or_path, model.text_encoder)
+        # Saving a processor adds where its class is found, which changes no spectrogram.
+        settings = {k: v for k, v in processor.feature_extractor.to_dict().items() if k not in _WHERE_CLASSES_ARE}
+        preprocessing = json.dumps(settings, sort_keys=True, default=str)
+        audio, text = (self._encoder(model, modality) for modality in MODALITIES)
         self._origin = {
-            "audio": digest(audio, preprocessing, config.audio_context, str(config.audio_layers), dtype),
-            "text": digest(text, str(config.text_layers), dtype),
+            "audio": digest(*audio, preprocessing, config.audio_context, str(config.audio_layers), dtype),
+            "text": digest(*text, str(config.text_layers), dtype),
         }
+
+    def _encoder(self, model: MMERModel, modality: str) -> tuple[str, str]:
+        """What tells the weights of a model's encoder from others, and the dtype that they compute in."""
+        encoder = getattr(model, f"{modality}_encoder")
+        name = getattr(model.config, f"{modality}_encoder_name_or_path")
+        dtype = str(model.dtype if encoder is None else encoder.dtype)  # that of the model is what it will be loaded in
+        if name is None:
+            return weights_digest(encoder), dtype
+        commit = getattr(model.config, f"{modality}_encoder_revision") or commit_of(name)
+        if commit is not None:
+            self._commits[name] = commit
+        return named_identity(name, commit), dtype
+
+    def note_commits(self) -> None:
+        """Leave a note in the folder of the commits whose states it gets, and say so if it holds those of others."""
+        for name, commit in self._commits.items():
+            notes, as_file = self.folder / COMMITS, name.replace("/", "--")
+            others = sorted(path.name.rpartition("@")[2] for path in notes.glob(f"{as_file}@*"))
+            if others and commit not in others:
+                logger.warning(
+                    f"{self.folder} holds states of {name} at commit {', '.join(others)}; this model has commit "
+                    f"{commit}: utterances are encoded anew."
+                )
+            notes.mkdir(parents=True, exist_ok=True)
+            (notes / f"{as_file}@{commit}").touch()
 
     def locate(self, rows: Dataset, processor: MMERProcessor) -> Dataset:
         """Rows with the columns `audio_states` and `text_states`: the names of their files, None for what is missing.
@@ -130,20 +162,14 @@ def checksum(states: torch.Tensor) -> str:
     return f"{zlib.crc32(states.contiguous().view(torch.uint8).numpy()):08x}"
 
 
-def encoder_identity(name_or_path: str | None, encoder: nn.Module | None) -> str:
-    """What tells one set of encoder weights from another, without loading them.
-
-    A folder is known by the content of its weights, a hub name by its revision, and an encoder within a self-contained
-    checkpoint by its tensors.
-    """
-    if name_or_path is None:
-        return weights_digest(encoder)
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        files = [path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin")]
-        with ThreadPoolExecutor(_READERS) as readers:
-            return digest((folder / "config.json").read_bytes(), *readers.map(file_digest, files))
-    return f"{name_or_path}@{AutoConfig.from_pretrained(name_or_path)._commit_hash}"
+def named_identity(name: str, commit: str | None) -> str:
+    """What tells one named set of weights from another, without loading them: a hub name by its commit, a folder (which
+    has none) by the content of its files."""
+    if commit is not None:
+        return f"{name}@{commit}"
+    files = [path for path in sorted(Path(name).iterdir()) if path.suffix in (".safetensors", ".bin")]
+    with ThreadPoolExecutor(_READERS) as readers:
+        return digest(Path(name, "config.json").read_bytes(), *readers.map(file_digest, files))
 
 
 def weights_digest(module: nn.Module) -> str:

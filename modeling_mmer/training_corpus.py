@@ -64,13 +64,13 @@ class TrainingCorpus:
         write_json(Path(folder) / FILE, content)
 
     @classmethod
-    def load(cls, model: str | Path) -> "TrainingCorpus | None":
-        """Of a model, a folder or a hub name; None where it does not say.
+    def load(cls, model: str | Path, commit: str | None = None) -> "TrainingCorpus | None":
+        """Of a model, a folder or a hub name with its commit; None where it does not say.
 
         Raises:
             ValueError: the file cannot be read.
         """
-        file = located(str(model))
+        file = located(str(model), commit)
         if file is None:
             return None
         try:
@@ -113,13 +113,13 @@ def digests_of(corpus: Corpus, split: str) -> Digests:
     return np.unique(np.array([corpus.digests[name] for name in corpus.splits[split]["utterance_id"]], np.uint64))
 
 
-def located(model: str) -> Path | None:
+def located(model: str, commit: str | None) -> Path | None:
     """The file of a folder, or of a repository of the hub; None where there is none."""
     if Path(model).is_dir():
         file = Path(model, FILE)
         return file if file.is_file() else None
     try:
-        return Path(hf_hub_download(model, FILE))
+        return Path(hf_hub_download(model, FILE, revision=commit))
     except EntryNotFoundError:  # also where the hub cannot be reached, and the file is not in the cache
         return None
 

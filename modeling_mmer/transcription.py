@@ -21,13 +21,17 @@ from accelerate import PartialState
 from datasets import Dataset, Value
 from tqdm.auto import tqdm
 from transformers import AutomaticSpeechRecognitionPipeline, pipeline
+from transformers.utils import logging
 
 from .corpora import Corpus
 from .corpora.recordings import Source, as_clip, as_input, sources_of
 from .corpora.schema import FEATURES
-from .features import digest, encoder_identity, file_digest
+from .features import digest, file_digest, named_identity
+from .hub_names import commit_of
 from .processing_mmer import SHORTEST_WAVEFORM
 from .waveforms import read_recording
+
+logger = logging.get_logger(__name__)
 
 FOLDER = "transcripts"
 WINDOW = 30  # seconds that are recognised in one piece
@@ -62,7 +66,12 @@ def transcribe(
     # A share must not depend on what is stored: another process may have stored more by the time that this one looks.
     share, stored = distinct[state.process_index :: state.num_processes], store.read()
     if lacking := {name: source for name, source in share if name not in stored}:
-        hear(lacking, store, model, batch_size, show_progress)
+        if state.is_main_process and not stored and store.has_other_commit():
+            logger.warning(
+                f"{model} is at commit {store.commit}, and the transcripts that are stored are of another: recordings "
+                "are transcribed anew."
+            )
+        hear(lacking, store, batch_size, show_progress)
     state.wait_for_everyone()
     stored = store.read()
     texts = {source: stored[names[source]] or None for source in sources}
@@ -133,15 +142,25 @@ class Transcripts:
         if not corpus.folders:
             raise ValueError(f"{corpus.name} was read from no folder that could keep its transcripts.")
         self.folders = corpus.folders
-        self._identity = recogniser_identity(model)[:8]
-        name = Path(model).resolve().name if Path(model).is_dir() else model
-        self._stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}-{self._identity}"
+        self.model, self.commit = model, commit_of(model)
+        self._identity = recogniser_identity(model, self.commit)[:8]
+        name = Path(model).resolve().name if self.commit is None else model
+        self._name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+        self._stem = f"{self._name}-{self._identity}"
 
     def read(self) -> dict[str, str]:
         """Digest of a recording → transcript: all that are stored, by whichever process, and whatever the recogniser
         was called."""
         files = [file for folder in self.folders for file in (folder / FOLDER).glob(f"*-{self._identity}.*jsonl")]
         return {name: text for file in sorted(files) for name, text in read_lines(file).items()}
+
+    def has_other_commit(self) -> bool:
+        """Whether transcripts are stored of another commit of the same hub name."""
+        pattern = re.compile(rf"{re.escape(self._name)}-[0-9a-f]{{8}}(\.rank\d+)?\.jsonl")
+        names = {file.name for folder in self.folders for file in (folder / FOLDER).glob("*.jsonl")}
+        return self.commit is not None and any(
+            pattern.fullmatch(name) and not name.startswith(self._stem) for name in names
+        )
 
     def file(self, recording: str, process_index: int) -> Path:
         """Where a process stores the transcript of a recording."""
@@ -151,11 +170,10 @@ class Transcripts:
         return nearest / FOLDER / f"{self._stem}{rank}.jsonl"
 
 
-def recogniser_identity(model: str) -> str:
-    """What tells one recogniser from another: [`encoder_identity`] and, of a folder, its tokenizer and settings."""
-    folder = Path(model)
-    settings = [file for file in folder.iterdir() if file.suffix in (".json", ".txt")] if folder.is_dir() else []
-    return digest(encoder_identity(model, None), *(file.read_bytes() for file in sorted(settings)))
+def recogniser_identity(model: str, commit: str | None) -> str:
+    """What tells one recogniser from another: [`named_identity`] and, of a folder, its tokenizer and settings."""
+    settings = [] if commit else [file for file in Path(model).iterdir() if file.suffix in (".json", ".txt")]
+    return digest(named_identity(model, commit), *(file.read_bytes() for file in sorted(settings)))
 
 
 def read_lines(file: Path) -> dict[str, str]:
@@ -194,13 +212,13 @@ def append_lines(file: Path, texts: Mapping[str, str]) -> None:
 # Recognising
 
 
-def hear(lacking: Mapping[str, Source], store: Transcripts, model: str, batch_size: int, show_progress: bool) -> None:
+def hear(lacking: Mapping[str, Source], store: Transcripts, batch_size: int, show_progress: bool) -> None:
     """Transcribe recordings and spans of them (their names → themselves), and store what was heard after each batch."""
     state = PartialState()
     files = {name: store.file(as_clip(source).path, state.process_index) for name, source in lacking.items()}
     for file in set(files.values()):
         append_lines(file, {})  # a folder that cannot be written to shows before the work
-    recogniser = load_recogniser(model, state.device)
+    recogniser = load_recogniser(store.model, store.commit, state.device)
     rate = recogniser.feature_extractor.sampling_rate
     names = list(lacking)
     with tqdm(total=len(names), desc="Transcribing", disable=not (show_progress and state.is_main_process)) as progress:
@@ -212,18 +230,20 @@ def hear(lacking: Mapping[str, Source], store: Transcripts, model: str, batch_si
             progress.update(len(batch))
 
 
-def load_recogniser(model: str, device: torch.device) -> AutomaticSpeechRecognitionPipeline:
-    """The pipeline of a speech recogniser.
+def load_recogniser(model: str, commit: str | None, device: torch.device) -> AutomaticSpeechRecognitionPipeline:
+    """The pipeline of a speech recogniser, from a folder or a commit of a hub name.
 
     Raises:
         ValueError: the model is none, or lacks weights: what a bare encoder hears would be random.
     """
     try:
-        recogniser = pipeline("automatic-speech-recognition", model=model, device=device)
+        recogniser = pipeline("automatic-speech-recognition", model=model, revision=commit, device=device)
     except (ValueError, OSError) as error:
         reason, *_ = str(error).splitlines()
         raise ValueError(f"{model} is no speech recogniser: {reason}") from error
-    _, info = type(recogniser.model).from_pretrained(model, output_loading_info=True, device_map="meta")
+    _, info = type(recogniser.model).from_pretrained(
+        model, revision=commit, output_loading_info=True, device_map="meta"
+    )
     # What masks spans of the speech in training is left out of many a checkpoint.
     if missing := sorted(name for name in info["missing_keys"] if not name.endswith("masked_spec_embed")):
         raise ValueError(

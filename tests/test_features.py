@@ -5,6 +5,7 @@ import pickle
 import random
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -321,6 +322,19 @@ def test_another_encoder_context_or_choice_of_layers_is_not_found(processor, row
         assert other_audio != audio and other_text != text
     full_audio, full_text = names(build_model(audio_context="full"), processor, row)
     assert full_audio != audio and full_text == text
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_states_of_an_encoder_that_ran_in_another_dtype_are_not_found(loaded, encoders, processor, rows, tmp_path):
+    """bfloat16 gives other states than float32, though both are kept as float16; unloaded, it will run as the model."""
+    row = next(row for row in rows if row["audio"] is not None and row["text"] is not None)
+    folder = tmp_path / "light"
+    MMERForEmotionRecognition.from_audio_text_pretrained(*encoders, hidden_size=16).save_pretrained(folder)
+    load = partial(MMERForEmotionRecognition.from_pretrained, folder, with_encoders=loaded)
+    audio, text = names(load(dtype=torch.float32), processor, row)
+    assert names(unloaded_model(encoders), processor, row) == (audio, text)
+    half_audio, half_text = names(load(dtype=torch.bfloat16), processor, row)
+    assert half_audio != audio and half_text != text
 
 
 def test_an_encoder_in_a_folder_is_known_by_its_weights_alone(encoders, processor, rows, tmp_path):

@@ -202,6 +202,14 @@ def test_special_tokens_and_type_embeddings_start_small_and_unlike():
     assert np.abs(likeness).max() < 0.2
 
 
+def test_special_tokens_and_type_embeddings_are_trained():
+    core = (model := tiny_model().train()).model
+    model(**raw_batch(), labels=labels()).loss.backward()
+    vectors = [core.cls_token, core.sep_token, core.mask_token, *(e.type_embedding for e in core.embedders.values())]
+    for vector in vectors:
+        assert vector.grad.abs().min() > 0
+
+
 @pytest.mark.parametrize("scale", [(1, 7), (-3, 3), (0, 10)])
 def test_a_dimension_starts_from_the_middle_of_its_scale(scale):
     model = tiny_model(label_scale=scale)

@@ -134,6 +134,41 @@ def test_every_way_of_loading_gives_the_same_outputs_elsewhere(folder, tmp_path)
     assert (folder / "model.safetensors").is_file() and not list(folder.glob("pytorch_model*"))
 
 
+SIDE_BY_SIDE = """
+import json, sys, torch
+from transformers import AutoModelForAudioClassification, AutoProcessor, pipeline
+folders, inputs, trust = sys.argv[1:3], [{"text": "I am so glad."}], {"trust_remote_code": True}
+pipes = [pipeline(model=folder, **trust) for folder in folders]
+models = [AutoModelForAudioClassification.from_pretrained(folder, **trust).eval() for folder in folders]
+batch = AutoProcessor.from_pretrained(folders[0], **trust)(text=[i["text"] for i in inputs])
+with torch.no_grad():
+    logits = [model(**batch).logits.tolist() for model in models]
+labels = [pipe(inputs)[0]["emotion"]["label"] for pipe in pipes]
+deep = [sys.modules[type(model).__module__.rpartition(".")[0] + ".encoders"] for model in (*models, pipes[0].model)]
+print(json.dumps([logits, labels, [getattr(module, "VERSION", "first") for module in deep]]))
+"""
+
+
+def test_exports_whose_folders_share_a_name_load_side_by_side(tmp_path):
+    """Two folders named `final`, with other weights and code of another version, in one process."""
+    folders, expected = [tmp_path / name / "final" for name in ("one", "two")], []
+    for seed, folder in enumerate(folders):
+        torch.manual_seed(seed)
+        model = randomize(MMERForEmotionRecognition(real_input_config()))
+        saved(model, folder)
+        with torch.no_grad():
+            expected.append(model(**real_input_processor()(text=["I am so glad."])).logits)
+    negated = "_first = TaskHeads.forward\nTaskHeads.forward = lambda *a: {t: -v for t, v in _first(*a).items()}\n"
+    for name, change in (("heads.py", negated), ("encoders.py", 'VERSION = "second"\n')):
+        path = folders[1] / name
+        path.write_text(f"{path.read_text(encoding='utf-8')}\n\n{change}", encoding="utf-8")
+    logits, labels, versions = json.loads(elsewhere(SIDE_BY_SIDE, *map(str, folders), folder=tmp_path))
+    expected[1] = -expected[1]
+    torch.testing.assert_close(torch.tensor(logits), torch.stack(expected), atol=1e-5, rtol=1e-5)
+    assert labels == [model.config.emotion_labels[one.argmax(-1)] for one in expected]
+    assert versions == ["first", "second", "first"]
+
+
 def imports_of(path: Path) -> list[tuple[int, str]]:
     """(relative level, module) of a file's imports, but those inside `try` or a function, which may be lacking."""
     found, waiting = [], list(ast.parse(path.read_text(encoding="utf-8")).body)

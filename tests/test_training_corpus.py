@@ -297,10 +297,10 @@ def test_digests_survive_being_written(tmp_path):
 
 
 def test_a_model_of_the_hub_is_asked_for_it(tuned, monkeypatch):
-    monkeypatch.setattr(training_corpus, "hf_hub_download", lambda name, file: f"{tuned}/{file}")
+    monkeypatch.setattr(training_corpus, "hf_hub_download", lambda name, file, revision: f"{tuned}/{file}")
     assert TrainingCorpus.load("someone/mmer").readings == TrainingCorpus.load(tuned).readings
 
-    def absent(name, file):
+    def absent(name, file, revision):
         raise LocalEntryNotFoundError("not in the cache")
 
     monkeypatch.setattr(training_corpus, "hf_hub_download", absent)

@@ -18,10 +18,11 @@ from ..report import Provenance, write_card, write_report
 from ..trainer import MMERTrainer
 from ..training_corpus import TrainingCorpus
 from .allocator import keep_freed_memory
-from .arguments import CorpusArguments, RunArguments, bad_input_ends, expanded, parse
+from .arguments import CorpusArguments, RunArguments, bad_input_ends, parse
 from .checking import load_checked, note_cropped
 from .collapse import collapse_distances
 from .judging import fill_features, fill_text, judge_split, results_of, show
+from .naming import model_and_options, model_commit, model_folder
 from .predictions import write_predictions
 from .training_rows import TrainingRows, set_apart
 
@@ -73,17 +74,18 @@ EvaluationArguments.__doc__ = "What is judged, how, and where it goes."
 
 def main(argv: list[str]) -> None:
     keep_freed_memory()
-    name, options = model_and_options(argv)
+    name, options = model_and_options(argv, PROG, USAGE)
     corpus_arguments, evaluation = parse((CorpusArguments, EvaluationArguments), options, PROG, USAGE)
     split = evaluation.split
     with bad_input_ends(PROG, (ValueError, ImportError, OSError, StrictDataclassError)):
         run = evaluation.for_trainer()
         set_seed(run.seed)
         with_encoders = corpus_arguments.feature_cache is None
-        model = MMERForEmotionRecognition.from_pretrained(name, with_encoders=with_encoders)
-        processor = AutoProcessor.from_pretrained(name)
+        commit = model_commit(name)
+        model = MMERForEmotionRecognition.from_pretrained(name, revision=commit, with_encoders=with_encoders)
+        processor = AutoProcessor.from_pretrained(name, revision=commit)
         config = model.config
-        training = TrainingCorpus.load(name)
+        training = TrainingCorpus.load(name, commit)
         readings = () if training is None else training.readings
         require = partial(require_judgeable, split=split, emotion_labels=config.emotion_labels)
         corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, split, readings, require)
@@ -96,16 +98,7 @@ def main(argv: list[str]) -> None:
     labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
     trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, *labels, features))
     with bad_input_ends(PROG, (UtteranceError,)):
-        evaluate(trainer, corpus, split, name)
-
-
-def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
-    """`MODEL --option …` → the two; `--help` needs no model."""
-    if argv and argv[0] in ("-h", "--help"):
-        return "", argv
-    if not argv or argv[0].startswith("-"):
-        raise SystemExit(f"usage: {PROG} {USAGE}; MODEL is a folder or a hub name.")
-    return expanded(argv[0]), argv[1:]
+        evaluate(trainer, corpus, split, name, log_history_of(model_folder(name, commit)))
 
 
 def introduce(corpus: Corpus) -> None:
@@ -115,13 +108,13 @@ def introduce(corpus: Corpus) -> None:
         print(f"{corpus.name}: {sizes}", *corpus.notices, sep="\n  ")
 
 
-def log_history_of(model: str) -> list[dict[str, float]]:
+def log_history_of(folder: Path) -> list[dict[str, float]]:
     """The training log in a model's folder, or nothing."""
-    state = Path(model, "trainer_state.json")
+    state = folder / "trainer_state.json"
     return json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.is_file() else []
 
 
-def evaluate(trainer: MMERTrainer, corpus: Corpus, split: str, model: str) -> None:
+def evaluate(trainer: MMERTrainer, corpus: Corpus, split: str, model: str, log_history: list[dict[str, float]]) -> None:
     """Judge one split and write `results.json`, `predictions.parquet` and the report."""
     folder, rows = Path(trainer.args.output_dir), corpus.splits[split]
     figures, predictions = judge_split(trainer, rows)
@@ -132,6 +125,6 @@ def evaluate(trainer: MMERTrainer, corpus: Corpus, split: str, model: str) -> No
     write_json(folder / "results.json", results)
     write_predictions(folder / "predictions.parquet", rows, predictions, trainer.model.config)
     write_report(folder / "report.md", results)
-    facts = Provenance(corpus.license, corpus.language, corpus.notices, {}, log_history_of(model))
+    facts = Provenance(corpus.license, corpus.language, corpus.notices, {}, log_history)
     write_card(folder, results, trainer.model.config, facts)
     show(results, folder)

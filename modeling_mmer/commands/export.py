@@ -24,7 +24,8 @@ from transformers import AutoProcessor
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..processing_mmer import MMERProcessor
 from ..training_corpus import TrainingCorpus
-from .arguments import bad_input_ends, expanded, parse
+from .arguments import bad_input_ends, parse
+from .naming import model_and_options, model_commit, model_folder
 from .verification import OUTPUTS, example_outputs
 
 PROG = "mmer export"
@@ -60,30 +61,22 @@ class ExportArguments:
 
 
 def main(argv: list[str]) -> None:
-    name, options = model_and_options(argv)
+    name, options = model_and_options(argv, PROG, USAGE)
     (arguments,) = parse((ExportArguments,), options, PROG, USAGE)
     with bad_input_ends(PROG):
         destination = Path(arguments.output_dir)
         if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
             raise ValueError(f"{destination} is there already: name a folder that is not, or an empty one.")
         # Cast as it is loaded, as it will be from the export: `.to` would cast RoPE's frequencies too.
-        model = MMERForEmotionRecognition.from_pretrained(name, dtype=getattr(torch, arguments.dtype)).eval()
-        processor = AutoProcessor.from_pretrained(name)
+        commit, dtype = model_commit(name), getattr(torch, arguments.dtype)
+        model = MMERForEmotionRecognition.from_pretrained(name, revision=commit, dtype=dtype).eval()
+        processor = AutoProcessor.from_pretrained(name, revision=commit)
         prepare(model, arguments)
-        deviation = write_verified(model, processor, name, destination, arguments.push)
+        deviation = write_verified(model, processor, model_folder(name, commit), destination, arguments.push)
     describe(model, destination, deviation)
     if arguments.push is not None:
         with bad_input_ends(PROG):
             push(destination, arguments)
-
-
-def model_and_options(argv: list[str]) -> tuple[str, list[str]]:
-    """`MODEL --option …` → the two; `--help` needs no model."""
-    if argv and argv[0] in ("-h", "--help"):
-        return "", argv
-    if not argv or argv[0].startswith("-"):
-        raise SystemExit(f"usage: {PROG} {USAGE}; MODEL is a folder or a hub name.")
-    return expanded(argv[0]), argv[1:]
 
 
 def prepare(model: MMERForEmotionRecognition, arguments: ExportArguments) -> None:
@@ -114,7 +107,7 @@ def prepare(model: MMERForEmotionRecognition, arguments: ExportArguments) -> Non
 
 
 def write_verified(
-    model: MMERForEmotionRecognition, processor: MMERProcessor, source: str, destination: Path, model_id: str | None
+    model: MMERForEmotionRecognition, processor: MMERProcessor, source: Path, destination: Path, model_id: str | None
 ) -> float:
     """Write the folder beside its destination, verify it, rename it; the largest deviation that was found.
 
@@ -126,7 +119,7 @@ def write_verified(
     try:
         model.save_pretrained(beside)
         processor.save_pretrained(beside)
-        copy_card(Path(source), beside, model_id or destination.name)
+        copy_card(source, beside, model_id or destination.name)
         if (training_corpus := TrainingCorpus.load(source)) is not None:
             training_corpus.save(beside)
         deviation = verify(model, processor, beside)

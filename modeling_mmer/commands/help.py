@@ -17,6 +17,8 @@ COMMON = {
 }
 
 MODEL_HELP = {  # fields of `MMERConfig`
+    "audio_encoder_revision": "Branch, tag or commit of the audio encoder on the hub; by default the newest commit.",
+    "text_encoder_revision": "Branch, tag or commit of the text encoder on the hub; by default the newest commit.",
     "audio_context": "What Whisper-shaped encoders hear: the full window of 30 s, or a clip trimmed to its own length.",
     "audio_layers": "States of the audio encoder that are mixed, 0 (embedding output) to L; by default all.",
     "text_layers": "States of the text encoder that are mixed; by default all.",

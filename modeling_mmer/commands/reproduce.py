@@ -7,6 +7,7 @@ from pathlib import Path
 from ..report.reproduction import write_reproduction
 from .allocator import keep_freed_memory
 from .arguments import CorpusArguments, ModelArguments, RunArguments, bad_input_ends, parse, with_recipe
+from .naming import encoder_commits
 from .reproduction.grid import tasks, work_through
 from .reproduction.material import Material
 from .reproduction.systems import chosen_runs, plan
@@ -48,6 +49,7 @@ def main(argv: list[str]) -> None:
         folder = Path(run.output_dir)
         encoders = (grid_arguments.audio_encoder, grid_arguments.text_encoder)
         options = vars(model_arguments)
+        options |= encoder_commits(encoders, options)  # all runs are over the same weights
         if corpus_arguments.cache_layers is not None:
             options |= dict.fromkeys(("audio_layers", "text_layers"), corpus_arguments.cache_layers)
         material = Material(corpus_arguments, encoders, options, run, folder)

@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 
 from .. import __version__
 from ..corpora import Corpus
-from ..features import encoder_identity
+from ..features import named_identity
 from .arguments import CorpusArguments, RunArguments
 
 _PLACES = {
@@ -57,9 +57,9 @@ def run_settings(
         "rows": {split: len(rows) for split, rows in corpus.splits.items()},
         "content": content,
         **others,
-        **fields_of_config,
         **of_options(corpus_arguments),
         **of_options(run),
+        **fields_of_config,  # which has the scale of the corpus, where the option may be blank
         "world_size": run.world_size,
     }
     if corpus_arguments.feature_cache is None:
@@ -73,10 +73,10 @@ def of_options(arguments: CorpusArguments | TrainingArguments) -> dict[str, Any]
     return {f.name: getattr(arguments, f.name) for f in fields(arguments) if f.name not in NO_SETTINGS}
 
 
-def identity(name: str) -> str:
-    """An encoder or a model by its content: the digest of a folder, the revision of a hub name."""
-    found = encoder_identity(name, None)
-    return f"sha256:{found[:16]}" if Path(name).is_dir() else found
+def identity(name: str, commit: str | None) -> str:
+    """An encoder or a model by its content: the commit of a hub name, or the digest of a folder, which has none."""
+    found = named_identity(name, commit)
+    return f"sha256:{found[:16]}" if commit is None else found
 
 
 def folder_name(name: str) -> str:

@@ -19,6 +19,7 @@ from ..encoders import build_text_encoder, text_positions
 from ..features import FeatureCache
 from ..files import write_json
 from ..fingerprint import Fingerprint, require_same_run
+from ..hub_names import commit_of, loading_explained
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..preemption import CheckpointOnTermination
 from ..processing_mmer import MMERProcessor
@@ -40,6 +41,7 @@ from .arguments import (
 from .checking import load_checked, note_cropped
 from .folds import folds_to_train, train_folds
 from .judging import fill_features, fill_text, judge_split, results_of, show
+from .naming import encoder_commits, model_commit
 from .settings import identity, run_settings
 
 PROG = "mmer train"
@@ -82,9 +84,12 @@ def prepare(
             the output folder, or the checkpoint to go on from, is another run's.
         OSError: an encoder, a checkpoint or a recording is not there.
     """
-    overrides = vars(model_arguments)
-    if start.model is not None:
-        overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments))
+    overrides, commit = vars(model_arguments), None
+    if start.model is None:
+        overrides |= encoder_commits((start.audio_encoder, start.text_encoder), overrides)
+    else:
+        commit = model_commit(start.model)
+        overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments), commit)
     labels = overrides["emotion_labels"]
     require = partial(require_trainable, emotion_labels=labels)
     corpus = load_checked(corpus_arguments, labels, run.output_dir, require=require)
@@ -94,30 +99,38 @@ def prepare(
     if corpus_arguments.cache_layers is not None:
         overrides |= dict.fromkeys(("audio_layers", "text_layers"), corpus_arguments.cache_layers)
     with_encoders = start.self_contained or corpus_arguments.feature_cache is None
-    model, processor = (new_model if start.model is None else trained_model)(start, overrides, with_encoders)
+    if start.model is None:
+        model, processor = new_model(start, overrides, with_encoders)
+    else:
+        model, processor = trained_model(start, overrides, with_encoders, commit)
+    start_from = identities(start, commit, model.config)
     if start.self_contained:
         model.make_self_contained()
     names = (*vars(model_arguments), "label_scale", "emotion_class_weights", "sentiment_class_weights")
     of_config = {name: getattr(model.config, name) for name in names}
     content = content_digests(corpus)
-    settings = run_settings(corpus, corpus_arguments, run, of_config, content, **identities(start, model.config))
+    settings = run_settings(corpus, corpus_arguments, run, of_config, content, **start_from)
     require_same_run(run.output_dir, settings, checkpoint)
     corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    trainer = build_trainer(model, processor, features, corpus, run, Fingerprint(settings))
-    earlier = None if start.model is None else TrainingCorpus.load(start.model)
+    trainer = build_trainer(model, processor, features, corpus, run)
+    trainer.add_callback(Fingerprint(settings))
+    earlier = None if start.model is None else TrainingCorpus.load(start.model, commit)
     trainer.add_callback(KeepTrainingCorpus(TrainingCorpus.of(corpus, earlier)))
     return trainer, corpus
 
 
-def identities(start: StartArguments, config: MMERConfig) -> dict[str, Any]:
+def identities(start: StartArguments, commit: str | None, config: MMERConfig) -> dict[str, Any]:
     """What a run starts from, by its content; the encoders of a self-contained checkpoint are part of it."""
-    names = {
-        "audio_encoder": config.audio_encoder_name_or_path if start.model else start.audio_encoder,
-        "text_encoder": config.text_encoder_name_or_path if start.model else start.text_encoder,
-        "model": start.model,
+    named = {
+        "audio_encoder": (config.audio_encoder_name_or_path, config.audio_encoder_revision),
+        "text_encoder": (config.text_encoder_name_or_path, config.text_encoder_revision),
+        "model": (start.model, commit),
     }
-    found = {what: None if name is None else identity(name) for what, name in names.items()}
+    found = {
+        what: None if name is None else identity(name, of_name or commit_of(name))
+        for what, (name, of_name) in named.items()
+    }
     return found | {"self_contained": start.self_contained}
 
 
@@ -139,37 +152,48 @@ def new_model(
     model = MMERForEmotionRecognition(config)
     if with_encoders:
         model.load_encoders()
-    return model, new_processor(start.audio_encoder, start.text_encoder, config)
+    return model, new_processor(config)
 
 
-def new_processor(audio_encoder: str, text_encoder: str, config: MMERConfig) -> MMERProcessor:
-    """The encoders' own feature extractor and tokenizer; texts are cut to what the text encoder has positions for."""
-    tokenizer = AutoTokenizer.from_pretrained(text_encoder)
+def new_processor(config: MMERConfig) -> MMERProcessor:
+    """The encoders' own feature extractor and tokenizer, of the same commits; texts are cut to what the text encoder
+    has positions for.
+
+    Raises:
+        OSError: an encoder comes without one.
+    """
+    name, commit = config.text_encoder_name_or_path, config.text_encoder_revision
+    with loading_explained(name, commit):
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
+        if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what is made where there are no files
+            raise OSError("it has no vocabulary for its tokenizer")
     with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
         positions = text_positions(build_text_encoder(config.text_config))
     tokenizer.model_max_length = min(
         tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
     )
-    return MMERProcessor(AutoFeatureExtractor.from_pretrained(audio_encoder), tokenizer)
+    name, commit = config.audio_encoder_name_or_path, config.audio_encoder_revision
+    with loading_explained(name, commit):
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name, revision=commit)
+    return MMERProcessor(feature_extractor, tokenizer)
 
 
 def fine_tuning_overrides(
-    start: StartArguments, start_given: dict[str, Any], model_given: dict[str, Any]
+    start: StartArguments, start_given: dict[str, Any], model_given: dict[str, Any], commit: str | None = None
 ) -> dict[str, Any]:
     """The fields of the checkpoint's config that the run changes: those of the given options, and the labels.
 
     Raises:
         ValueError: an encoder is named beside the checkpoint, which brings its own.
-        OSError: there is no such checkpoint.
     """
     if encoders := start_given.keys() & {"audio_encoder", "text_encoder"}:
         raise ValueError(f"--model brings its own encoders: leave out --{' and --'.join(sorted(encoders))}.")
-    config = MMERConfig.from_pretrained(start.model)
+    config = MMERConfig.from_pretrained(start.model, revision=commit)
     return {"emotion_labels": config.emotion_labels, "sentiment_labels": config.sentiment_labels} | model_given
 
 
 def trained_model(
-    start: StartArguments, overrides: dict[str, Any], with_encoders: bool = True
+    start: StartArguments, overrides: dict[str, Any], with_encoders: bool = True, commit: str | None = None
 ) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
     """The checkpoint to fine-tune, in float32; a head for other labels starts anew.
 
@@ -178,7 +202,8 @@ def trained_model(
             the checkpoint was exported without.
     """
     how = {"ignore_mismatched_sizes": True, "output_loading_info": True, "with_encoders": with_encoders}
-    model, info = MMERForEmotionRecognition.from_pretrained(start.model, dtype=torch.float32, **how, **overrides)
+    how |= {"revision": commit, "dtype": torch.float32}
+    model, info = MMERForEmotionRecognition.from_pretrained(start.model, **how, **overrides)
     if misshapen := sorted(key[0] for key in info["mismatched_keys"] if not key[0].startswith("heads.")):
         raise ValueError(
             f"The options ask for other shapes than {start.model} has ({', '.join(misshapen)}): leave out those that "
@@ -187,7 +212,7 @@ def trained_model(
     for part, weight in (("decoders", "lambda_mae"), ("contrastive_head", "lambda_contrastive")):
         if getattr(model, part) is None and getattr(model.config, weight) > 0:
             raise ValueError(f"{start.model} was exported without its {part}: add --{weight} 0 to fine-tune it.")
-    return model, MMERProcessor.from_pretrained(start.model)
+    return model, MMERProcessor.from_pretrained(start.model, revision=commit)
 
 
 def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float]:
@@ -203,10 +228,9 @@ def build_trainer(
     features: FeatureCache | None,
     corpus: Corpus,
     run: RunArguments,
-    fingerprint: Fingerprint,
 ) -> MMERTrainer:
     config = model.config
-    callbacks = [fingerprint, CheckpointOnTermination(), CurvesCallback()]
+    callbacks = [CheckpointOnTermination(), CurvesCallback()]
     if run.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(run.early_stopping_patience))
     return MMERTrainer(

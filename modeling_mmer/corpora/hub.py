@@ -15,7 +15,10 @@ import datasets
 import pandas as pd
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Value
 from datasets.exceptions import DatasetsError
+from huggingface_hub import is_offline_mode, snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from ..hub_names import what_to_do
 from .audio_folder import holds_recordings
 from .columns import propose_columns, recognise_columns, require_input, require_single_values, resolve_map
 from .folder import build_own, load_folder
@@ -115,11 +118,30 @@ def open_splits(name: str) -> dict[str, Dataset]:
             loaded = datasets.load_from_disk(name)
         else:
             path, _, configuration = name.partition(":")
-            loaded = datasets.load_dataset(path, configuration or None)
+            loaded = load_named(path, configuration or None)
     except (OSError, ValueError, RuntimeError, ImportError, DatasetsError) as error:
-        cause = error.__cause__ or error  # "an error occurred while generating" says nothing
+        # of a data set that cannot be generated, only the cause says why
+        cause = error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error
         raise CorpusError(f"{PREFIX}{name} cannot be loaded: {' '.join(str(cause).split())}") from error
     return dict(loaded) if isinstance(loaded, DatasetDict) else {"": loaded}
+
+
+def load_named(path: str, configuration: str | None) -> DatasetDict:
+    """What `datasets` makes of a name or folder; offline, also of files that `hf download` put into the hub's cache,
+    which `datasets` itself does not look at.
+
+    Raises:
+        OSError, ValueError, RuntimeError: it cannot be loaded.
+    """
+    try:
+        return datasets.load_dataset(path, configuration)
+    except ConnectionError:
+        try:
+            folder = snapshot_download(path, repo_type="dataset", local_files_only=True)
+        except (HFValidationError, LocalEntryNotFoundError) as error:
+            why = what_to_do(path, error, offline=is_offline_mode(), kind="data set")
+            raise OSError(why[0].lower() + why[1:].removesuffix(".")) from error
+    return datasets.load_dataset(folder, configuration)
 
 
 def recognise_splits(

@@ -69,7 +69,10 @@ class Material:
     @cached_property
     def identities(self) -> dict[str, str]:
         """The two encoders by their content."""
-        return dict(zip(("audio_encoder", "text_encoder"), map(identity, self.encoders), strict=True))
+        return {
+            f"{modality}_encoder": identity(encoder, self.options[f"{modality}_encoder_revision"])
+            for modality, encoder in zip(MODALITIES, self.encoders, strict=True)
+        }
 
     def fields(self, fold: int | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of the config of a run."""
@@ -81,7 +84,7 @@ class Material:
         """The cache, the processor, and the corpus with its rows located; what the cache lacks is encoded."""
         fields = self.fields(fold, {"audio_context": audio_context})
         config = MMERConfig.from_audio_text_pretrained(*self.encoders, **fields)
-        processor = new_processor(*self.encoders, config)
+        processor = new_processor(config)
         model = MMERForEmotionRecognition(config)
         features, corpus = fill_features(self.arguments, model, processor, self.corpus(fold), self.run)
         return features, processor, corpus
