@@ -144,17 +144,17 @@ def test_usual_split_spellings(tmp_path, table, spelling, split):
 def test_without_a_split_column_everything_is_test_and_said_so(tmp_path, table):
     corpus = load(tmp_path, table.drop(columns="split"))
     assert {name: len(rows) for name, rows in corpus.splits.items()} == {"test": 4}
-    assert any("no split column" in notice for notice in corpus.notices)
+    assert any("no split column" in caveat for caveat in corpus.caveats)
 
 
 def test_speakers_in_two_splits_are_a_notice(tmp_path, table):
-    def notices(corpus):
-        return [notice for notice in corpus.notices if "speakers in more than one split" in notice]
+    def caveats(corpus):
+        return [caveat for caveat in corpus.caveats if "speakers in more than one split" in caveat]
 
-    assert not notices(load(tmp_path, table))
+    assert not caveats(load(tmp_path, table))
     table.loc[1, "speaker"] = "s1"
-    (notice,) = notices(load(tmp_path, table))
-    assert "s1" in notice and "s2" not in notice
+    (caveat,) = caveats(load(tmp_path, table))
+    assert "s1" in caveat and "s2" not in caveat
 
 
 # -- columns ---------------------------------------------------------------------------------------------------------
@@ -243,8 +243,8 @@ def test_other_emotions_are_unlabelled_and_counted_by_name(tmp_path, table):
     table["emotion"] = ["surprise", "fear", "surprise", "sad"]
     corpus = load(tmp_path, table)
     assert [rows_by_id(corpus)[name]["emotion"] for name in "abcd"] == [None, None, None, "sadness"]
-    (notice,) = [notice for notice in corpus.notices if "unlabelled" in notice]
-    assert "surprise (2), fear (1)" in notice and "sad" not in notice.split("unlabelled")[1]
+    (caveat,) = [caveat for caveat in corpus.caveats if "unlabelled" in caveat]
+    assert "surprise (2), fear (1)" in caveat and "sad" not in caveat.split("unlabelled")[1]
 
 
 def test_label_map_comes_before_the_spellings(tmp_path, table):
@@ -290,7 +290,7 @@ def test_a_sentiment_column_wins_over_valence(tmp_path, table):
     table["sentiment"] = ["Positive", None, "mixed", "neutral"]  # valence says negative, positive, neutral, nothing
     corpus = load(tmp_path, table)
     assert [rows_by_id(corpus)[name]["sentiment"] for name in "abcd"] == ["positive", None, None, "neutral"]
-    assert any("mixed (1)" in notice for notice in corpus.notices)
+    assert any("mixed (1)" in caveat for caveat in corpus.caveats)
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------
@@ -399,12 +399,12 @@ def test_faults_of_joined_corpora_are_listed_at_once(tmp_path, faulty):
 
 
 def test_texts_in_several_splits_are_said(tmp_path, table):
-    assert not any("texts are in more than one split" in notice for notice in load(tmp_path, table).notices)
+    assert not any("texts are in more than one split" in caveat for caveat in load(tmp_path, table).caveats)
     table["text"] = ["So it  is", "other", "so it is", "SO IT IS"]  # train, validation, train, test
-    (notice,) = [
-        notice for notice in load(tmp_path, table).notices if "in more than one split" in notice and "text" in notice
+    (caveat,) = [
+        caveat for caveat in load(tmp_path, table).caveats if "in more than one split" in caveat and "text" in caveat
     ]
-    assert notice.startswith("1 texts") and "So it is" in notice
+    assert caveat.startswith("1 texts") and "So it is" in caveat
 
 
 def test_a_long_list_of_broken_audio_is_cut(tmp_path):
@@ -454,8 +454,9 @@ def test_which_file_is_the_metadata(tmp_path, table):
 
     with pytest.raises(CorpusError, match="no such folder"):
         names(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="looked for metadata.csv"):
-        names(tmp_path / "audio")
+        names(tmp_path / "empty")
     write(tmp_path, table).rename(tmp_path / "mine.csv")
     assert names(tmp_path) == names(tmp_path / "mine.csv") == ["a", "b", "c", "d"]
     write(tmp_path, table.iloc[:1])

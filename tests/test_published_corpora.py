@@ -42,7 +42,7 @@ def rows_of(corpus) -> dict[str, dict]:
 
 def said(corpus, *words: str) -> bool:
     """Whether one notice has all these words."""
-    return any(all(word in notice for word in words) for notice in corpus.notices)
+    return any(all(word in notice for word in words) for notice in (*corpus.notices, *corpus.caveats))
 
 
 # ── MSP-Podcast ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -466,6 +466,29 @@ def test_cmu_mosei_has_its_official_folds_where_they_are_listed(mosei):
     assert of_split == {"train": ["d_2_0"], "validation": ["e__3_0"], "test": ["aBc-1_0", "aBc-1_1"]}
 
 
+def test_cmu_mosei_leaves_out_and_counts_videos_of_no_fold(mosei):
+    put_csv(mosei)
+    for name, video in {"train": "d_2", "validation": "e__3", "test": "x"}.items():
+        put(mosei / f"{name}.txt", f"{video}\n")
+    corpus = load("cmu_mosei", mosei)
+    assert sorted(rows_of(corpus)) == ["d_2_0", "e__3_0"]
+    assert said(corpus, "1 videos are in none of", "not read (aBc-1)")
+
+
+def test_cmu_mosei_joins_the_nearest_start(tmp_path):
+    starts = [(0.05, 0.049), (1.25, 1.2501), (2.449, 2.451), (5.0, 5.3), (7.0, 7.2), (7.3, 7.2)]  # transcript, label
+    lines = [f"v___{i}___{start}___{start + 0.2}___text {i}" for i, (start, _) in enumerate(starts)]
+    put(tmp_path / "Transcript/Segmented/Combined/v.txt", "\n".join([*lines, "v___9___9.0___9.5___b'it\\'s dull'"]))
+    labels = [f"v,{start},{i % 3},1,0,0,0,0,0" for i, (_, start) in enumerate(starts[:-1])]
+    header = "video,start,sentiment,happy,sad,anger,surprise,disgust,fear"
+    put(tmp_path / "CMU_MOSEI_Labels.csv", "\n".join([header, *labels, "v,9.0,2,1,0,0,0,0,0"]))
+    corpus = load("cmu_mosei", tmp_path)
+    rows = rows_of(corpus)
+    assert {name: row["valence"] for name, row in rows.items()} == {"v_0": 0, "v_1": 1, "v_2": 2, "v_5": 1, "v_9": 2}
+    assert rows["v_9"]["text"] == "it's dull"
+    assert said(corpus, "2 transcripts have no label", "v@5.0, v@7.0") and said(corpus, "1 labels have no", "v@5.3")
+
+
 # ── data sets of `datasets` ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -516,6 +539,21 @@ def test_a_data_set_that_cannot_be_loaded_is_named(tmp_path, saved):
     DatasetDict({"unsupervised": odd}).save_to_disk(tmp_path / "odd")
     with pytest.raises(CorpusError, match="split 'unsupervised' is none of ours"):
         load(f"hf:{tmp_path / 'odd'}")
+
+
+def test_splits_of_a_data_set_may_have_columns_of_their_own(tmp_path):
+    first = Dataset.from_dict({"text": ["one"], "valence": [2.0]})
+    second = Dataset.from_dict({"sentence": ["two"], "label": ["sad"], "mood": ["x"]})
+    DatasetDict({"train": first, "test": second}).save_to_disk(tmp_path / "set")
+    corpus = load(f"hf:{tmp_path / 'set'}")
+    (train,), (test,) = corpus.splits["train"], corpus.splits["test"]
+    assert (train["text"], train["emotion"], train["valence"]) == ("one", None, 2.0)
+    assert (test["text"], test["emotion"], test["valence"]) == ("two", "sadness", None)
+    assert said(corpus, "columns not used: mood")
+    mapped = load(f"hf:{tmp_path / 'set'}", column_map={"emotion": "mood"})
+    assert not mapped.splits["train"]["emotion"][0] and mapped.left_out[0].emotion == "x"
+    with pytest.raises(CorpusError, match="emotion=feeling, but .* has the columns text, valence, sentence"):
+        load(f"hf:{tmp_path / 'set'}", column_map={"emotion": "feeling"})
 
 
 # ── several at once ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -275,10 +275,11 @@ def test_it_stays_with_every_checkpoint_and_with_an_export(tuned, tmp_path, caps
 
 
 def test_what_was_trained_on_before_stays_known(tuned, tmp_path):
-    rows = {"text": ["one", "two"], "emotion": ["sad", "angry"], "split": ["train", "validation"]}
+    emotions = ["neutral", "happy", "sad", "angry", "sad"]
+    rows = {"text": list("abcde"), "emotion": emotions, "split": ["train"] * 4 + ["validation"]}
     tuned_again = train(tuned, texts(tmp_path / "new", **rows), tmp_path / "again")
     before, after = TrainingCorpus.load(tuned), TrainingCorpus.load(tuned_again)
-    for split, n in (("train", 9), ("validation", 5)):
+    for split, n in (("train", 12), ("validation", 5)):
         assert len(after.rows[split]) == n and np.isin(before.rows[split], after.rows[split]).all()
     assert [reading.name for reading in after.readings] == ["new"]
 
@@ -318,7 +319,7 @@ def test_missing_splits_and_labels_are_named_with_their_column(untrained, calls,
     for corpus, options, says in (
         (only_test, mapped, ["no train and no validation", "column 'part'", "--column_map split=COLUMN"]),
         (only_test, mapped[:-1], ["no train and no validation", "no column says", "--column_map split=COLUMN"]),
-        (no_labels, [], ["validation", "no row"]),
+        (no_labels, [], ["No labels found in blank, validation", "--column_map emotion=COLUMN"]),
     ):
         with pytest.raises(SystemExit) as end:
             train(untrained, corpus, tmp_path / "out", *options)

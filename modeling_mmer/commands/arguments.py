@@ -46,7 +46,8 @@ class SourceArguments:
     label_map: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Emotions to rename, as old=new (calm=neutral); of one corpus among several, ravdess:calm=neutral."
+            "help": "Emotions to rename, as old=new (calm=neutral); calm= leaves rows unlabelled; of one corpus among "
+            "several, ravdess:calm=neutral."
         },
     )
     column_map: list[str] | None = field(
@@ -332,7 +333,7 @@ def load(
         arguments.corpus,
         arguments.corpus_dir,
         emotion_labels=emotion_labels,
-        label_map=pairs(arguments.label_map, "--label_map"),
+        label_map=pairs(arguments.label_map, "--label_map", blank=True),
         column_map=pairs(arguments.column_map, "--column_map", blank=True),
         label_scale=None if scale is None else tuple(scale),
         fold=None if fold is None else int(fold),

@@ -1,16 +1,16 @@
 """Checks before work: what `mmer train` and `mmer eval` find out about a corpus before anything is computed from it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from datasets import Dataset
 
-from ..corpora import TASKS, Corpus, CorpusError, Reading
+from ..corpora import Corpus, CorpusError, Reading
 from ..corpora.faults import as_table, examine, message, settle
 from ..corpora.recordings import Recording, Source, as_clip, read_recordings, sources_of
+from ..corpora.sharing import note_shared
 from ..files import write_text
 from ..processing_mmer import MMERProcessor
 from .arguments import CorpusArguments, load
@@ -24,6 +24,7 @@ def load_checked(
     folder: str | Path,
     split: str | None = None,
     readings: Sequence[Reading] = (),
+    require: Callable[[Corpus], None] = lambda corpus: None,
 ) -> Corpus:
     """The corpora that the options name, each recording of them read to its end, and without bad rows.
 
@@ -34,14 +35,18 @@ def load_checked(
         folder: of the output.
         split: the one that is asked for; faults of other splits are then of no concern.
         readings: how the model's own corpora were read, which holds where the options say nothing else.
+        require: raises a ValueError if the corpus lacks what is to be done with it. It is asked before the recordings
+            are read, which may take long, unless bad rows may be what is lacking; and again of what is left.
 
     Raises:
         ValueError: an option is malformed, there is no such split, or there are bad rows and `--on_bad_rows` is stop;
-            the message lists them.
+            the message lists them; or as `require`.
     """
     corpus = load(arguments, emotion_labels, "keep", readings)
     if split is not None:
-        corpus = only(corpus, split)
+        corpus = only(note_shared(corpus), split)
+    if not corpus.faults:
+        require(corpus)
     sources = [source for rows in corpus.splits.values() for source in sources_of(rows) if source is not None]
     recordings = read_together(sources)
     corpus = examine(corpus, recordings)
@@ -52,7 +57,9 @@ def load_checked(
             write_text(file, as_table(corpus.faults))
         else:
             file.unlink(missing_ok=True)  # of an earlier run
-    return settle(corpus, arguments.on_bad_rows)
+    corpus = settle(corpus, arguments.on_bad_rows)
+    require(corpus)
+    return corpus
 
 
 def only(corpus: Corpus, split: str) -> Corpus:
@@ -63,21 +70,6 @@ def only(corpus: Corpus, split: str) -> Corpus:
             raise CorpusError(message(replace(corpus, faults=faults)))
         raise ValueError(f"{corpus.name} has no split {split!r}: it has {', '.join(corpus.splits)}.")
     return replace(corpus, splits={split: corpus.splits[split]}, faults=faults)
-
-
-def is_labelled(rows: Dataset) -> bool:
-    """Whether any row has a label to judge by; those of MSP-Podcast's Test3 are kept back."""
-    return any(rows.data.column(task).null_count < len(rows) for task in TASKS)
-
-
-def require_labels(corpus: Corpus, splits: Iterable[str]) -> None:
-    """Raise a ValueError if a split has nothing to learn from, or to judge by."""
-    if unlabelled := [split for split in splits if not is_labelled(corpus.splits[split])]:
-        raise ValueError(
-            f"{corpus.name}: no row of the split {' or '.join(unlabelled)} has a label ({', '.join(TASKS)}). "
-            "--column_map emotion=COLUMN names the column that has them, --label_map THEIRS=OURS an emotion that is "
-            "called otherwise."
-        )
 
 
 def read_together(sources: list[Source]) -> dict[Source, Recording]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..configuration_mmer import MMERConfig
 from ..corpora.describe import describe
+from ..corpora.sharing import note_shared
 from ..files import write_json
 from ..report.corpus import corpus_report, plot_corpus
 from .arguments import SourceArguments, bad_input_ends, load, parse
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> None:
         raise SystemExit(f"usage: {PROG} {USAGE}; --help explains the options.")
     source, description = parse((SourceArguments, DescriptionArguments), argv[1:], PROG, USAGE)
     with bad_input_ends(PROG):
-        figures = describe(load(source, description.emotion_labels, "keep"))
+        figures = describe(note_shared(load(source, description.emotion_labels, "keep")))
         folder = Path(description.output_dir)
         write_json(folder / "corpus.json", figures)
         plot_corpus(folder / "corpus.png", figures)

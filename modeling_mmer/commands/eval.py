@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
@@ -10,6 +11,7 @@ from transformers import AutoProcessor, set_seed
 
 from ..collator import MMERCollator, UtteranceError
 from ..corpora import Corpus, on_scale
+from ..corpora.requirements import require_judgeable
 from ..files import write_json
 from ..modeling_mmer import MMERForEmotionRecognition
 from ..report import Provenance, write_card, write_report
@@ -17,7 +19,7 @@ from ..trainer import MMERTrainer
 from ..training_corpus import TrainingCorpus
 from .allocator import keep_freed_memory
 from .arguments import CorpusArguments, RunArguments, bad_input_ends, parse
-from .checking import load_checked, note_cropped, require_labels
+from .checking import load_checked, note_cropped
 from .collapse import collapse_distances
 from .judging import fill_features, fill_text, judge_split, results_of, show
 from .naming import model_and_options, model_commit, model_folder
@@ -85,9 +87,10 @@ def main(argv: list[str]) -> None:
         config = model.config
         training = TrainingCorpus.load(name, commit)
         readings = () if training is None else training.readings
-        corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, split, readings)
+        require = partial(require_judgeable, split=split, emotion_labels=config.emotion_labels)
+        corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, split, readings, require)
         corpus = set_apart(corpus, split, training, name, evaluation.training_rows)
-        require_labels(corpus, [split])
+        require(corpus)
         introduce(corpus)
         corpus = note_cropped(on_scale(corpus, tuple(config.label_scale)), processor)
         corpus = fill_text(corpus_arguments, corpus, run)

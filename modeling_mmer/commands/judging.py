@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from ..corpora import Corpus
+from ..corpora.sharing import note_shared
 from ..evaluation import judge
 from ..extraction import extract
 from ..features import FeatureCache
@@ -24,18 +25,19 @@ from .arguments import CorpusArguments
 
 
 def fill_text(arguments: CorpusArguments, corpus: Corpus, run: TrainingArguments) -> Corpus:
-    """The corpus with the text that `--transcribe` hears; without it, the corpus as it is."""
+    """The corpus with the text that `--transcribe` hears, and with caveats of what its splits then share."""
     if arguments.transcribe is None:
         if arguments.transcribe_rows is not None:
             raise ValueError("--transcribe_rows chooses rows for a speech recogniser: name one with --transcribe.")
-        return corpus
-    return transcribe(
+        return note_shared(corpus)
+    corpus = transcribe(
         corpus,
         arguments.transcribe,
         arguments.transcribe_rows or "missing",
         batch_size=run.per_device_eval_batch_size,
         show_progress=not run.disable_tqdm,
     )
+    return note_shared(corpus)
 
 
 def fill_features(

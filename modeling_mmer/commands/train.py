@@ -1,6 +1,7 @@
 """`mmer train`: a corpus and two frozen encoders → a checkpoint that loads, `results.json` and a report."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..collator import MMERCollator, UtteranceError
 from ..configuration_mmer import MMERConfig
 from ..corpora import Corpus
 from ..corpora.digest import content_digests
+from ..corpora.requirements import is_labelled, require_trainable
 from ..divergence import DivergedError
 from ..encoders import build_text_encoder, text_positions
 from ..features import FeatureCache
@@ -36,7 +38,7 @@ from .arguments import (
     parse,
     with_recipe,
 )
-from .checking import is_labelled, load_checked, note_cropped, require_labels
+from .checking import load_checked, note_cropped
 from .folds import folds_to_train, train_folds
 from .judging import fill_features, fill_text, judge_split, results_of, show
 from .naming import encoder_commits, model_commit
@@ -88,8 +90,9 @@ def prepare(
     else:
         commit = model_commit(start.model)
         overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments), commit)
-    corpus = load_checked(corpus_arguments, overrides["emotion_labels"], run.output_dir)
-    require_splits(corpus)
+    labels = overrides["emotion_labels"]
+    require = partial(require_trainable, emotion_labels=labels)
+    corpus = load_checked(corpus_arguments, labels, run.output_dir, require=require)
     corpus = fill_text(corpus_arguments, corpus, run)
     set_seed(run.seed)  # here: a model starts the same whether or not a speech recogniser was loaded before it
     overrides |= corpus_overrides(corpus, overrides, run.class_weights)
@@ -129,19 +132,6 @@ def identities(start: StartArguments, commit: str | None, config: MMERConfig) ->
         for what, (name, of_name) in named.items()
     }
     return found | {"self_contained": start.self_contained}
-
-
-def require_splits(corpus: Corpus) -> None:
-    """Raise a ValueError unless there is a split to train on and one to select on, and both have labels."""
-    if missing := [split for split in ("train", "validation") if split not in corpus.splits]:
-        columns = [reading.columns["split"] for reading in corpus.readings if "split" in reading.columns]
-        source = f"by its column {' and '.join(map(repr, columns))}" if columns else "no column says the split"
-        raise ValueError(
-            f"{corpus.name} has no {' and no '.join(missing)} split (it has {', '.join(corpus.splits)}; {source}). "
-            "Training takes the rows of train and selects on those of validation: say so in a column `split`, or name "
-            "another column with --column_map split=COLUMN."
-        )
-    require_labels(corpus, ("train", "validation"))
 
 
 def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:

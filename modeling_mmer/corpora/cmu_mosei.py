@@ -33,6 +33,8 @@ CSV_NAMES = {
 }
 LABELS = [f"{folder}CMU_MOSEI_Labels.{suffix}" for suffix in ("csv", "csd") for folder in ("", "Labels/", "labels/")]
 TEXT_LINE = re.compile(r"(?P<video>.+?)___(?P<clip>\d+)___(?P<start>[\d.]+)___(?P<end>[\d.]+)___(?P<text>.*)$")
+BYTES = re.compile(r"""b(?P<quote>['"])(?P<text>.*)(?P=quote)$""")
+TOLERANCE = 0.25  # seconds between the starts that transcript and labels give one segment, of which none is so short
 
 
 def load_cmu_mosei(
@@ -58,16 +60,24 @@ def load_cmu_mosei(
         [match.groupdict() for match in match_lines(lines, TEXT_LINE, unread)],
         columns=["video", "clip", "start", "end", "text"],
     ).astype({"start": float, "end": float})
+    segments["text"] = segments["text"].map(without_bytes)
     labels = read_labels(require(root, *LABELS))
     table, notices = join(segments, labels)
     notices += count("lines cannot be read", unread) + blank_off_scale(table, SCALE)
     table["split"], split_notices = official_splits(root, table["video"])
+    table = table[table["split"].notna()].reset_index(drop=True)
     table["audio"], audio_notices = find_recordings(root, table)
     table["speaker"] = table["video"]
     facts = {"license": "other", "language": "en", "folder": root}
     labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
     notices += split_notices + audio_notices
     return build_corpus("cmu_mosei", table, notices=notices, **labelling, **facts)
+
+
+def without_bytes(text: str) -> str:
+    """Text that was written as Python shows bytes, `b'it was dull'`, as itself."""
+    match = BYTES.match(text.strip())
+    return match["text"].replace("\\'", "'").replace('\\"', '"') if match else text
 
 
 def read_labels(file: Path) -> pd.DataFrame:
@@ -99,16 +109,26 @@ def read_csd(file: Path) -> pd.DataFrame:
 
 
 def join(segments: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Labelled segments: transcripts and labels of one video whose starts agree to a tenth of a second."""
-    keyed = [table.assign(tenths=(10 * table["start"]).round()) for table in (segments, labels)]
-    key = ["video", "tenths"]
-    twice = keyed[1][keyed[1].duplicated(key)]
-    joined = keyed[0].merge(keyed[1].drop(columns="start").drop_duplicates(key), on=key, how="outer", indicator=True)
-    name = joined["video"] + "@" + (joined["tenths"] / 10).astype(str)
+    """Labelled segments: each transcript with the label of its video whose start is nearest, within `TOLERANCE`."""
+    segments, labels = (table.astype({"video": object, "start": "float64"}) for table in (segments, labels))
+    twice = labels[labels.duplicated(["video", "start"])]
+    starts = labels.drop_duplicates(["video", "start"]).assign(labelled=lambda table: table["start"])
+    ordered = segments.assign(transcript=np.arange(len(segments))).sort_values("start")
+    how = {"on": "start", "by": "video", "direction": "nearest", "tolerance": TOLERANCE}
+    joined = pd.merge_asof(ordered, starts.sort_values("start"), **how)
+    joined["distance"] = (joined["start"] - joined["labelled"]).abs()
+    joined = joined.sort_values(
+        ["distance", "transcript"]
+    )  # of transcripts that are near one label, the nearest has it
+    has_label = joined["labelled"].notna() & ~joined.duplicated(["video", "labelled"])
+    without = joined[~has_label].sort_values("transcript")
+    joined = joined[has_label].sort_values("transcript").reset_index(drop=True)
+    used = pd.MultiIndex.from_frame(joined[["video", "labelled"]])
+    unused = starts[~pd.MultiIndex.from_frame(starts[["video", "labelled"]]).isin(used)]
     notices = count("segments are labelled more than once", twice["video"].tolist(), "the first labels are used")
-    notices += count("transcripts have no label", name[joined["_merge"] == "left_only"].tolist(), "they are not read")
-    notices += count("labels have no transcript", name[joined["_merge"] == "right_only"].tolist(), "they are not read")
-    table = joined[joined["_merge"] == "both"].reset_index(drop=True)
+    notices += count("transcripts have no label", _named(without), "they are not read")
+    notices += count("labels have no transcript", _named(unused), "they are not read")
+    table = joined.drop(columns=["transcript", "labelled", "distance"])
     strengths = table[list(EMOTIONS)].to_numpy(float)
     tied = ((strengths == strengths.max(1, keepdims=True)).sum(1) > 1) & (strengths.max(1) > 0)
     notices += count("segments have two strongest emotions", table["video"][tied].tolist(), "they count as unlabelled")
@@ -118,17 +138,22 @@ def join(segments: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, li
     return table.rename(columns={"sentiment": "valence"}), notices
 
 
+def _named(table: pd.DataFrame) -> list[str]:
+    return (table["video"] + "@" + table["start"].round(1).astype(str)).tolist()
+
+
 def official_splits(root: Path, videos: pd.Series) -> tuple[pd.Series, list[str]]:
-    """By the lists of the official folds if they are there, otherwise by video."""
+    """By the lists of the official folds if they are there, None for videos in none of them; otherwise by video."""
     names = ("train", "validation", "test")
     lists = [root / f"{name}.txt" for name in names]
     if not all(path.is_file() for path in lists):
         splits, _ = split_by_speaker(videos)
         return splits, ["no train.txt, validation.txt and test.txt with the official folds: split by video, by name"]
     of_video = {video: name for name, path in zip(names, lists, strict=True) for video in read_lines(path)}
-    if unlisted := sorted(set(videos) - of_video.keys()):
-        raise CorpusError(f"videos are in none of train.txt, validation.txt and test.txt: {', '.join(unlisted[:5])}")
-    return videos.map(of_video), []
+    splits = videos.map(of_video)
+    unlisted = sorted(set(videos[splits.isna()]))
+    notices = count("videos are in none of train.txt, validation.txt and test.txt", unlisted, "they are not read")
+    return splits, notices
 
 
 def find_recordings(root: Path, table: pd.DataFrame) -> tuple[list[str | None], list[str]]:

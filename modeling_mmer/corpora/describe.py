@@ -4,6 +4,7 @@ The figures are plain dicts, lists, numbers and strings, as JSON has them, and f
 absent. Every recording is read to its end, in threads, block by block.
 """
 
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
@@ -117,23 +118,30 @@ def rows_by_split(splits: pd.Series) -> dict[str, int]:
 def shared_between_splits(table: pd.DataFrame, recordings: dict[Source, Recording]) -> dict[str, list[dict]]:
     """Speakers, texts and recordings with rows in more than one split."""
     digests = pd.Series([source and recordings[source].digest for source in sources_of(table)], dtype=object)
+    ids = dict(iter(table["utterance_id"].groupby([digests, table["split"]], sort=False)))
     return {
         "speakers": [
-            {"speaker": rows["speaker"].iloc[0], "rows": rows_by_split(rows["split"])}
-            for rows in in_several_splits(table, known_speakers(table["speaker"]))
+            {"speaker": table["speaker"][first], "rows": rows}
+            for _, first, rows in shared_keys(table, known_speakers(table["speaker"]))
         ],
         "texts": [
-            {"text": rows["text"].iloc[0], "rows": rows_by_split(rows["split"])}
-            for rows in in_several_splits(table, plain_texts(table["text"]))
+            {"text": table["text"][first], "rows": rows}
+            for _, first, rows in shared_keys(table, plain_texts(table["text"]))
         ],
         "recordings": [
-            {
-                "rows": rows_by_split(rows["split"]),
-                "utterance_ids": {split: list(ids) for split, ids in rows.groupby("split", sort=False)["utterance_id"]},
-            }
-            for rows in in_several_splits(table, digests)
+            {"rows": rows, "utterance_ids": {split: list(ids[digest, split]) for split in rows}}
+            for digest, _, rows in shared_keys(table, digests)
         ],
     }
+
+
+def shared_keys(table: pd.DataFrame, keys: pd.Series) -> Iterator[tuple[Hashable, int, dict[str, int]]]:
+    """Each key that is in several splits, the label of its first row, and its rows by split."""
+    shared = in_several_splits(table, keys)
+    splits = [name for name in shared if name != "first"]
+    counts = shared[splits].to_numpy().tolist()
+    for key, first, of_key in zip(shared.index, shared["first"], counts, strict=True):
+        yield key, first, {split: n for split, n in zip(splits, of_key, strict=True) if n}
 
 
 def broken_rows(table: pd.DataFrame, recordings: dict[Source, Recording]) -> list[dict[str, Any]]:

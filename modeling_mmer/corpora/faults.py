@@ -24,12 +24,13 @@ SHORT = 0.1  # seconds: five frames of an encoder
 OF_TABLE = {  # kind of fault that shows in the metadata -> which rows, and what to do about them
     "shared id": "rows that share an utterance_id; give each one of its own (where there is none, it is the path of "
     "the audio file without extension, so that rows that are parts of one recording need their start and end, in "
-    "seconds, in columns of these names)",
+    "seconds, in columns of these names), or leave the column unread with --column_map utterance_id=",
     "nothing": "rows with neither audio nor text; fill in one of the two",
     "split": f"rows of unknown splits; rename them to one of ({split_spellings()})",
     "time": "rows whose start and end are not seconds from the beginning of their recording, the start first; correct "
     "or blank them, or leave the columns unread with --column_map start= end=",
-    "label": "labels that are no number on the scale; declare another label_scale, or correct or blank them",
+    "label": "labels that are no number on the scale; declare another scale with --label_scale LOW HIGH, or correct or "
+    "blank them",
 }
 OF_RECORDING = {
     "missing": "recordings that are missing; paths are relative to the metadata's folder, and a blank one is for a row "
@@ -181,8 +182,9 @@ def _shared_recordings(table: pd.DataFrame, recordings: dict[Source, Recording])
     """That recordings of one content are in several splits."""
     found = [recordings[source] for source in sources_of(table)]
     digests = pd.Series([recording.digest if recording.kind is None else None for recording in found], dtype=object)
-    same = [list(rows["utterance_id"]) for rows in in_several_splits(table, digests)]
-    if not same:
+    same = in_several_splits(table, digests).index
+    if same.empty:
         return []
-    named = name_some((" = ".join(ids[:3]) for ids in same), most=5)
+    ids = table["utterance_id"].groupby(digests).agg(list)
+    named = name_some((" = ".join(ids[digest][:3]) for digest in same), most=5)
     return [f"{len(same)} recordings are in more than one split, so scores are not on unseen data ({named})"]

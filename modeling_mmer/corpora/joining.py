@@ -2,19 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from .labels import rescale
-from .schema import DIMENSIONS, FEATURES, SPLITS, Corpus
+from .schema import DIMENSIONS, FEATURES, SPLITS, Corpus, name_some
 
 
 def join(corpora: list[Corpus]) -> Corpus:
     """Corpora concatenated split by split, on the scale of the first; ids and speakers start with their corpus's
     name."""
     scale = corpora[0].label_scale
-    names = _distinct([corpus.name for corpus in corpora])
+    names = distinct([corpus.name for corpus in corpora])
     splits = {}
     for split in SPLITS:
         parts = [
@@ -36,9 +37,18 @@ def join(corpora: list[Corpus]) -> Corpus:
         for fault in corpus.faults
     ]
     readings = tuple(reading for corpus in corpora for reading in corpus.readings)
-    return Corpus(
-        "+".join(names), splits, scale, notices, caveats, readings=readings, folders=folders, faults=faults, **shared
-    )
+    left_out = [
+        replace(emotion, emotion=f"{name}:{emotion.emotion}")
+        for corpus, name in zip(corpora, names, strict=True)
+        for emotion in corpus.left_out
+    ]
+    advice: dict[str, str] = {}
+    for corpus, name in zip(corpora, names, strict=True):
+        for field, option in corpus.advice.items():
+            advice.setdefault(field, option.replace("--column_map ", f"--column_map {name}:"))
+    notices += _same_speakers(splits, names)
+    kept = {"readings": readings, "folders": folders, "faults": faults, "left_out": left_out, "advice": advice}
+    return Corpus("+".join(names), splits, scale, notices, caveats, **kept, **shared)
 
 
 def _shared(values: Iterable[str | None]) -> str | None:
@@ -69,8 +79,29 @@ def _with_prefix(rows: Dataset, name: str) -> Dataset:
     return Dataset.from_pandas(table, features=FEATURES, preserve_index=False)
 
 
-def _distinct(names: list[str]) -> list[str]:
-    """The names, a repeated one with its number: `data`, `data-2`."""
-    return [
-        name if names[:i].count(name) == 0 else f"{name}-{names[: i + 1].count(name)}" for i, name in enumerate(names)
-    ]
+def _same_speakers(splits: dict[str, Dataset], names: list[str]) -> list[str]:
+    """A notice of speakers whose name is in one corpus's train split and in another's held-out ones: if they are one
+    person, nothing else would say so."""
+    trained_in: dict[str, set[str]] = {}
+    held_out: set[tuple[str, str]] = set()
+    for split, rows in splits.items():
+        for speaker in set(rows["speaker"][:]) - {None}:
+            corpus = next(name for name in sorted(names, key=len, reverse=True) if speaker.startswith(f"{name}/"))
+            own_name = speaker.removeprefix(f"{corpus}/")
+            if split == "train":
+                trained_in.setdefault(own_name, set()).add(corpus)
+            else:
+                held_out.add((corpus, own_name))
+    same = sorted({name for corpus, name in held_out if trained_in.get(name, {corpus}) - {corpus}} - {"Unknown"})
+    if not same:
+        return []
+    return [f"speakers of one name are trained on in one corpus and held out in another: {name_some(same, most=5)}"]
+
+
+def distinct(names: list[str]) -> list[str]:
+    """The names, a repeated one with a number: `data`, `data-2`."""
+    told: list[str] = []
+    for name in names:
+        numbered = (f"{name}-{n}" for n in count(2))
+        told.append(name if name not in told else next(new for new in numbered if new not in told and new not in names))
+    return told

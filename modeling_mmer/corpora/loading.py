@@ -5,12 +5,14 @@ both from the user. `demo` brings its files, `hf:NAME` is found by `datasets`, a
 option may be meant for one corpus among several: `ravdess:calm=neutral`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from .cmu_mosei import load_cmu_mosei
+from .columns import by_field
 from .crema_d import load_crema_d
 from .demo import load_demo
 from .faults import BadRows, message, settle
@@ -19,12 +21,13 @@ from .folder import load_folder
 from .hub import PREFIX, hub_header, load_hub
 from .iemocap import FOLDS as IEMOCAP_FOLDS
 from .iemocap import load_iemocap
-from .joining import join
+from .joining import distinct, join
 from .meld import load_meld
 from .msp_podcast import load_msp_podcast
 from .ravdess import load_ravdess
 from .reading import Reading, fitting
 from .schema import Corpus, CorpusError
+from .sharing import note_shared
 
 PACKAGED = {"demo": load_demo}
 PUBLISHED = {
@@ -87,32 +90,40 @@ def load_corpora(
     for option, value in (("column_map", column_map), ("label_scale", label_scale)):
         if value and not own:
             raise CorpusError(f"{option} has no effect on {', '.join(names)}, which declare their own")
-    for option in (label_map, column_map):
-        _check_qualifiers(option, [name for pair in zip(names, places, strict=True) for name in _known_as(*pair)])
+    known_as = _known_as(names, places)
+    if wrong := [key for key in column_map or {} if ":" in key and not _qualified(key, known_as)[0]]:
+        raise _unknown_corpus(wrong[0], known_as)
     scales = iter(_scales(label_scale, len(own)))
     corpora = []
-    for name, place in zip(names, places, strict=True):
+    for name, place, own_names in zip(names, places, known_as, strict=True):
         given = Reading(
             kind=_kind(name),
             name=name,
-            column_map=_for_corpus(column_map, _known_as(name, place)),
-            label_map=_for_corpus(label_map, _known_as(name, place)),
+            column_map=by_field(_for_corpus(column_map, own_names, known_as)),
+            label_map=_for_corpus(label_map, own_names, known_as),
             label_scale=next(scales) if _is_own_data(name) else None,
             fold=fold if name in FOLDS else None,
         )
-        corpora.append(_load(name, place, emotion_labels, given, readings))
+        corpora.append(_load(name, place, own_names, emotion_labels, given, readings))
+    unmet = _check_met(label_map, known_as, corpora)
     corpus = corpora[0] if len(corpora) == 1 else join(corpora)
+    corpus = replace(corpus, notices=[*corpus.notices, *unmet])
     if not corpus.splits:
         raise CorpusError(message(corpus))
-    return corpus if on_bad_rows == "keep" else settle(corpus, on_bad_rows)
+    return corpus if on_bad_rows == "keep" else note_shared(settle(corpus, on_bad_rows))
 
 
 def _load(
-    name: str, place: str | Path, emotion_labels: Sequence[str], given: Reading, readings: Sequence[Reading]
+    name: str,
+    place: str | Path,
+    known_as: tuple[str, ...],
+    emotion_labels: Sequence[str],
+    given: Reading,
+    readings: Sequence[Reading],
 ) -> Corpus:
     """One corpus, read as it is `given`, and for the rest as one of `readings` says."""
     header = _header(name, place) if readings and _is_own_data(name) else None
-    earlier = fitting(readings, given.kind, _known_as(name, place), header)
+    earlier = fitting(readings, given.kind, known_as, header)
     reading = earlier.under(given)
     options = {"emotion_labels": emotion_labels, "label_map": reading.label_map}
     if _is_own_data(name):
@@ -149,9 +160,26 @@ def _loader(name: str) -> Callable[..., Corpus]:
     return load_hub if name.startswith(PREFIX) else (PACKAGED | PUBLISHED | FROM_DIRECTORY)[name]
 
 
-def _known_as(name: str, place: str | Path) -> tuple[str, ...]:
-    """What an option for one corpus among several may call it."""
-    return (name, Path(place).stem if Path(place).is_file() else Path(place).resolve().name)
+def _known_as(names: list[str], places: list[str | Path]) -> list[tuple[str, ...]]:
+    """What an option for one corpus among several may call it: the name that its rows' ids begin with, the corpus's
+    own, its place as it was given, and the end of its path, as far as it is that of no other."""
+    parts = [_parts(str(place)) for place in places]
+    ends = [["/".join(of_path[-n:]) for n in range(1, min(4, len(of_path)) + 1)] for of_path in parts]
+    occurrences = Counter(end for of_one in ends for end in of_one)
+    rows_of = distinct([of_path[-1] for of_path in parts])
+    return [
+        (in_rows, name, str(place), *(end for end in of_one if occurrences[end] == 1))
+        for in_rows, name, place, of_one in zip(rows_of, names, places, ends, strict=True)
+    ]
+
+
+def _parts(place: str) -> tuple[str, ...]:
+    """The parts of a corpus's path, the last one its name."""
+    path = Path(place).expanduser()
+    if path.is_file():
+        path = path.resolve().with_suffix("")
+        return path.parts[:-1] if path.name.lower() == "metadata" else path.parts
+    return path.resolve().parts if path.exists() else Path(place.partition(":")[0]).absolute().parts
 
 
 def _check_names(names: list[str], directories: list) -> None:
@@ -184,17 +212,43 @@ def _check_fold(names: list[str], fold: int | None, readings: Sequence[Reading])
         raise CorpusError(f"{folded[0]} has the folds 1 to {FOLDS[folded[0]]}, not {fold}")
 
 
-def _check_qualifiers(option: Mapping[str, str] | None, known: list[str]) -> None:
-    for key in option or {}:
-        qualifier, colon, _ = key.rpartition(":")
-        if colon and qualifier not in known:
-            raise CorpusError(f"{key}: there is no corpus {qualifier!r} among {', '.join(dict.fromkeys(known))}")
+def _qualified(key: str, known_as: list[tuple[str, ...]]) -> tuple[str, str]:
+    """A key as the corpus that it is for, "" if it is for all, and the rest. Either may hold colons of its own."""
+    known = sorted((name for names in known_as for name in names), key=len, reverse=True)
+    qualifier = next((name for name in known if name and key.startswith(f"{name}:")), "")
+    return qualifier, key[len(qualifier) + 1 :] if qualifier else key
 
 
-def _for_corpus(option: Mapping[str, str] | None, known_as: tuple[str, ...]) -> dict[str, str]:
+def _check_met(
+    label_map: Mapping[str, str] | None, known_as: list[tuple[str, ...]], corpora: list[Corpus]
+) -> list[str]:
+    """A notice of the entries of `label_map` that met no emotion in any corpus that they are for.
+
+    Raises:
+        CorpusError: one names a corpus that there is not.
+    """
+    unmet = []
+    for key in label_map or {}:
+        qualifier, emotion = _qualified(key, known_as)
+        meant = [corpus for corpus, names in zip(corpora, known_as, strict=True) if not qualifier or qualifier in names]
+        if all(emotion in corpus.unmet for corpus in meant):
+            if ":" in emotion and not qualifier:
+                raise _unknown_corpus(key, known_as)
+            unmet.append(key)
+    return [f"label_map names emotions that do not occur: {', '.join(unmet)}"] if unmet else []
+
+
+def _unknown_corpus(key: str, known_as: list[tuple[str, ...]]) -> CorpusError:
+    known = dict.fromkeys(name for names in known_as for name in names[:2])
+    return CorpusError(f"{key}: there is no corpus {key.rpartition(':')[0]!r} among {', '.join(known)}")
+
+
+def _for_corpus(
+    option: Mapping[str, str] | None, own_names: tuple[str, ...], known_as: list[tuple[str, ...]]
+) -> dict[str, str]:
     """The entries that concern one corpus: those for all, then those for it."""
-    split = [(*key.rpartition(":")[::2], value) for key, value in (option or {}).items()]
-    return {key: value for q, key, value in split if not q} | {key: value for q, key, value in split if q in known_as}
+    split = [(*_qualified(key, known_as), value) for key, value in (option or {}).items()]
+    return {key: value for q, key, value in split if not q} | {key: value for q, key, value in split if q in own_names}
 
 
 def _scales(label_scale: Sequence[float] | None, n: int) -> list[Sequence[float] | None]:

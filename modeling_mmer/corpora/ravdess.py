@@ -41,7 +41,7 @@ def load_ravdess(
     if not root.is_dir():
         raise CorpusError(f"no such folder: {root}")
     rows, left_aside, repeated = {}, Counter(), []
-    for path in sorted(path for path in root.rglob("*") if path.suffix in SUFFIXES):
+    for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES):
         match = NAME.match(path.stem)
         if match is None:
             left_aside["with another name"] += 1

@@ -27,6 +27,11 @@ MOST_SAMPLES = (
     2**30
 )  # 18 hours at 16 kHz: a reader makes room for what the header says, and a damaged one says anything
 
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".m4a", ".aac", ".aif", ".aiff"),
+    *(".au", ".w64", ".rf64", ".caf"),
+)  # what names of recordings end in, in any case
+
 _READERS = 16  # threads: soundfile and hashlib let others run while they work, and headers wait for the disk
 _SHARE = 64  # files that a thread takes at once
 _BLOCK = 2**16  # samples read at once

@@ -1,23 +1,27 @@
 """From a table of raw values to a `Corpus`: what every corpus's rows go through, whichever loader read them.
 
-The table has the schema's fields as columns (a field that the corpus lacks may be absent) and absolute audio paths.
+The table has the schema's fields as columns (a field that the corpus lacks may be absent) and absolute audio paths. A
+column `place` says where each row was written, where a number would not.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 
 import pandas as pd
 from datasets import Dataset
 
+from .emotions import plain
 from .faults import fault_of
 from .labels import map_emotions, map_sentiments, read_dimensions, sentiment_of_valence
-from .recordings import read_headers
-from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, canonical_split, name_some
-from .sharing import in_several_splits, known_speakers, plain_texts
+from .paths import Finder
+from .recordings import AUDIO_SUFFIXES, Recording, read_headers
+from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, LeftOut, canonical_split
 from .spans import measure, read_times, shared_recordings
 
-_TEXT_FIELDS = ("utterance_id", "audio", "text", "emotion", "sentiment", "speaker", "split")
+_LINES = ("utterance_id", "emotion", "sentiment", "speaker", "split")  # of one line each, whatever a cell holds
+_TEXT_FIELDS = (*_LINES, "audio", "text")
+
+Found = list[tuple[int, str, str]]  # place, kind and detail of faults in a table
 
 
 def build_corpus(
@@ -28,11 +32,13 @@ def build_corpus(
     emotion_labels: Sequence[str],
     label_map: Mapping[str, str] | None = None,
     notices: Sequence[str] = (),
+    caveats: Sequence[str] = (),
+    advice: Mapping[str, str] | None = None,
     license: str | None = None,
     language: str | None = None,
     folder: Path | None = None,
 ) -> Corpus:
-    """Checks and normalises the rows of one corpus; the last three arguments are facts that it carries.
+    """Checks and normalises the rows of one corpus; the last four arguments are facts that it carries.
 
     Faults of rows are collected in the corpus, not raised: duplicate ids; neither audio nor text; unknown or missing
     splits; dimensions that are not numbers on the scale; recordings whose header cannot be read.
@@ -42,98 +48,158 @@ def build_corpus(
     """
     if raw.empty:
         raise CorpusError(f"corpus {name}: the metadata has no rows")
-    table = raw.reindex(columns=list(FEATURES)).reset_index(drop=True)
-    for field in _TEXT_FIELDS:
-        table[field] = clean_strings(table[field])
-    table["utterance_id"] = [given or f"row_{i:05d}" for i, given in enumerate(table["utterance_id"], start=1)]
-    table["text_source"] = table["text"].map(lambda _: "reference", na_action="ignore")
+    table = normalise(raw)
     given_splits = table["split"]
-    table["split"], split_notices = _splits(given_splits)
-    dimensions, off_scale = read_dimensions(table, label_scale)
-    table[dimensions.columns] = dimensions
+    table["split"], split_caveats = _splits(given_splits, advice or {})
+    table["audio"], headers, path_notices = locate(table["audio"])
+    off_scale = _set_dimensions(table, label_scale)
     table[["start", "end"]], no_times = read_times(table)
-    headers = read_headers(table["audio"].dropna())
     table["duration"], beyond = measure(table, headers)
 
-    found = [
-        *_identity_faults(table),
-        *((place, "split", given_splits[place] or "blank") for place in table.index[table["split"].isna()]),
-        *((place, "label", ", ".join(values)) for place, values in sorted(off_scale.items())),
-        *((place, "time", detail) for place, detail in no_times),
-    ]
-    faults = [Fault(kind, *_names(table, place), detail, table["split"][place]) for place, kind, detail in found]
-    faults += [
-        fault_of(headers[path], path, *_names(table, place), table["split"][place])
-        for place, path in table["audio"].dropna().items()
-        if not headers[path].usable
-    ]
-    faults += [Fault("span", *_names(table, place), detail, table["split"][place]) for place, detail in beyond]
-
+    found = [*_identity_faults(table), *_split_faults(table, given_splits), *off_scale]
+    found += [(place, "time", detail) for place, detail in no_times]
+    faults = _faults(table, found, headers, beyond, raw.get("place"))
     table = table.drop(index=[place for place, *_ in found]).reset_index(drop=True)
-    table["emotion"], emotion_notices = map_emotions(table["emotion"], emotion_labels, label_map)
-    if table["sentiment"].notna().any():
-        table["sentiment"], sentiment_notices = map_sentiments(table["sentiment"])
-    else:
-        table["sentiment"], sentiment_notices = sentiment_of_valence(table["valence"], label_scale), []
+
+    given_emotions = table["emotion"]
+    table["emotion"], unknown, emotion_caveats = map_emotions(given_emotions, emotion_labels, label_map)
+    sentiment_caveats = _set_sentiments(table, label_scale)
     splits = {
         split: Dataset.from_pandas(table[table["split"] == split], features=FEATURES, preserve_index=False)
         for split in SPLITS
         if (table["split"] == split).any()
     }
-    notices = [*notices, *split_notices, *emotion_notices, *sentiment_notices, *_missing(table), *_shared(table)]
-    facts = {"license": license, "language": language, "folders": () if folder is None else (folder,)}
-    return Corpus(name, splits, label_scale, notices, shared_recordings(table), faults=faults, **facts)
+    return Corpus(
+        name,
+        splits,
+        label_scale,
+        notices=[*notices, *path_notices, *_missing(table)],
+        caveats=[*caveats, *split_caveats, *emotion_caveats, *sentiment_caveats, *shared_recordings(table)],
+        license=license,
+        language=language,
+        folders=() if folder is None else (folder,),
+        faults=faults,
+        left_out=_left_out(table, given_emotions, unknown),
+        unmet=[old for old in label_map or {} if plain(old) not in set(map(plain, given_emotions.dropna().unique()))],
+        advice=dict(advice or {}),
+    )
 
 
-def clean_strings(values: pd.Series) -> pd.Series:
-    """Values as stripped strings, None where there is nothing; whole numbers without a decimal point."""
+# ------------------------------------------------------------------------------------------------------------ normalise
+def normalise(raw: pd.DataFrame) -> pd.DataFrame:
+    """The schema's columns, with strings that are stripped or None, and an id for every row."""
+    table = raw.reindex(columns=list(FEATURES)).reset_index(drop=True)
+    for field in _TEXT_FIELDS:
+        table[field] = clean_strings(table[field], one_line=field in _LINES)
+    table["utterance_id"] = [given or f"row_{i:05d}" for i, given in enumerate(table["utterance_id"], start=1)]
+    table["text_source"] = table["text"].map(lambda _: "reference", na_action="ignore")
+    return table
+
+
+def clean_strings(values: pd.Series, one_line: bool = False) -> pd.Series:
+    """Values as stripped strings, None where there is nothing; whole numbers without a decimal point. `one_line` turns
+    line breaks and repeated blanks into one blank."""
 
     def clean(value: object) -> str | None:
-        if value is None or value is pd.NA or value != value:  # NaN is the one value unequal to itself
+        if isinstance(value, str):
+            return (" ".join(value.split()) if one_line else value.strip()) or None
+        if value is None or value is pd.NA or value is pd.NaT or value != value:  # NaN is unequal to itself
             return None
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         return str(value).strip() or None
 
-    return pd.Series([clean(value) for value in values], index=values.index, dtype=object)
+    cleaned = {value: clean(value) for value in set(values)}  # most columns have few; NaN is found in no dict
+    return pd.Series([cleaned.get(value) for value in values], index=values.index, dtype=object)
 
 
-def _names(table: pd.DataFrame, place: int) -> tuple[str, str]:
-    """A row's id, and what messages call it."""
-    utterance_id = table["utterance_id"][place]
-    return utterance_id, f"row {place + 1} ({utterance_id})"
+def locate(audio: pd.Series) -> tuple[pd.Series, dict[str, Recording], list[str]]:
+    """The paths, those that do not exist as they are written by the file they mean; what each file's header says; and
+    a notice of the paths that were written otherwise."""
+    headers = read_headers(audio.dropna())
+    finder = Finder(AUDIO_SUFFIXES)
+    missing = [path for path, recording in headers.items() if recording.kind == "missing"]
+    meant = {path: file for path in missing if (file := finder.find(path)) is not None}
+    if not meant:
+        return audio, headers, []
+    headers |= read_headers(meant.values())
+    notice = (
+        f"{len(meant)} recordings were found under another spelling of their path (case, accents, separators, "
+        f"extension): {Path(next(iter(meant))).name} is {Path(next(iter(meant.values()))).name}"
+    )
+    return pd.Series([meant.get(path, path) for path in audio], dtype=object), headers, [notice]
 
 
+def _set_dimensions(table: pd.DataFrame, label_scale: tuple[float, float]) -> Found:
+    """Make the dimensions numbers, in place, and find those that are none on the scale."""
+    dimensions, off_scale = read_dimensions(table, label_scale)
+    table[dimensions.columns] = dimensions
+    return [(place, "label", ", ".join(values)) for place, values in sorted(off_scale.items())]
+
+
+def _splits(given: pd.Series, advice: Mapping[str, str]) -> tuple[pd.Series, list[str]]:
+    """The splits' canonical names, None for those unknown; all rows are test rows where the corpus has no splits."""
+    if given.isna().all():
+        remedy = f"; {advice['split']} reads a column that looks like one" if "split" in advice else ""
+        return pd.Series("test", index=given.index), [f"no split column: every row is in the split test{remedy}"]
+    canonical = {name: canonical_split(name or "") for name in set(given)}
+    return pd.Series([canonical[name] for name in given], index=given.index, dtype=object), []
+
+
+# ---------------------------------------------------------------------------------------------------------- find faults
 def _identity_faults(table: pd.DataFrame) -> Iterator[tuple[int, str, str]]:
-    """Place, kind and detail of rows that cannot be told apart, or hold nothing."""
+    """Rows that cannot be told apart, or hold nothing."""
     for place in table.index[table["utterance_id"].duplicated(keep=False)]:
         yield place, "shared id", ""
     for place in table.index[table["audio"].isna() & table["text"].isna()]:
         yield place, "nothing", ""
 
 
-def _splits(given: pd.Series) -> tuple[pd.Series, list[str]]:
-    """The splits' canonical names, None for those unknown; all rows are test rows where the corpus has no splits."""
-    if given.isna().all():
-        return pd.Series("test", index=given.index), ["no split column: every row is in the split test"]
-    return pd.Series([canonical_split(name or "") for name in given], index=given.index, dtype=object), []
+def _split_faults(table: pd.DataFrame, given: pd.Series) -> Found:
+    return [(place, "split", given[place] or "blank") for place in table.index[table["split"].isna()]]
 
 
+def _faults(
+    table: pd.DataFrame,
+    found: Found,
+    headers: Mapping[str, Recording],
+    beyond: list[tuple[int, str]],
+    places: pd.Series | None,
+) -> list[Fault]:
+    """What was found in the table, the recordings that cannot be used, and the spans that lie `beyond` theirs."""
+
+    def row(place: int) -> tuple[str, str]:
+        """Its id, and what messages call it."""
+        utterance_id = table["utterance_id"][place]
+        return utterance_id, f"{f'row {place + 1}' if places is None else places.iloc[place]} ({utterance_id})"
+
+    faults = [Fault(kind, *row(place), detail, table["split"][place]) for place, kind, detail in found]
+    faults += [
+        fault_of(headers[path], path, *row(place), table["split"][place])
+        for place, path in table["audio"].dropna().items()
+        if not headers[path].usable
+    ]
+    return faults + [Fault("span", *row(place), detail, table["split"][place]) for place, detail in beyond]
+
+
+# ----------------------------------------------------------------------------------------------------------- map labels
+def _set_sentiments(table: pd.DataFrame, label_scale: tuple[float, float]) -> list[str]:
+    """Make the sentiments labels, in place: the corpus's own, or those of valence. Returns caveats."""
+    if table["sentiment"].notna().any():
+        table["sentiment"], caveats = map_sentiments(table["sentiment"])
+        return caveats
+    table["sentiment"] = sentiment_of_valence(table["valence"], label_scale)
+    return []
+
+
+def _left_out(table: pd.DataFrame, given: pd.Series, unknown: set[str]) -> list[LeftOut]:
+    """The emotions that are no label, with their rows in each split."""
+    unlabelled = given[table["emotion"].isna() & given.notna()]
+    counts = unlabelled.groupby([table["split"], unlabelled]).size()
+    return [LeftOut(split, name, int(n), name not in unknown) for (split, name), n in counts.items()]
+
+
+# -------------------------------------------------------------------------------------------------------------- notices
 def _missing(table: pd.DataFrame) -> list[str]:
     counts = {what: int(table[what].isna().sum()) for what in ("audio", "text")}
     return [f"{n} of {len(table)} rows have no {what}" for what, n in counts.items() if n]
-
-
-def _shared(table: pd.DataFrame) -> list[str]:
-    """What rows of several splits have in common: their scores are then not on unseen speakers, or sentences."""
-    speakers = sorted(rows["speaker"].iloc[0] for rows in in_several_splits(table, known_speakers(table["speaker"])))
-    texts = [rows["text"].iloc[0] for rows in in_several_splits(table, plain_texts(table["text"]))]
-    notices = []
-    if speakers:
-        notices.append(f"speakers in more than one split, so scores are not on unseen speakers: {name_some(speakers)}")
-    if texts:
-        named = name_some((shorten(text, 60, placeholder=" …") for text in texts), most=3)
-        notices.append(
-            f"{len(texts)} texts are in more than one split, so scores from text are not on unseen ones: {named}"
-        )
-    return notices

@@ -71,6 +71,23 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """An emotion that is none of a model's labels, so that its rows count as unlabelled.
+
+    Args:
+        split: of the rows.
+        emotion: as the corpus names it; of one corpus among several, as `label_map` names it (`ravdess:calm`).
+        rows: their number.
+        understood: whether its name is one that the field uses.
+    """
+
+    split: str
+    emotion: str
+    rows: int
+    understood: bool
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Utterances in the one schema.
 
@@ -91,6 +108,9 @@ class Corpus:
         faults: of rows that cannot be used. Those with faults in their metadata are in no split, those with a faulty
             recording are, without a duration. `load_corpora` raises faults, or leaves the rows out, unless asked to
             keep them.
+        left_out: emotions that are none of the model's labels.
+        unmet: entries of `label_map` whose emotion does not occur.
+        advice: field -> the option that would read it from a column that looks like it, for fields that are not read.
         sounds: recording (a path, or a span of one) -> digest of its samples, where it was read to its end.
     """
 
@@ -106,6 +126,9 @@ class Corpus:
     digests: Mapping[str, int] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
     faults: list[Fault] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    unmet: list[str] = field(default_factory=list)
+    advice: dict[str, str] = field(default_factory=dict)
     sounds: dict[Hashable, str | None] = field(default_factory=dict)
 
 

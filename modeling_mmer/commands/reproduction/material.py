@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from datasets import Dataset, Value
 from ...configuration_mmer import MMERConfig
 from ...corpora import FOLDS, Corpus
 from ...corpora.digest import content_digests
+from ...corpora.requirements import require_trainable
 from ...features import STATES, FeatureCache
 from ...modeling_mmer import MMERForEmotionRecognition
 from ...passes import COMBINATIONS, MODALITIES
@@ -19,7 +20,7 @@ from ..arguments import CorpusArguments, RunArguments
 from ..checking import load_checked
 from ..judging import fill_features, fill_text
 from ..settings import identity
-from ..train import corpus_overrides, new_processor, require_splits
+from ..train import corpus_overrides, new_processor
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,14 @@ class Material:
     def corpus(self, fold: int | None) -> Corpus:
         """Raises a ValueError if the corpus has faults, or no split to train, to select or to test on."""
         arguments = replace(self.arguments, fold=None if fold is None else str(fold))
-        corpus = load_checked(arguments, self.options["emotion_labels"], self.folder)
-        require_splits(corpus)
+        labels = self.options["emotion_labels"]
+        require = partial(require_trainable, emotion_labels=labels)
+        corpus = load_checked(arguments, labels, self.folder, require=require)
         if "test" not in corpus.splits:
             raise ValueError(f"{corpus.name} has no test split, which the tables are made of.")
+        corpus = fill_text(arguments, corpus, self.run)
         print(corpus.name, *corpus.caveats, *corpus.notices, sep="\n  ")
-        return fill_text(arguments, corpus, self.run)
+        return corpus
 
     @cache  # noqa: B019
     def content(self, fold: int | None) -> dict[str, str]:
