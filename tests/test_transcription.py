@@ -470,7 +470,8 @@ def encoders(tmp_path) -> list[str]:
 
 def test_training_and_evaluation_run_on_what_was_heard(ctc, folder, encoders, tmp_path, capsys):
     corpus = ["--corpus", "folder", "--corpus_dir", str(folder), "--transcribe", str(ctc), "--disable_tqdm", "true"]
-    options = [*encoders, "--audio_context", "trimmed", "--num_train_epochs", "1"]
+    classes = ["--emotion_labels", "neutral", "happiness"]
+    options = [*encoders, *classes, "--audio_context", "trimmed", "--num_train_epochs", "1"]
     for run in ("heard", "read"):
         main(["train", *corpus, *options, "--output_dir", str(tmp_path / run)])
         assert f"{ctc} transcribed, not reference text" in capsys.readouterr().out
@@ -490,7 +491,7 @@ def test_training_and_evaluation_run_on_what_was_heard(ctc, folder, encoders, tm
         sources = {"u8": "asr", "u9": of_both, "u10": "asr"}
         assert table.loc["audio_text"].text_source.to_dict() == sources
         assert table.loc["text"].text_source.to_dict() == sources | {"u11": "reference"}
-    for command in (["train", *encoders], ["eval", str(tmp_path / "heard")]):
+    for command in (["train", *encoders, *classes], ["eval", str(tmp_path / "heard")]):
         with pytest.raises(SystemExit) as end:
             main([*command, *corpus[:4], "--transcribe_rows", "all", "--output_dir", str(tmp_path / "none")])
         assert end.value.code == 1 and "name one with --transcribe" in capsys.readouterr().err
