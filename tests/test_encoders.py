@@ -579,6 +579,7 @@ def test_a_text_may_be_as_long_as_the_encoder_has_positions_for(kind):
 def test_a_new_processor_cuts_texts_at_the_last_position(kind, longest, tmp_path):
     WhisperFeatureExtractor(feature_size=8).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(DEMO_FOLDER / "tokenizer").save_pretrained(tmp_path)
-    processor = new_processor(str(tmp_path), str(tmp_path), tiny_config(text=kind))
+    names = {f"{modality}_encoder_name_or_path": str(tmp_path) for modality in ("audio", "text")}
+    processor = new_processor(tiny_config(text=kind, **names))
     assert processor.tokenizer.model_max_length == longest
     assert processor(text="I am so glad. " * 40)["input_ids"].shape == (1, longest)

@@ -1,5 +1,6 @@
 """`mmer corpus describe`: what a corpus holds, before anything is trained on it."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def main(argv: list[str]) -> None:
     if argv[:1] in (["-h"], ["--help"]):
         argv = ["describe", "--help"]
     if argv[:1] != ["describe"]:
-        raise SystemExit(f"usage: {PROG} {USAGE}; --help explains the options.")
+        print(f"usage: {PROG} {USAGE}; --help explains the options.", file=sys.stderr)
+        sys.exit(2)
     source, description = parse((SourceArguments, DescriptionArguments), argv[1:], PROG, USAGE)
     with bad_input_ends(PROG):
         figures = describe(note_shared(load(source, description.emotion_labels, "keep")))
