@@ -195,6 +195,9 @@ def test_recipes_find_the_test_data_through_the_environment(monkeypatch):
         (["--corpus", "demo", "--contrastive_form", "ratio", "--contrastive_projection", "false"], "ratio"),
         (["--corpus", "demo", "--max_frames_per_batch", "0"], "--max_frames_per_batch"),
         (["--corpus", "demo", "--resume_from_checkpoint", "no/such/checkpoint"], "no/such/checkpoint"),
+        (["--corpus", "demo", "--feature_cache", ""], "--feature_cache is empty"),
+        (["--corpus", "demo", "--model="], "--model is empty"),
+        (["--corpus", "folder", "--corpus_dir", ""], "--corpus_dir is empty"),
         (["missing.yaml"], "missing.yaml"),
     ],
 )

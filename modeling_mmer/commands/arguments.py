@@ -247,6 +247,9 @@ def parse(
     if unknown:
         parser.error(f"unknown options: {' '.join(redacted(unknown))} (--help lists all)")
     for group in arguments:
+        for name, value in given(argv, group).items():
+            if "" in (value if isinstance(value, list) else [value]):  # such as of a shell's variable that is not set
+                parser.error(f"--{name} is empty: give a value, or leave the option out")
         keep_token_out(group)
     return tuple(arguments)
 
