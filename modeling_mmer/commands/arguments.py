@@ -5,6 +5,7 @@ line, so that the later one wins and both are checked by the same parser.
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -186,6 +187,11 @@ class RunArguments(TrainingArguments):
         super().__post_init__()
         refuse_options(self, OPTIONS | OF_OWN_METRICS | OF_COMMANDS)
         refuse_data_parallel(self)
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ValueError(f"--learning_rate must be a number of at least 0, not {self.learning_rate}.")
         if self.max_frames_per_batch is None:
             return
         if self.max_frames_per_batch < 1:
