@@ -220,18 +220,19 @@ def test_a_recogniser_by_name_and_another_commit_of_it(hub, corpus, tmp_path, ca
     assert not caplog.text
 
 
-# ── what the README says ────────────────────────────────────────────────────────────────────────────────────────────
+# ── what the README and the guides say ──────────────────────────────────────────────────────────────────────────────
 
 
-def readme_commands() -> list[str]:
-    """The README's training commands whose encoders are named, or are the paper's by default."""
-    blocks = re.findall(r"```sh\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def documented_commands() -> list[str]:
+    """The training commands of README and guides whose encoders are named, or are the paper's by default."""
+    pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+    blocks = [b for page in pages for b in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
     lines = [line for block in blocks for line in block.splitlines() if "train.py" in line and "--model" not in line]
     return [line for line in lines if "demo.yaml" in line or "--corpus folder" in line]
 
 
-@pytest.mark.parametrize("command", readme_commands())
-def test_the_readmes_commands_by_name(command, hub, corpus, tmp_path, monkeypatch):
+@pytest.mark.parametrize("command", documented_commands())
+def test_documented_commands_by_name(command, hub, corpus, tmp_path, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     words = shlex.split(command.replace("path/to/corpus", str(corpus)), comments=True)
     options = words[words.index("train.py") + 1 :] + ["--corpus", "folder", "--corpus_dir", str(corpus)]

@@ -1,7 +1,9 @@
-"""What the README says runs: its Python as written, its commands with options that exist."""
+"""What the README and the guides in `docs/` say: their Python runs as written, their commands have options that exist,
+and their links lead somewhere."""
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, run
@@ -20,13 +22,27 @@ from modeling_mmer.commands.eval import EvaluationArguments
 from modeling_mmer.commands.export import ExportArguments
 from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+PAGES = {
+    str(page.relative_to(REPOSITORY)): page.read_text(encoding="utf-8")
+    for page in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+}
+USE = PAGES["docs/use.md"]
 
 
-def test_the_python_of_the_readme_runs(trained):
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+COMMANDS = sorted({line for page in PAGES.values() for block in blocks(page, "sh") for line in block.splitlines()})
+
+
+def test_the_first_page_is_short():
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+def test_the_classes_run_as_written(trained):
     folder, _ = trained
-    snippet, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    _, snippet = blocks(USE, "python")
     assert '"runs/demo"' in snippet
     done = run("-c", snippet.replace('"runs/demo"', repr(str(folder))))
     assert done.returncode == 0, done.stderr
@@ -34,20 +50,27 @@ def test_the_python_of_the_readme_runs(trained):
     assert len(lines) == 2 and all(re.fullmatch(r"\w+ arousal \d\.\d on \[1(\.0)?, 7(\.0)?\]", line) for line in lines)
 
 
-@pytest.mark.slow
-def test_the_pipeline_of_the_readme_runs_where_the_package_is_not(trained, tmp_path):
-    folder, _ = trained
-    _, snippet = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def without_the_package(snippet: str, trained: Path, folder: Path) -> list[str]:
+    """What a snippet prints in a process that has the trained model, and not the package."""
     for path in ("runs/demo", "modeling_mmer/corpora"):
         assert f'"{path}' in snippet
-    snippet = snippet.replace("runs/demo", str(folder)).replace('"modeling_mmer/', f'"{REPOSITORY}/modeling_mmer/')
-    first, audio, both = elsewhere(snippet, folder=tmp_path).splitlines()
+    snippet = snippet.replace("runs/demo", str(trained)).replace('"modeling_mmer/', f'"{REPOSITORY}/modeling_mmer/')
+    return elsewhere(snippet, folder=folder).splitlines()
+
+
+@pytest.mark.slow
+def test_the_pipelines_run_where_the_package_is_not(trained, tmp_path):
+    (first_page,), (guide, _) = blocks(PAGES["README.md"], "python"), blocks(USE, "python")
+    audio, text, both = without_the_package(first_page, trained[0], tmp_path)
+    for line, modalities in ((audio, "'audio'"), (text, "'text'"), (both, "'audio', 'text'")):
+        assert re.fullmatch(rf"\[{modalities}\] \w+ \d\.\d", line)
+    first, audio, both = without_the_package(guide, trained[0], tmp_path)
     assert first.count(":") == 5 and "score" in first
     assert re.fullmatch(r"\['audio'\] \w+ \d\.\d", audio) and re.fullmatch(r"\['audio', 'text'\] \w+ \d\.\d", both)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_of_the_readme_have_options_that_exist(command, monkeypatch):
+def test_commands_have_options_that_exist(command, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     words = shlex.split(command, comments=True)
     if words[0] == "source":
@@ -69,8 +92,22 @@ def test_the_commands_of_the_readme_have_options_that_exist(command, monkeypatch
         parse((CorpusArguments, EvaluationArguments), words[3:], "eval.py")
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)]+)\)", PAGES[page]) + re.findall(r'src="([^"]+)"', PAGES[page])
+    for link in links:
+        if not link.startswith("http"):
+            assert (REPOSITORY / page).parent.joinpath(link.partition("#")[0]).exists(), link
+
+
+def test_the_picture_is_drawn_from_the_config(tmp_path):
+    drawn = run("scripts/draw_model.py", str(tmp_path / "model.svg"))
+    assert drawn.returncode == 0, drawn.stderr
+    assert (tmp_path / "model.svg").read_text() == (REPOSITORY / "docs" / "model.svg").read_text()
+
+
 def test_every_file_of_the_tree_exists_and_every_module_is_in_it():
-    (tree,) = re.findall(r"```\n(train\.py.*?)```", README, re.DOTALL)
+    (tree,) = blocks(PAGES["docs/layout.md"], "")
     named = set(re.findall(r"[\w/]+\.(?:py|yaml)|\w+/", tree))
     for name in named - {"yaml"}:
         folders = (
