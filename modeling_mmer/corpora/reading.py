@@ -3,6 +3,7 @@
 A corpus of the same columns can then be read alike when the model is evaluated, without repeating the options.
 """
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -90,5 +91,5 @@ def fitting(readings: Sequence[Reading], kind: str, known_as: Sequence[str], hea
 
 
 def plain(column: str) -> str:
-    """A column's name without regard to case and spacing."""
-    return " ".join(str(column).split()).casefold()
+    """A column's name without regard to case, spacing and how its accents are encoded."""
+    return " ".join(unicodedata.normalize("NFC", str(column)).split()).casefold()
