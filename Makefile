@@ -14,7 +14,9 @@ demo: .venv/installed  ## Train and evaluate on the demo corpus; the results are
 	$(BIN)/python scripts/make_demo_encoders.py runs/demo_encoders
 	$(BIN)/python train.py recipes/demo.yaml
 
-TEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) --dist loadfile
+# A file's tests share fixtures; tests/conftest.py sees to it that the longest come first.
+SHARED := --dist loadfile --no-loadscope-reorder
+TEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) $(SHARED)
 
 test: .venv/suites  ## Run the tests, transformers' own suites among them
 	$(call TEST,.venv)
@@ -33,7 +35,7 @@ test-portable: .venv/suites  ## Run the tests that compute as older processors w
 	set -e; for capability in default avx2 ""; do for threads in 1 2; do \
 	  echo "ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=$$threads"; \
 	  env $${capability:+ATEN_CPU_CAPABILITY=$$capability} OMP_NUM_THREADS=$$threads \
-	    $(BIN)/python -m pytest -n $$(( ($(WORKERS) + threads - 1) / threads )) --dist loadfile $(COMPUTING:%=tests/test_%.py); \
+	    $(BIN)/python -m pytest -n $$(( ($(WORKERS) + threads - 1) / threads )) $(SHARED) $(COMPUTING:%=tests/test_%.py); \
 	done; done
 
 lint: .venv/installed-dev  ## Check style and formatting

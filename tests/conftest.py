@@ -31,6 +31,9 @@ keep_freed_memory()
 
 TEST_DATA = Path(os.environ.get("MMER_TEST_DATA", REPOSITORY.parent / "shared"))
 
+# The files that take longest, which go first: one that is left for the end keeps the other workers waiting.
+LONGEST_FILES = ("stopping", "reproduce", "real", "resuming", "remote", "baselines", "pipeline", "transformers_suites")
+
 WAVEFORM_ENCODER = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -43,6 +46,11 @@ WAVEFORM_ENCODER = {
     "num_conv_pos_embeddings": 8,
     "num_conv_pos_embedding_groups": 2,
 }
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def audio_encoder_config(kind: str):
