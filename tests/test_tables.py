@@ -398,3 +398,11 @@ def test_an_assumed_scale_that_no_value_fills_is_a_caveat(tmp_path, values, scal
     put(tmp_path / "metadata.csv", "text,valence\n" + "".join(f"a{v},{v}\n" for v in values))
     caveats = load(tmp_path, label_scale=scale).caveats
     assert any("--label_scale 1 5" in caveat for caveat in caveats) == doubted
+
+
+def test_an_assumed_scale_is_doubted_again_in_an_evaluation(tmp_path):
+    put(tmp_path / "metadata.csv", "text,valence\na,2\nb,4.5\n")
+    assumed, said = load(tmp_path), load(tmp_path, label_scale=(1, 5))
+    assert any("--label_scale 1 5" in caveat for caveat in load(tmp_path, readings=assumed.readings).caveats)
+    again = load(tmp_path, readings=said.readings)
+    assert again.label_scale == (1, 5) and not any("--label_scale 1 5" in caveat for caveat in again.caveats)

@@ -135,7 +135,7 @@ def _load(
     corpus = _loader(name)(*([] if name in PACKAGED else [place]), **options)
     reading = replace(reading, name=corpus.name)
     if _is_own_data(name):
-        reading = replace(reading, columns=corpus.columns, label_scale=tuple(corpus.label_scale))
+        reading = replace(reading, columns=corpus.columns)
     told = earlier.told(given)
     notices = [f"read as in training: {told}"] if told else []
     return replace(corpus, readings=(reading,), notices=[*notices, *corpus.notices])
