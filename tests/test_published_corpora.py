@@ -115,6 +115,27 @@ def test_msp_podcasts_irregularities_are_counted(msp):
         assert said(corpus, *words), (words, corpus.notices)
 
 
+def test_capitals_in_names_of_published_recordings(msp, mosei, meld, ffmpeg):
+    for file in (msp / "Audios").rglob("*.wav"):
+        file.rename(file.with_suffix(".WAV"))
+    put(msp / "Labels/labels_consensus.csv", MSP_LABELS.replace(".wav,H,", ".wav,h,"))
+    corpus = load("msp_podcast", msp)
+    assert rows_of(corpus)["MSP-PODCAST_test3_0001"]["audio"].endswith("_0001.WAV") and "test3" in corpus.splits
+    assert rows_of(corpus)["MSP-PODCAST_0001_0019"]["emotion"] == "happiness"
+    put_csv(mosei)
+    for file in (mosei / "Audio/Full/WAV_16000").iterdir():
+        file.rename(file.with_suffix(".WAV"))
+    assert any(row["audio"] for row in rows_of(load("cmu_mosei", mosei)).values())
+    put(meld / "train_splits/dia0_utt0.MP4", "clip")
+    assert [row["audio"] for row in load("meld", meld).splits["train"]][0].endswith("train_dia0_utt0.flac")
+
+
+def test_crema_d_in_small_letters(tmp_path):
+    for name in ("1001_dfa_ang_xx.wav", "1002_DFA_HAP_XX.WAV", "1003_ieo_sad_hi.wav"):
+        record(tmp_path / "AudioWAV" / name)
+    assert {row["emotion"] for row in rows_of(load("crema_d", tmp_path)).values()} == {"anger", "happiness", "sadness"}
+
+
 def test_older_releases_of_msp_podcast_spell_it_otherwise(msp, tmp_path):
     expected = rows_of(load("msp_podcast", msp))
     lines = [line.split(",") for line in MSP_LABELS.splitlines()]
@@ -268,6 +289,12 @@ def test_excitement_is_what_the_user_says(iemocap):
     assert rows_of(own_class)["Ses01F_impro01_M000"]["emotion"] == "excitement"
     renamed = load("iemocap", iemocap, fold=1, label_map={"excitement": "anger"})
     assert rows_of(renamed)["Ses01F_impro01_M000"]["emotion"] == "anger"
+
+
+def test_excitement_is_a_class_under_any_spelling(iemocap):
+    corpus = load("iemocap", iemocap, fold=1, emotion_labels=("neutral", "happy", "excited", "sad", "angry"))
+    assert "excited" in {row["emotion"] for row in rows_of(corpus).values()}
+    assert not said(corpus, "count as happiness")
 
 
 def test_folds_are_asked_for_where_there_are_any(iemocap, tmp_path):

@@ -60,6 +60,31 @@ def test_columns_named_for_milliseconds_are_in_these(tmp_path, call):
     assert rows["start"][:] == [0, 2.5] and rows["end"][:] == [2, 4]
 
 
+@pytest.mark.parametrize("names", [("Start ms", "End (ms)"), ("startMs", "endMS"), ("begin_ms", "stop_ms")])
+def test_milliseconds_are_known_however_they_are_written(tmp_path, call, names):
+    mapped = {"end": names[1]} if "(" in names[1] else None
+    corpus = load(tmp_path, dict(zip(names, ([0, 2500], [2000, 4000]), strict=True)), column_map=mapped)
+    assert corpus.splits["test"]["start"][:] == [0, 2.5] and corpus.splits["test"]["end"][:] == [2, 4]
+
+
+def test_a_duration_may_be_in_milliseconds(tmp_path, call):
+    rows = load(tmp_path, {"start_ms": [0, 2500], "duration_ms": [2000, 1000]}).splits["test"]
+    assert rows["end"][:] == [2, 3.5]
+
+
+@pytest.mark.parametrize(
+    ("columns", "lacks"),
+    [
+        ({"start": [0, 2.5], "length": [2, 1]}, "no end and no duration"),
+        ({"from": [0, 2.5], "end": [2, 3]}, "no start,"),
+        ({"start": [None, 2.5], "end": [2, None]}, None),
+    ],
+)
+def test_spans_of_one_recording_that_lack_a_time_are_a_caveat(tmp_path, call, columns, lacks):
+    caveats = [caveat for caveat in load(tmp_path, columns).caveats if "2 rows share 1 recordings" in caveat]
+    assert len(caveats) == (lacks is not None) and all(lacks in caveat for caveat in caveats)
+
+
 @pytest.mark.parametrize("start", ["start", "offset"])  # BIDS has onset and duration, NeMo offset and duration
 def test_a_duration_stands_in_for_the_end(tmp_path, call, start):
     corpus = load(tmp_path, {start: [0, 2.5], "duration": [2, 1]})

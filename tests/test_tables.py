@@ -68,6 +68,83 @@ def test_sep_line_blank_rows_and_delimiters_at_the_end(tmp_path):
     assert notices == ["2 rows of m.csv have nothing in any cell, and are not read"]
 
 
+def test_a_delimiter_at_the_end_of_every_row_is_no_cell(tmp_path):
+    put(tmp_path / "m.csv", "text,emotion\nfine,sad,\nok,happy,\n")
+    assert read_table(tmp_path / "m.csv").to_numpy().tolist() == [["fine", "sad"], ["ok", "happy"]]
+
+
+def test_a_header_among_the_rows_is_no_row(tmp_path):
+    notices: list[str] = []
+    put(tmp_path / "m.csv", "\ufeff\ufefftext,emotion\nfine,sad\n\ufeffText,emotion\n\ufefftext,emotion\n")
+    assert read_table(tmp_path / "m.csv", notices).to_numpy().tolist() == [["fine", "sad"], ["\ufeffText", "emotion"]]
+    assert notices == ["1 rows of m.csv are its header once more, and are not read"]
+
+
+def test_blanks_before_quotation_marks_are_none_of_a_cell(tmp_path):
+    put(tmp_path / "m.csv", 'text, emotion\n"a, b", "sad"\nc, happy\n')
+    assert read_table(tmp_path / "m.csv").to_numpy().tolist() == [["a, b", "sad"], ["c", "happy"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("悲しい", "shift_jis"), ("żółw jest zły", "cp1250"), ("Größe", "mac_roman"), ("Größe, déjà vu", "mac_roman")],
+)
+def test_an_encoding_that_no_western_word_has_is_refused(tmp_path, text, encoding):
+    put(tmp_path / "metadata.csv", f'text,emotion\n"{text}",sad\n'.encode(encoding))
+    with pytest.raises(CorpusError, match="neither UTF-8 nor UTF-16, .*line 2 .*save it as UTF-8"):
+        load(tmp_path)
+
+
+def test_a_file_in_two_encodings_is_refused_with_its_line(tmp_path):
+    content = "text,emotion\nGröße,sad\n".encode() + "Käse,happy\n".encode("cp1252")
+    with pytest.raises(CorpusError, match="UTF-8 in part only: line 3 "):
+        load(put(tmp_path / "metadata.csv", content))
+
+
+@pytest.mark.parametrize("text", ["Spaß” und „Größe“", "it´s 20°, «oui», ¿sí? 3€…", "l’été – à Noël", "col·lecció ½"])
+def test_western_text_in_windows_1252_is_read(tmp_path, text):
+    put(tmp_path / "metadata.csv", f"text;emotion\n{text};sad\n".encode("cp1252"))
+    assert rows_of(load(tmp_path))[0]["text"] == text
+
+
+def test_one_key_twice_in_an_object_is_refused(tmp_path):
+    put(
+        tmp_path / "metadata.jsonl",
+        '{"text": "a", "emotion": "sad"}\n{"text": "b", "emotion": "sad", "emotion": "happy"}\n',
+    )
+    with pytest.raises(CorpusError, match="line 2 .*more than one value for emotion"):
+        load(tmp_path)
+
+
+def test_accents_of_columns_and_labels_may_be_encoded_otherwise(tmp_path):
+    apart = unicodedata.normalize("NFD", "text,Gefühl\na,Ärger\n")
+    corpus = load(put(tmp_path / "m.csv", apart), column_map={"emotion": "Gefühl"}, label_map={"Ärger": "anger"})
+    assert rows_of(corpus)[0]["emotion"] == "anger"
+
+
+def test_spellings_of_splits_and_emotions(tmp_path):
+    splits = "Train set,dev-set,TEST_SET,Test-1,test 2".split(",")
+    put(tmp_path / "m.csv", "text,emotion,split\n" + "".join(f"a{split},sad,{split}\n" for split in splits))
+    corpus = load(tmp_path)
+    assert {split: len(rows) for split, rows in corpus.splits.items()} == dict(train=1, validation=1, test=2, test2=1)
+    put(tmp_path / "m.csv", "text,emotion\na,ps\n")
+    assert rows_of(load_corpora("folder", tmp_path, emotion_labels=("surprise",)))[0]["emotion"] == "surprise"
+
+
+def test_what_is_said_twice_is_refused(tmp_path):
+    put(tmp_path / "m.csv", "text,emotion\na,Wut\n")
+    with pytest.raises(CorpusError, match="label_map: wut is mapped twice, to anger and to sadness"):
+        load(tmp_path, label_map={"Wut": "anger", "wut": "sadness"})
+    with pytest.raises(CorpusError, match="is read more than once"):
+        load_corpora(["folder", "folder"], [tmp_path, f"{tmp_path}/."], emotion_labels=LABELS)
+
+
+def test_names_with_dots_keep_them_in_ids(tmp_path):
+    record(tmp_path / "call.1.wav"), record(tmp_path / "call.2.WAV")
+    put(tmp_path / "metadata.csv", "path,emotion\ncall.1,sad\ncall.2.WAV,sad\n")
+    assert [row["utterance_id"] for row in rows_of(load(tmp_path))] == ["call.1", "call.2"]
+
+
 def test_another_script_is_not_read_as_a_western_one(tmp_path):
     file = put(tmp_path / "metadata.csv", "text,emotion\nhello,sad\nпривет всем,angry\n".encode("cp1251"))
     with pytest.raises(CorpusError, match="neither UTF-8 nor UTF-16, .*line 3 .*save it as UTF-8"):
@@ -102,6 +179,8 @@ def test_headers_in_any_case_with_blanks(tmp_path, header):
         (["text", "Oh, no"], ["line 2 has 2", "1 columns"]),
         (["text;emotion", "a;b;c"], ["';'", "line 2 has 3"]),
         (["text,emotion,", "Oh, no,anger"], ["line 2 has 3"]),
+        (["text,emotion,speaker", "a,sad,A", "Oh, no,anger,", "b,sad,B"], ["line 3 has 4", "Oh, no,anger,"]),
+        (["text,emotion", "a,sad,", "Oh, no,anger", "b,sad,"], ["line 3 has 3"]),
         (["text,text", "a,b"], ["more than one column is named text"]),
         (['text,emotion,split', '"Oh no,angry,train', 'I,sad,train', '"What",happy,test'], ["line 2 (row 1"]),
         (['text,emotion,split', 'I,sad,train', '"Oh no,angry,train', 'x,sad,test'], ["line 3 (row 2"]),
@@ -262,6 +341,33 @@ def test_a_table_for_each_split(tmp_path):
         load(tmp_path)
 
 
+def test_a_table_for_each_split_beside_each_other(tmp_path):
+    for split, emotion in (("train", "sad"), ("Dev", "happy")):
+        record(tmp_path / f"{split}.wav")
+        put(tmp_path / f"{split}.csv", f"file_name,label\n{split}.wav,{emotion}\n")
+    corpus = load(tmp_path)
+    assert [(row["utterance_id"], row["emotion"], row["split"]) for row in rows_of(corpus)] == [
+        ("train", "sadness", "train"),
+        ("Dev", "happiness", "validation"),
+    ]
+    assert corpus.columns == {"audio": "file_name", "emotion": "label"}
+    put(tmp_path / "notes.csv", "text\na\n")
+    with pytest.raises(CorpusError, match="several tables"):
+        load(tmp_path)
+
+
+def test_tables_further_below_are_not_passed_over(tmp_path):
+    record(tmp_path / "data/train/a.wav")
+    put(tmp_path / "data/train/metadata.csv", "file_name,label\na.wav,sad\n")
+    with pytest.raises(CorpusError, match="data/train/metadata.csv lies below it: .*--corpus_dir"):
+        load(tmp_path)
+
+
+def test_hidden_folders_hold_no_rows(tmp_path):
+    record(tmp_path / "happy/a.wav"), record(tmp_path / "happy/.trash/b.wav")
+    assert [row["utterance_id"] for row in rows_of(load(tmp_path))] == ["happy/a"]
+
+
 def test_splits_are_the_folders_of_the_recordings_where_no_column_says_them(tmp_path):
     record(tmp_path / "train/a.wav"), record(tmp_path / "valid/b.wav")
     put(tmp_path / "metadata.csv", "file_name,label\ntrain/a.wav,sad\nvalid/b.wav,sad\n")
@@ -292,3 +398,11 @@ def test_an_assumed_scale_that_no_value_fills_is_a_caveat(tmp_path, values, scal
     put(tmp_path / "metadata.csv", "text,valence\n" + "".join(f"a{v},{v}\n" for v in values))
     caveats = load(tmp_path, label_scale=scale).caveats
     assert any("--label_scale 1 5" in caveat for caveat in caveats) == doubted
+
+
+def test_an_assumed_scale_is_doubted_again_in_an_evaluation(tmp_path):
+    put(tmp_path / "metadata.csv", "text,valence\na,2\nb,4.5\n")
+    assumed, said = load(tmp_path), load(tmp_path, label_scale=(1, 5))
+    assert any("--label_scale 1 5" in caveat for caveat in load(tmp_path, readings=assumed.readings).caveats)
+    again = load(tmp_path, readings=said.readings)
+    assert again.label_scale == (1, 5) and not any("--label_scale 1 5" in caveat for caveat in again.caveats)

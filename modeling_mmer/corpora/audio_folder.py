@@ -40,9 +40,9 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, list[str]]:
     """A row for each recording below `root`: its emotion is the folder that it lies in, its split the folder above."""
     rows = []
     for path in sorted(path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
-        if not path.is_file() or path.name[0] == ".":
+        *folders, name = path.relative_to(root).parts
+        if not path.is_file() or any(part[0] == "." for part in (*folders, name)):
             continue
-        folders = list(path.relative_to(root).parts[:-1])
         splits = [folder for folder in folders if canonical_split(folder)]
         classes = [folder for folder in folders if not canonical_split(folder)]
         rows.append(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from .folder import read_table
 from .layout import blank_off_scale, count, match_lines, read_lines, require, split_by_speaker
+from .paths import Finder
 from .recordings import read_headers
 from .rows import build_corpus
 from .schema import Corpus, CorpusError
@@ -164,7 +165,10 @@ def find_recordings(root: Path, table: pd.DataFrame) -> tuple[list[str | None], 
     found = [root / name for name in ("Audio/Full/WAV_16000", "Raw/Audio/Full/WAV_16000") if (root / name).is_dir()]
     if not found:
         return [None] * len(table), ["no folder Audio/Full/WAV_16000: text only"]
-    paths = [str(found[0] / f"{video}.wav") for video in table["video"]]
+    finder = Finder((".wav",))
+    meant = {video: str(found[0] / f"{video}.wav") for video in set(table["video"])}
+    meant = {video: finder.find(path) or path for video, path in meant.items()}
+    paths = [meant[video] for video in table["video"]]
     headers = read_headers(paths)
     lasts = pd.Series([headers[path].seconds or 0.0 for path in paths], index=table.index)
     is_heard = table["start"] < lasts

@@ -4,6 +4,7 @@ Names are compared without regard to case, blanks, hyphens and underscores: `Fil
 """
 
 import shlex
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,8 +18,14 @@ from .schema import CorpusError, canonical_split
 COLUMN_NAMES = {
     "utterance_id": ("utterance_id",),
     "audio": ("audio", "path", "file", "file_name", "wav"),
-    "start": ("start", "start_time", "begin", "begin_time", "onset", "start_s", "start_ms", "start_time_ms"),
-    "end": ("end", "end_time", "offset", "stop", "end_s", "end_ms", "end_time_ms"),
+    "start": (
+        *("start", "start_time", "begin", "begin_time", "onset", "start_s", "start_sec", "begin_s", "begin_sec"),
+        *("start_ms", "start_time_ms", "begin_ms", "begin_time_ms", "onset_ms"),
+    ),
+    "end": (
+        *("end", "end_time", "offset", "stop", "stop_time", "end_s", "end_sec"),
+        *("end_ms", "end_time_ms", "offset_ms", "stop_ms"),
+    ),
     "text": ("text", "transcription", "transcript", "utterance", "sentence", "to_translate"),
     "emotion": ("emotion", "EmoClass", "major_emotion", "label"),
     "sentiment": ("sentiment",),
@@ -34,7 +41,8 @@ _NESTED = (list, tuple, set, dict, bytes, np.ndarray)
 
 
 def _plain(name: str) -> str:
-    return "".join(character for character in name.casefold() if character not in " \t\xa0_-")
+    name = unicodedata.normalize("NFC", name).casefold()
+    return "".join(character for character in name if character not in " \t\xa0_-")
 
 
 _FIELD_OF = {_plain(name): field for field, names in COLUMN_NAMES.items() for name in (field, *names)}

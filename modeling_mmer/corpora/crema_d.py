@@ -42,7 +42,7 @@ def load_crema_d(
     folder = require(Path(directory).expanduser().absolute(), "AudioWAV")
     rows, unread = [], []
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".wav"):
-        match = NAME.match(path.stem)
+        match = NAME.match(path.stem.upper())
         if match is None or match["emotion"] not in EMOTIONS:
             unread.append(path.name)
             continue

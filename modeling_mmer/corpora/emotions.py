@@ -5,6 +5,7 @@ part of a scheme that the whole column follows: A is anger in MSP-Podcast, and f
 read: each corpus counts its classes in an order of its own.
 """
 
+import unicodedata
 from collections.abc import Collection, Iterable
 
 _SPELLINGS = {
@@ -17,7 +18,7 @@ _SPELLINGS = {
     "frustration": ("frustration", "frustrated", "fru"),
     "fear": ("fear", "fearful", "fea", "afraid", "scared"),
     "disgust": ("disgust", "disgusted", "dis"),
-    "surprise": ("surprise", "surprised", "sur", "pleasant surprise", "pleasant surprised"),
+    "surprise": ("surprise", "surprised", "sur", "pleasant surprise", "pleasant surprised", "ps"),
     "contempt": ("contempt", "contemptuous", "con"),
     "boredom": ("boredom", "bored"),
     "amusement": ("amusement", "amused"),
@@ -61,8 +62,8 @@ _SCHEMES = (  # of letters: what they mean, and those by which the scheme is rec
 
 
 def plain(name: str) -> str:
-    """A name without regard to case, underscores, hyphens and repeated blanks."""
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    """A name without regard to case, how its accents are encoded, underscores, hyphens and repeated blanks."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ").split())
 
 
 def classes_of(names: Iterable[str]) -> dict[str, str | None]:

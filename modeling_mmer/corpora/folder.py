@@ -22,14 +22,16 @@ from .columns import (
     unused_columns,
 )
 from .labels import doubt_scale
+from .recordings import AUDIO_SUFFIXES
 from .rows import build_corpus, clean_strings
-from .schema import DIMENSIONS, Corpus, CorpusError, check_scale
+from .schema import DIMENSIONS, Corpus, CorpusError, canonical_split, check_scale
 from .spans import name_spans, with_times
 from .tables import SUFFIXES, read_table
 
 __all__ = ["COLUMN_NAMES", "DEFAULT_SCALE", "build_own", "find_metadata", "load_folder", "read_table"]
 
 DEFAULT_SCALE = (1.0, 7.0)
+_EXTENSION = re.compile(rf"(?<=[^/])(?:{'|'.join(map(re.escape, AUDIO_SUFFIXES))})$", re.IGNORECASE)
 CLASS_FOLDERS = {"audio": "audio", "emotion": "emotion"}  # the columns of recordings in folders named after classes
 
 
@@ -40,9 +42,10 @@ def header(directory: str | Path) -> list[str]:
         CorpusError: as `load_folder`.
     """
     path = Path(directory).expanduser().absolute()
+    if tables := _split_tables(path):
+        return list(read_table(tables[0][1]).columns)
     if path.is_dir() and not _tables(path):
-        tables = find_split_tables(path, _tables)
-        return list(read_table(tables[0][1]).columns) if tables else list(CLASS_FOLDERS.values())
+        return list(CLASS_FOLDERS.values())
     return list(read_table(find_metadata(path)).columns)
 
 
@@ -62,7 +65,7 @@ def load_folder(
     """
     path = Path(directory).expanduser().absolute()
     how = {"emotion_labels": emotion_labels, "label_map": label_map, "column_map": column_map or {}}
-    if path.is_dir() and not _tables(path):
+    if path.is_dir() and (_split_tables(path) or not _tables(path)):
         return _load_audio_folder(path, label_scale=label_scale, **how)
     file = find_metadata(path)
     notices: list[str] = []
@@ -134,13 +137,20 @@ def _load_audio_folder(
     notices: list[str] = []
     advice: dict[str, str] = {}
     columns = CLASS_FOLDERS
-    if tables := find_split_tables(path, _tables):
+    if tables := _split_tables(path):
         parts = []
         for split, file in tables:
             part, columns, advice = read_metadata(file, column_map, notices, root=path)
             part["place"] = [f"{file.relative_to(path)} row {i}" for i in range(1, len(part) + 1)]
             parts.append(part if "split" in part else part.assign(split=split))
         table = pd.concat(parts, ignore_index=True)
+    elif below := [
+        file for file in path.rglob("*") if file.stem.lower() == "metadata" and file.suffix.lower() in SUFFIXES
+    ]:
+        raise CorpusError(
+            f"{path} has no table, but {below[0].relative_to(path)} lies below it: name the folder that holds it, or "
+            "the one that holds the folders of the splits, with --corpus_dir"
+        )
     elif holds_recordings(path):
         if column_map:
             raise CorpusError(f"column_map has no effect on {path}, which has no table; its folders name the emotions")
@@ -183,9 +193,20 @@ def _tables(folder: Path) -> list[Path]:
     return [file for file in tables if file.stem.lower() == "metadata"] or tables
 
 
+def _split_tables(path: Path) -> list[tuple[str, Path]]:
+    """The splits of a folder and the table of each: `train.csv` and `test.csv`, or `train/metadata.csv` and so on."""
+    if not path.is_dir():
+        return []
+    files = _tables(path)
+    splits = {canonical_split(file.stem) for file in files}
+    if len(files) > 1 and None not in splits and len(splits) == len(files):
+        return [(file.stem, file) for file in files]
+    return [] if files else find_split_tables(path, _tables)
+
+
 def _fill_ids(table: pd.DataFrame, relative: pd.Series) -> None:
     """Where a row has no utterance_id, its audio path without extension takes the place; and its span, if it is one."""
-    from_path = _each(relative, lambda path: re.sub(r"(?<=[^/])\.[^./]*$", "", path.replace("\\", "/")))
+    from_path = _each(relative, lambda path: _EXTENSION.sub("", path.replace("\\", "/")))
     from_path = name_spans(from_path, table)
     given = clean_strings(table["utterance_id"]) if "utterance_id" in table else from_path
     table["utterance_id"] = given.where(given.notna(), from_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .emotions import classes_of
 from .layout import blank_off_scale, count, match_lines, read_lines, require
 from .rows import build_corpus
 from .schema import Corpus
@@ -94,8 +95,8 @@ def with_excitement(
     emotions: pd.Series, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None
 ) -> tuple[dict[str, str], list[str]]:
     """The label map with excitement as happiness, unless the user says otherwise or has a class for it."""
-    chosen = {name.lower() for name in (*emotion_labels, *(label_map or {}))}
-    if "excitement" in chosen:
+    chosen = (*emotion_labels, *(label_map or {}))
+    if "excitement" in classes_of(chosen).values():
         return dict(label_map or {}), []
     n = int((emotions == "excitement").sum())
     notice = [f"{n} rows labelled excitement count as happiness, as in the usual four classes"] if n else []

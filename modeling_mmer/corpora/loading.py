@@ -15,6 +15,7 @@ from .cmu_mosei import load_cmu_mosei
 from .columns import by_field
 from .crema_d import load_crema_d
 from .demo import load_demo
+from .emotions import plain
 from .faults import BadRows, message, settle
 from .folder import header as folder_header
 from .folder import load_folder
@@ -93,6 +94,7 @@ def load_corpora(
     known_as = _known_as(names, places)
     if wrong := [key for key in column_map or {} if ":" in key and not _qualified(key, known_as)[0]]:
         raise _unknown_corpus(wrong[0], known_as)
+    _check_distinct(label_map or {}, places)
     scales = iter(_scales(label_scale, len(own)))
     corpora = []
     for name, place, own_names in zip(names, places, known_as, strict=True):
@@ -133,7 +135,7 @@ def _load(
     corpus = _loader(name)(*([] if name in PACKAGED else [place]), **options)
     reading = replace(reading, name=corpus.name)
     if _is_own_data(name):
-        reading = replace(reading, columns=corpus.columns, label_scale=tuple(corpus.label_scale))
+        reading = replace(reading, columns=corpus.columns)
     told = earlier.told(given)
     notices = [f"read as in training: {told}"] if told else []
     return replace(corpus, readings=(reading,), notices=[*notices, *corpus.notices])
@@ -202,6 +204,17 @@ def _check_names(names: list[str], directories: list) -> None:
             f"{len(need_directory)} of the named corpora ({', '.join(need_directory) or 'none'}) are read from a "
             f"directory, but {len(directories)} directories are given; give one for each, in the same order"
         )
+
+
+def _check_distinct(label_map: Mapping[str, str], places: Sequence[str | Path]) -> None:
+    """Raise a CorpusError if one name of an emotion is mapped to two, or one folder is read twice."""
+    known: dict[str, str] = {}
+    for old, new in label_map.items():
+        if plain(known.setdefault(plain(old), new)) != plain(new):
+            raise CorpusError(f"label_map: {old} is mapped twice, to {known[plain(old)]} and to {new}")
+    folders = [Path(place).expanduser().resolve() for place in places if Path(place).expanduser().exists()]
+    if twice := [folder for folder, n in Counter(folders).items() if n > 1]:
+        raise CorpusError(f"{twice[0]} is read more than once: give each folder once")
 
 
 def _check_fold(names: list[str], fold: int | None, readings: Sequence[Reading]) -> None:

@@ -7,7 +7,7 @@ them.
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from .folder import read_table
 from .layout import count, require
+from .paths import Finder
 from .rows import build_corpus
 from .schema import Corpus, CorpusError
 
@@ -60,7 +61,7 @@ def read_split(root: Path, split: str) -> pd.DataFrame:
             "sentiment": raw["Sentiment"],
             "speaker": raw["Speaker"],
             "split": split,
-            "clip": [find_clip(root, split, clip) for clip in clips],
+            "clip": find_clips(root, split, clips),
         }
     )
 
@@ -70,9 +71,12 @@ def repair(text: str) -> str:
     return "".join(bytes([ord(c)]).decode("cp1252", "replace") if 0x80 <= ord(c) <= 0x9F else c for c in text)
 
 
-def find_clip(root: Path, split: str, clip: str) -> str | None:
-    names = [f"{folder}/{clip}.mp4" for folder in SPLITS[split]]
-    return next((name for name in names if (root / name).is_file()), None)
+def find_clips(root: Path, split: str, clips: Iterable[str]) -> list[str | None]:
+    """The file of each clip, in the first of the split's folders that has it."""
+    finder = Finder((".mp4",))
+    folders = [root / folder for folder in SPLITS[split]]
+    found = [next(filter(None, (finder.find(f"{folder}/{clip}.mp4") for folder in folders)), None) for clip in clips]
+    return [path and str(Path(path).relative_to(root)) for path in found]
 
 
 def take_out_audio(root: Path, table: pd.DataFrame) -> tuple[list[str | None], list[str]]:

@@ -52,7 +52,7 @@ def load_msp_podcast(
     root = Path(directory).expanduser().absolute()
     labels_file, recordings = require(root, *LABELS), require(root, *AUDIOS)
     labels, (splits, notices) = read_labels(labels_file), read_partitions(root)
-    present = {path.name for path in recordings.glob("*.wav")}
+    present = {path.stem + ".wav" for path in recordings.iterdir() if path.suffix.lower() == ".wav"}
     files = labels.index.union(splits.index)
     hidden = sorted(file for file in present.difference(files) if TEST3.fullmatch(file))
     splits = pd.concat([splits, pd.Series("Test3", index=hidden, dtype=object)])
@@ -64,7 +64,7 @@ def load_msp_podcast(
         {
             "utterance_id": [Path(file).stem for file in files],
             "audio": [str(recordings / file) for file in files],
-            "emotion": table["EmoClass"].map(lambda letter: EMOTIONS.get(letter, letter), na_action="ignore"),
+            "emotion": table["EmoClass"].map(lambda letter: EMOTIONS.get(letter.upper(), letter), na_action="ignore"),
             "valence": table["EmoVal"],
             "arousal": table["EmoAct"],
             "dominance": table["EmoDom"],

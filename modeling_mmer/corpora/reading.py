@@ -3,6 +3,7 @@
 A corpus of the same columns can then be read alike when the model is evaluated, without repeating the options.
 """
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,8 @@ class Reading:
         name: what reports call it.
         columns: field -> the column it was read from, of data of one's own; empty for published corpora.
         column_map, label_map: as they were given for this corpus.
-        label_scale: of data of one's own; None for published corpora, which declare theirs.
+        label_scale: that was said of data of one's own; None where the usual one was assumed, which is doubted anew,
+            and for published corpora, which declare theirs.
         fold: of a corpus whose protocol is a cross-validation.
     """
 
@@ -90,5 +92,5 @@ def fitting(readings: Sequence[Reading], kind: str, known_as: Sequence[str], hea
 
 
 def plain(column: str) -> str:
-    """A column's name without regard to case and spacing."""
-    return " ".join(str(column).split()).casefold()
+    """A column's name without regard to case, spacing and how its accents are encoded."""
+    return " ".join(unicodedata.normalize("NFC", str(column)).split()).casefold()

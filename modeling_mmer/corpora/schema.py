@@ -3,6 +3,7 @@
 A corpus declares its dimensions' scale; rows are told apart by `utterance_id`, never by their order.
 """
 
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,8 +134,8 @@ class Corpus:
 
 
 def canonical_split(name: str) -> str | None:
-    """One of `SPLITS` for any of its usual spellings; None for anything else."""
-    return _SPLIT_OF.get(name.strip().lower())
+    """One of `SPLITS` for any of its usual spellings, as in `Test-1` or `dev set`; None for anything else."""
+    return _SPLIT_OF.get(re.sub(r"[\s_-]", "", name.lower()).removesuffix("set"))
 
 
 def split_spellings() -> str:

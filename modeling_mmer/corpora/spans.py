@@ -1,6 +1,7 @@
 """Rows that are spans of a longer recording: their start and end, in seconds, as a table has them."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,10 @@ import pandas as pd
 from .recordings import Recording, Source, sources_of, span_fault
 from .schema import CorpusError
 
-MILLISECONDS = "_ms"  # what the name of a column ends in whose times are no seconds
+_MILLISECONDS = re.compile(  # ends the name of a column whose times are no seconds
+    r"(?:[\s_(\[.-]|(?<=start)|(?<=begin)|(?<=onset)|(?<=end)|(?<=stop)|(?<=offset)|(?<=time)|(?<=duration))ms[)\]]?$",
+    re.IGNORECASE,
+)
 
 
 def read_times(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
@@ -59,12 +63,27 @@ def shared_recordings(table: pd.DataFrame) -> list[str]:
             "parts of it, give their start and end in seconds, in columns of these names"
         )
     spans = with_audio[~is_whole]
+    caveats += [said for field in ("start", "end") for said in _open_spans(spans, field)]
     divided = int((spans.groupby("audio")["split"].nunique() > 1).sum())
     if divided:
         caveats.append(
             f"{divided} recordings have spans in more than one split, so scores are not on unseen recordings"
         )
     return caveats
+
+
+def _open_spans(spans: pd.DataFrame, field: str) -> list[str]:
+    """A caveat of spans that share a recording and lack one of their times, so that they overlap."""
+    rows = spans.loc[spans[field].isna(), "audio"].value_counts()
+    rows = rows[rows > 1]
+    if rows.empty:
+        return []
+    heard = "from its beginning" if field == "start" else "to its end"
+    nor = "" if field == "start" else " and no duration"
+    return [
+        f"{rows.sum()} rows share {len(rows)} recordings and have no {field}{nor}, so that each hears its recording "
+        f"{heard}; --column_map {field}=COLUMN names the column that has it"
+    ]
 
 
 def name_spans(ids: pd.Series, table: pd.DataFrame) -> pd.Series:
@@ -101,7 +120,7 @@ def with_times(table: pd.DataFrame, columns: Mapping[str, str], raw: Any) -> tup
         return table, []
     table = table.copy()
     duration = next(filter(is_duration, raw), None)
-    if "start" not in table and _plain(columns["end"]) == "offset":
+    if "start" not in table and _bare(columns["end"]) == "offset":
         if duration is None:
             raise CorpusError(
                 f"the column {columns['end']} could be where rows begin, or where they end; say which, with "
@@ -110,19 +129,28 @@ def with_times(table: pd.DataFrame, columns: Mapping[str, str], raw: Any) -> tup
             )
         table = table.rename(columns={"end": "start"})
     for field in table.columns.intersection(["start", "end"]):
-        if _plain(columns.get(field, "")).endswith(MILLISECONDS):
-            numbers = pd.to_numeric(table[field], errors="coerce")
-            table[field] = (numbers / 1000).where(numbers.notna(), table[field])
+        table[field] = in_seconds(table[field], columns.get(field, columns.get("end")))
     if "end" in table or duration is None:
         return table, []
-    lasts = pd.to_numeric(pd.Series(list(raw[duration]), index=table.index), errors="coerce")
+    lasts = in_seconds(pd.Series(list(raw[duration]), index=table.index), duration)
+    lasts = pd.to_numeric(lasts, errors="coerce")
     table["end"] = pd.to_numeric(table["start"], errors="coerce") + lasts
-    return table, [f"rows end after their {duration}, in seconds from their start"]
+    return table, [f"rows end after their {duration}, counted from their start"]
+
+
+def in_seconds(times: pd.Series, column: str) -> pd.Series:
+    """The times of a column, which may be named for milliseconds; what is no number as it is."""
+    if not _MILLISECONDS.search(column.strip()):
+        return times
+    numbers = pd.to_numeric(times, errors="coerce")
+    return (numbers / 1000).where(numbers.notna(), times)
 
 
 def is_duration(column: str) -> bool:
-    return _plain(column) == "duration"
+    return _bare(column) == "duration"
 
 
-def _plain(name: str) -> str:
-    return str(name).strip().lower()
+def _bare(column: str) -> str:
+    """The name of a column in small letters, without its unit."""
+    column = str(column).strip()
+    return re.sub(r"[\s_-](?:s|sec)$", "", _MILLISECONDS.sub("", column).lower())

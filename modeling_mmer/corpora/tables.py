@@ -31,6 +31,11 @@ _MARKS = (
 _DECIMAL_COMMA = re.compile(r"-?\d+(?:,\d+)?")
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _WORD = re.compile(r"[^\W\d_]{3,}")
+_FOREIGN = re.compile(r"[^\W\d_][¡¢£¤¥¦§¨©¬®¯±²³¶¸¹»¼½¾¿‚„ˆ˜‰†‡•][^\W\d_]")  # no western word holds one
+_UTF_8 = re.compile(
+    rb"[\xc2-\xc5][\x80-\xbf]|\xe2\x80[\x80-\xbf]"
+)  # é, or a dash: in Windows-1252 Ã©, which no word has
+_UNSEEN = "\ufeff\u200b"  # marks of byte order and blanks of no width, which no one sees
 _QUOTES = "put quotation marks around the whole cell, and double each one within it"
 
 
@@ -78,7 +83,7 @@ def _read_json_lines(file: Path, notices: list[str]) -> pd.DataFrame:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_distinct)
         except ValueError as error:
             raise CorpusError(f"{file} cannot be read as jsonl: line {number} is no JSON: {error}") from error
         if not isinstance(row, dict):
@@ -86,6 +91,13 @@ def _read_json_lines(file: Path, notices: list[str]) -> pd.DataFrame:
         rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns})
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON, of which Python would take the last of two equal keys."""
+    if twice := [name for name, n in Counter(name for name, _ in pairs).items() if n > 1]:
+        raise ValueError(f"it has more than one value for {' and '.join(twice)}")
+    return dict(pairs)
 
 
 # --------------------------------------------------------------------------------------------------------------- text
@@ -104,6 +116,7 @@ def decode(file: Path, notices: list[str]) -> str:
     except UnicodeDecodeError as error:
         if encoding is not None:
             raise CorpusError(f"{file} begins as {encoding} and is none: {error}; save it as UTF-8") from error
+        _refuse_mixture(file, content, error.start)
     try:
         text = content.decode("cp1252")
     except UnicodeDecodeError:
@@ -111,7 +124,8 @@ def decode(file: Path, notices: list[str]) -> str:
     number, line = next((i, line) for i, line in enumerate(text.splitlines(), start=1) if not line.isascii())
     controls = any("\x80" <= character <= "\x9f" for character in text)
     # A western word has a letter of ASCII. One that has none is in another script, whose encoding this is not.
-    if controls or any(all(letter > "\x7f" for letter in word) for word in _WORD.findall(text)):
+    strange = any(all(letter > "\x7f" for letter in word) for word in _WORD.findall(text)) or _FOREIGN.search(text)
+    if controls or strange:
         raise CorpusError(
             f"{file} is neither UTF-8 nor UTF-16, and read as Windows-1252 its line {number} is {line.strip()[:60]!r}: "
             "save it as UTF-8"
@@ -121,6 +135,14 @@ def decode(file: Path, notices: list[str]) -> str:
         "are wrong, save it as UTF-8"
     )
     return text
+
+
+def _refuse_mixture(file: Path, content: bytes, place: int) -> None:
+    """Raise a CorpusError if a text that is not UTF-8 at some place is UTF-8 at others: no encoding reads all of it."""
+    if _UTF_8.search(content):
+        line = content[:place].count(b"\n") + 1
+        shown = content.splitlines()[line - 1].decode("utf-8", errors="replace").strip()[:60]
+        raise CorpusError(f"{file} is UTF-8 in part only: line {line} is not ({shown!r}); save it as UTF-8")
 
 
 # ---------------------------------------------------------------------------------------------------------- delimited
@@ -133,11 +155,14 @@ def _read_delimited(file: Path, notices: list[str]) -> pd.DataFrame:
         raise ValueError("it has no line with the names of its columns")
     delimiter = stated["delimiter"] if stated else find_delimiter(lines[first], file)
     rows = _rows(file, lines, first, delimiter)
-    names = [name.strip() for name in next(rows)[1]]
+    names = [_named(name) for name in next(rows)[1]]
+    width = len(names)
     while names and not names[-1]:  # from a delimiter at the end of each line
         names.pop()
     names = [name or f"column {i}" for i, name in enumerate(names, start=1)]
-    begins, columns = _columns(file, names, rows, delimiter, notices)
+    begins, columns, wrong = _columns(file, names, width, rows, notices)
+    if wrong:
+        raise CorpusError(_ragged(file, names, wrong, lines, delimiter))
     notices += _look_into_broken_cells(file, names, lines, begins, columns, delimiter)
     if delimiter != ",":
         columns = [_with_points(column) for column in columns]
@@ -146,32 +171,47 @@ def _read_delimited(file: Path, notices: list[str]) -> pd.DataFrame:
 
 
 def _columns(
-    file: Path, names: list[str], rows: Iterable[tuple[int, list[str]]], delimiter: str, notices: list[str]
-) -> tuple[list[int], list[list[str | None]]]:
-    """Where the rows begin, and the cells of each column; rows without any content are left out.
+    file: Path, names: list[str], width: int, rows: Iterable[tuple[int, list[str]]], notices: list[str]
+) -> tuple[list[int], list[list[str | None]], list[tuple[int, int]]]:
+    """Where the rows begin, the cells of each column, and the rows that have other cells than the header: where they
+    begin, and how many they have. Rows without any content are left out, and so is a header among the rows, where
+    files were put together.
 
-    Raises:
-        CorpusError: a row has other cells than the header.
+    Blank cells at the end of a row are left out if the header has as many, or if every row has some. Of one row among
+    others, they may be cells that a delimiter too many has moved.
+
+    Args:
+        width: cells of the header, with its blank ones at the end.
     """
     begins: list[int] = []
     columns: list[list[str | None]] = [[] for _ in names]
-    blank, wrong = 0, []
-    for number, row in rows:
-        if len(row) != len(names):
-            row = _without_blank_end(row, len(names))
+    blank, repeated, wrong, longer = 0, 0, [], []
+    for number, given in rows:
+        row = given if len(given) == len(names) else _without_blank_end(given, len(names))
         if not row[0].strip() and not any(cell.strip() for cell in row):
             blank += 1
+        elif len(names) > 1 and _named(row[0]) == names[0] and list(map(_named, row)) == names:
+            repeated += 1
         elif len(row) != len(names):
-            wrong.append((number, row))
+            wrong.append((number, len(row)))
         else:
+            if len(given) > max(width, len(names)):
+                longer.append((number, len(given)))
             begins.append(number)
             for column, cell in zip(columns, row, strict=True):
                 column.append(cell or None)
-    if wrong:
-        raise CorpusError(_ragged(file, names, wrong, delimiter))
+    if len(longer) < len(begins):
+        wrong = sorted(wrong + longer)
+    if repeated:
+        notices.append(f"{repeated} rows of {file.name} are its header once more, and are not read")
     if blank:
         notices.append(f"{blank} rows of {file.name} have nothing in any cell, and are not read")
-    return begins, columns
+    return begins, columns, wrong
+
+
+def _named(cell: str) -> str:
+    """The name of a column, without what no one sees of it."""
+    return cell.strip().strip(_UNSEEN).strip()
 
 
 def _without_blank_end(row: list[str], width: int) -> list[str]:
@@ -182,7 +222,10 @@ def _without_blank_end(row: list[str], width: int) -> list[str]:
 
 def find_delimiter(header: str, file: Path) -> str:
     """The delimiter that makes most cells of the header; a comma, or of a `.tsv` a tab, where there is none."""
-    cells = {delimiter: len(next(csv.reader([header], delimiter=delimiter))) for delimiter in _DELIMITERS}
+    cells = {
+        delimiter: len(next(csv.reader([header], delimiter=delimiter, skipinitialspace=True)))
+        for delimiter in _DELIMITERS
+    }
     most = max(cells.values())
     usual = "\t" if file.suffix.lower() == ".tsv" else ","
     return usual if cells[usual] == most else max(cells, key=cells.get)
@@ -190,7 +233,7 @@ def find_delimiter(header: str, file: Path) -> str:
 
 def _rows(file: Path, lines: list[str], first: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The number of the line where each row begins, and its cells; blank lines are no rows."""
-    reader = csv.reader(lines[first:], delimiter=delimiter, strict=True)
+    reader = csv.reader(lines[first:], delimiter=delimiter, strict=True, skipinitialspace=True)
     begins, n = first + 1, 0
     try:
         for row in reader:
@@ -205,9 +248,9 @@ def _rows(file: Path, lines: list[str], first: int, delimiter: str) -> Iterator[
         ) from error
 
 
-def _ragged(file: Path, names: list[str], wrong: list[tuple[int, list[str]]], delimiter: str) -> str:
+def _ragged(file: Path, names: list[str], wrong: list[tuple[int, int]], lines: list[str], delimiter: str) -> str:
     """The message on rows whose cells are not those of the header."""
-    named = [f"line {number} has {len(row)} ({_shown(delimiter.join(row))})" for number, row in wrong]
+    named = [f"line {number} has {n} ({_shown(lines[number - 1])})" for number, n in wrong]
     written = "a tab" if delimiter == "\t" else f"{delimiter!r}"
     return (
         f"{file}: the header has {len(names)} columns ({name_some(names)}), but {name_some(named, most=5)}: a cell "
