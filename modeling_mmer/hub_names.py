@@ -41,6 +41,8 @@ def commit_of(name: str, revision: str | None = None, subfolder: str = "", **hub
     Raises:
         OSError: there is no such model, or it cannot be had; the message is one line, and says what to do.
     """
+    if not name.strip():  # `Path("")` is the working directory
+        raise OSError("A model is named by an empty text: give its folder, or its name on the hub.")
     if Path(name).exists():
         require_model_folder(Path(name), Path(name) / subfolder, revision)
         return None

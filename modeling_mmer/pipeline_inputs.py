@@ -6,6 +6,7 @@ This file travels with checkpoints: it imports only torch and transformers.
 """
 
 import functools
+import math
 import multiprocessing
 import os
 import types
@@ -17,7 +18,7 @@ from torch.utils.data import Dataset, IterableDataset
 from transformers.utils import logging
 
 from .timed_text import SEGMENT_FORM, Segment, read_segments, text_within
-from .waveforms import is_list, is_missing, is_one_recording, plain, with_span
+from .waveforms import is_list, is_missing, is_number, is_one_recording, plain, with_span
 from .windows import Window, cut_windows, in_blocks, long_file, read_channels, stream_file
 
 logger = logging.get_logger(__name__)
@@ -215,6 +216,9 @@ class InputReader:
             ValueError: the window is longer than the encoder's, or the strides leave nothing of it.
         """
         rate, longest = self.processor.feature_extractor.sampling_rate, self.longest
+        for name, seconds in (("chunk_length_s", chunk_length_s), ("stride_length_s", stride_length_s)):
+            if seconds is not None and not (is_number(seconds) and math.isfinite(seconds)):
+                raise ValueError(f"{name} is a number of seconds, not {seconds!r}.")
         chunk = longest or round(DEFAULT_CHUNK_SECONDS * rate)
         if chunk_length_s is not None:
             chunk = round(chunk_length_s * rate)

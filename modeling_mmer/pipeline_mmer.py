@@ -129,8 +129,8 @@ class MMERPipeline(ChunkPipeline):
         channels=None,
         as_embeddings=None,
     ):
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k must be at least 1, not {top_k}.")
+        if top_k is not None and not (isinstance(top_k, int) and top_k >= 1):
+            raise ValueError(f"top_k must be a whole number of at least 1, not {top_k}.")
         if channels is not None and channels not in CHANNELS:
             raise ValueError(f'channels must be "mix" or "split", not {channels!r}.')
         preprocess = {"chunk_length_s": chunk_length_s, "stride_length_s": stride_length_s, "channels": channels}

@@ -109,6 +109,7 @@ class MMERProcessor(ProcessorMixin):
             ImportError: if decoding or resampling needs a package that is not installed.
         """
         sampling_rate, of_text = _read_options(kwargs, self.tokenizer.init_kwargs)
+        _check_max_length(of_text["max_length"], self.tokenizer.num_special_tokens_to_add())
         audio, text = _as_rows(audio, _is_audio_list), _as_rows(text, is_list)
         if not audio and not text:
             raise ValueError("Nothing to process: give `audio`, `text` or both.")
@@ -351,6 +352,16 @@ def _read_options(options: dict, of_tokenizer: dict) -> tuple[int | None, dict]:
             raise ValueError(f"`{name}={value!r}` is not available: it is always {OPTIONS[name][0]!r}.")
     fill = text.get("padding") == "max_length"
     return audio.get("sampling_rate"), {"max_length": text.get("max_length"), "fill": fill}
+
+
+def _check_max_length(max_length: int | None, specials: int) -> None:
+    """Raises a ValueError at a length that leaves no token of a text: tokenizers then cut nothing, or everything."""
+    if max_length is None or (isinstance(max_length, int) and max_length > specials):
+        return
+    raise ValueError(
+        f"`max_length={max_length!r}` is not possible: give a whole number above the {specials} special tokens that "
+        "every text gets."
+    )
 
 
 def source_name(audio) -> str:

@@ -195,6 +195,11 @@ def test_recipes_find_the_test_data_through_the_environment(monkeypatch):
         (["--corpus", "demo", "--contrastive_form", "ratio", "--contrastive_projection", "false"], "ratio"),
         (["--corpus", "demo", "--max_frames_per_batch", "0"], "--max_frames_per_batch"),
         (["--corpus", "demo", "--resume_from_checkpoint", "no/such/checkpoint"], "no/such/checkpoint"),
+        (["--corpus", "demo", "--feature_cache", ""], "--feature_cache is empty"),
+        (["--corpus", "demo", "--model="], "--model is empty"),
+        (["--corpus", "demo", "--learning_rate", "nan"], "--learning_rate must be"),
+        (["--corpus", "demo", "--per_device_eval_batch_size", "0"], "--per_device_eval_batch_size must be"),
+        (["--corpus", "folder", "--corpus_dir", ""], "--corpus_dir is empty"),
         (["missing.yaml"], "missing.yaml"),
     ],
 )

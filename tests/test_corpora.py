@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from modeling_mmer.corpora import CorpusError, load_corpora
+from modeling_mmer.corpora import CorpusError, load_corpora, on_scale
 from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.corpora.folder import COLUMN_NAMES
 from modeling_mmer.corpora.schema import DIMENSIONS, FEATURES
@@ -586,3 +586,16 @@ def test_demo_tokenizer_is_a_roberta_tokenizer(demo):
         ids = tokenizer(text)["input_ids"]
         assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_another_scale_than_the_models_is_said(tmp_path):
+    rows = pd.DataFrame({"text": ["so", "no"], "valence": [1, 7.0], "emotion": ["anger", "anger"], "split": "test"})
+    rows.to_csv(tmp_path / "metadata.csv", index=False)
+    corpus = load_corpora("folder", tmp_path, emotion_labels=["anger"])
+    assert on_scale(corpus, (1, 7)) is corpus
+    carried = on_scale(corpus, (1, 5))
+    assert carried.splits["test"]["valence"][:] == [1, 5]
+    assert [said for said in carried.caveats if "from 1 to 7" in said and "1 to 5, the model's" in said]
+    rows.drop(columns="valence").to_csv(tmp_path / "metadata.csv", index=False)
+    undimensioned = load_corpora("folder", tmp_path, emotion_labels=["anger"])
+    assert on_scale(undimensioned, (1, 5)).caveats == undimensioned.caveats

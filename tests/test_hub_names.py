@@ -198,6 +198,8 @@ def test_a_data_set_by_name(hub, tmp_path, monkeypatch, capsys):
     line = says(capsys, *describe, "hf:someone/nope")
     assert "`hf download someone/nope --repo-type dataset`" in line and "someone/nope" in line
     assert "there is no folder ./nope" in says(capsys, *describe, "hf:./nope")
+    for nothing in ("hf:", "hf: ", "hf:/"):
+        assert "names no data set" in says(capsys, *describe, nothing)
 
 
 def test_a_recogniser_by_name_and_another_commit_of_it(hub, corpus, tmp_path, caplog):
@@ -345,6 +347,17 @@ def test_a_folder_that_is_no_model(hub, cached_run, tmp_path):
         model_commit(TEXT)
     with pytest.raises(OSError, match="is a folder here, which has no revision main"):
         MMERConfig.from_audio_text_pretrained(str(cached_run), TEXT, audio_encoder_revision="main")
+
+
+def test_an_empty_name_is_not_the_working_directory(hub, cached_run, corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(cached_run)
+    for load in (MMERForEmotionRecognition.from_pretrained, model_commit):
+        for name in ("", " "):
+            with pytest.raises(OSError, match="named by an empty text"):
+                load(name)
+    with pytest.raises(OSError, match="named by an empty text"):
+        MMERConfig.from_audio_text_pretrained("", TEXT)
+    assert "named by an empty text" in says(capsys, "eval", "", "--corpus", "demo", "--output_dir", str(tmp_path))
 
 
 def test_a_pinned_commit_that_is_not_in_the_cache(hub, cached_run):

@@ -83,6 +83,10 @@ def test_of_no_recordings_there_are_no_outputs(pipe):
         ({"audio": X, "text": ["no", "yes"]}, "text is a list of something else"),
         ({"audio": [X, "no/such.wav"]}, r"Input 1 \(no/such.wav\)"),
         ({"inputs": {"text": "no"}, "text": "no"}, "inside the input, or alone"),
+        ({"text": "no", "top_k": 2.5}, "top_k must be a whole number"),
+        ({"audio": X, "chunk_length_s": float("inf")}, "Input 0: chunk_length_s is a number of seconds, not inf"),
+        ({"audio": X, "stride_length_s": float("nan")}, "stride_length_s is a number of seconds, not nan"),
+        ({"audio": X, "chunk_length_s": "5"}, "chunk_length_s is a number of seconds, not '5'"),
         ({"inputs": DatasetDict(test=Dataset.from_dict({"text": ["no"]}))}, "give a dict with"),
     ],
 )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     PreTrainedTokenizerFast,
     SeamlessM4TFeatureExtractor,
@@ -453,6 +453,19 @@ def test_options_are_honoured_or_refused(processor):
         processor(text="so", padding=False)
     with pytest.raises(ValueError, match="Unknown option `images`"):
         processor(text="so", images=[])
+
+
+def test_a_max_length_that_leaves_nothing_of_a_text_is_refused(processor):
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="</s>")
+    processor = MMERProcessor(processor.feature_extractor, tokenizer)
+    for length in (0, 1, 2, -1, "5", 5.5):
+        with pytest.raises(ValueError, match=f"max_length={length!r}.* above the 2 special tokens"):
+            processor(text="so it goes", max_length=length)
+    with pytest.warns(UserWarning, match="1 of 1 texts were cut at 3 tokens"):
+        assert processor(text="so it goes", max_length=3)["input_ids"].tolist() == [[1, 0, 2]]
 
 
 def test_parts_that_cannot_work_are_refused(processor):

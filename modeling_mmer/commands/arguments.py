@@ -5,6 +5,7 @@ line, so that the later one wins and both are checked by the same parser.
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -186,6 +187,11 @@ class RunArguments(TrainingArguments):
         super().__post_init__()
         refuse_options(self, OPTIONS | OF_OWN_METRICS | OF_COMMANDS)
         refuse_data_parallel(self)
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ValueError(f"--learning_rate must be a number of at least 0, not {self.learning_rate}.")
         if self.max_frames_per_batch is None:
             return
         if self.max_frames_per_batch < 1:
@@ -247,6 +253,9 @@ def parse(
     if unknown:
         parser.error(f"unknown options: {' '.join(redacted(unknown))} (--help lists all)")
     for group in arguments:
+        for name, value in given(argv, group).items():
+            if "" in (value if isinstance(value, list) else [value]):  # such as of a shell's variable that is not set
+                parser.error(f"--{name} is empty: give a value, or leave the option out")
         keep_token_out(group)
     return tuple(arguments)
 

@@ -59,16 +59,21 @@ def _shared(values: Iterable[str | None]) -> str | None:
 
 def on_scale(corpus: Corpus, scale: tuple[float, float]) -> Corpus:
     """The same corpus with its dimensions carried linearly onto another scale, such as the one a model was trained
-    on."""
+    on; a caveat says so, for a scale that was only assumed gives other figures."""
     if tuple(scale) == tuple(corpus.label_scale):
         return corpus
-    splits = {}
+    splits, caveats = {}, list(corpus.caveats)
+    if any(value is not None for rows in corpus.splits.values() for d in DIMENSIONS for value in rows[d]):
+        caveats.append(
+            "the dimensions were carried from {:g} to {:g}, the corpus's scale, onto {:g} to {:g}, the model's; "
+            "--label_scale declares the scale of a corpus of one's own".format(*corpus.label_scale, *scale)
+        )
     for split, rows in corpus.splits.items():
         table: pd.DataFrame = rows.to_pandas()
         for dimension in DIMENSIONS:
             table[dimension] = rescale(table[dimension].astype("float64"), corpus.label_scale, scale)
         splits[split] = Dataset.from_pandas(table, features=FEATURES, preserve_index=False)
-    return replace(corpus, splits=splits, label_scale=tuple(scale))
+    return replace(corpus, splits=splits, label_scale=tuple(scale), caveats=caveats)
 
 
 def _with_prefix(rows: Dataset, name: str) -> Dataset:

@@ -189,6 +189,8 @@ def _check_names(names: list[str], directories: list) -> None:
     if not names:
         raise CorpusError(f"no corpus named; there are: {existing}")
     for name in names:
+        if name.startswith(PREFIX) and not name.removeprefix(PREFIX).strip("/ "):  # `Path("")` is the working directory
+            raise CorpusError(f"{name} names no data set: give {PREFIX}NAME, its name on the hub or a folder")
         if name not in PACKAGED | PUBLISHED | FROM_DIRECTORY and not name.startswith(PREFIX):
             raise CorpusError(
                 f"no corpus {name!r}; there are: {existing}. Data of your own: --corpus folder --corpus_dir FOLDER"
