@@ -100,7 +100,7 @@ def test_an_export_as_it_is_holds_the_same_weights_and_the_card(whole, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_export_for_inference_in_half_precision(whole, tmp_path, capsys):
+def test_an_export_for_inference_in_half_precision(whole, bfloat16_attention, tmp_path, capsys):
     weights, config = run_export(whole, tmp_path / "out", "--inference_only", "--dtype", "bfloat16")
     assert config["dtype"] == "bfloat16"
     assert all(w.dtype == torch.bfloat16 for w in weights.values() if w.is_floating_point())

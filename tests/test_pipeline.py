@@ -135,7 +135,7 @@ def test_top_k_keeps_the_likeliest(pipe):
     assert list(full["emotion"]["scores"])[0] == full["emotion"]["label"]
 
 
-def test_half_precision_gives_nearly_the_same(pipe, tmp_path):
+def test_half_precision_gives_nearly_the_same(pipe, bfloat16_attention, tmp_path):
     pipe.save_pretrained(tmp_path)
     half = pipeline(TASK, model=str(tmp_path), dtype=torch.bfloat16, trust_remote_code=True)
     assert half.model.dtype == torch.bfloat16
