@@ -74,6 +74,8 @@ def train(encoders, features: str, output: Path, *options: str) -> dict:
             *("train", "--audio_encoder", encoders[0], "--text_encoder", encoders[1], "--audio_context", "trimmed"),
             *("--emotion_labels", "sadness", "anger", "--state_normalization", "standardize", "--lambda_mae", "0"),
             *("--lambda_contrastive", "0", "--dropout", "0.3", "--disable_tqdm", "true"),
+            *("--hidden_size", "64", "--intermediate_size", "256", "--num_hidden_layers", "2", "--eval_strategy", "no"),
+            *("--save_strategy", "no", "--load_best_model_at_end", "false"),
             *("--feature_cache", features, "--output_dir", str(output), *options),
         ]
     )
