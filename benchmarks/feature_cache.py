@@ -16,7 +16,7 @@ from pathlib import Path
 from modeling_mmer.commands.allocator import keep_freed_memory
 from modeling_mmer.commands.arguments import parse, with_recipe
 from modeling_mmer.commands.train import ARGUMENTS, prepare
-from modeling_mmer.trainer import MMERTrainer
+from modeling_mmer.training.trainer import MMERTrainer
 
 STEPS, ROUNDS = 6, 3
 RECIPE = str(Path(__file__).parent.parent / "recipes" / "spoken_full.yaml")

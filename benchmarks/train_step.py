@@ -17,7 +17,7 @@ from transformers import BertConfig, WhisperConfig
 
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition
 from modeling_mmer.commands.allocator import keep_freed_memory
-from modeling_mmer.transformer import Dropout
+from modeling_mmer.model.transformer import Dropout
 
 ROUNDS = 12
 BATCH, FRAMES, TOKENS, WIDTH = 32, 175, 20, 384

@@ -10,18 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .collator import MMERCollator
-    from .configuration_mmer import MMERConfig
-    from .modeling_mmer import (
+    from .model.configuration_mmer import MMERConfig
+    from .model.modeling_mmer import (
         MMERForEmotionRecognition,
         MMERModel,
         MMERModelOutput,
         MMEROutput,
         MMERPreTrainedModel,
     )
-    from .pipeline_mmer import MMERPipeline
-    from .processing_mmer import MMERProcessor
-    from .trainer import MMERTrainer
+    from .model.pipeline_mmer import MMERPipeline
+    from .model.processing_mmer import MMERProcessor
+    from .training.collator import MMERCollator
+    from .training.trainer import MMERTrainer
 
 __version__ = "0.1.0"
 
@@ -39,18 +39,18 @@ __all__ = [
 ]
 
 _NAMES = {  # module -> what is imported from it
-    "collator": ("MMERCollator",),
-    "configuration_mmer": ("MMERConfig",),
-    "modeling_mmer": (
+    "training.collator": ("MMERCollator",),
+    "model.configuration_mmer": ("MMERConfig",),
+    "model.modeling_mmer": (
         "MMERForEmotionRecognition",
         "MMERModel",
         "MMERModelOutput",
         "MMEROutput",
         "MMERPreTrainedModel",
     ),
-    "pipeline_mmer": ("MMERPipeline",),
-    "processing_mmer": ("MMERProcessor",),
-    "trainer": ("MMERTrainer",),
+    "model.pipeline_mmer": ("MMERPipeline",),
+    "model.processing_mmer": ("MMERProcessor",),
+    "training.trainer": ("MMERTrainer",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

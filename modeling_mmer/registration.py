@@ -9,10 +9,10 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_mmer import MMERConfig
-from .modeling_mmer import MMERForEmotionRecognition, MMERModel
-from .pipeline_mmer import MMERPipeline
-from .processing_mmer import MMERProcessor
+from .model.configuration_mmer import MMERConfig
+from .model.modeling_mmer import MMERForEmotionRecognition, MMERModel
+from .model.pipeline_mmer import MMERPipeline
+from .model.processing_mmer import MMERProcessor
 
 AutoConfig.register("mmer", MMERConfig, exist_ok=True)
 AutoModel.register(MMERConfig, MMERModel, exist_ok=True)

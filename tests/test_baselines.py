@@ -19,14 +19,9 @@ from modeling_mmer.baselines import (
     LinearProbe,
     SeparateModel,
 )
-from modeling_mmer.baselines.cif_mmin_training import (
-    IMAGINATION_STAGE,
-    TEACHER_STAGE,
-    CIFMMINTrainer,
-    stage_arguments,
-)
-from modeling_mmer.commands.arguments import RunArguments
-from modeling_mmer.evaluation import judge
+from modeling_mmer.baselines.cif_mmin_training import IMAGINATION_STAGE, TEACHER_STAGE, CIFMMINTrainer, stage_arguments
+from modeling_mmer.evaluation.figures import judge
+from modeling_mmer.training.arguments import RunArguments
 
 CLASSES = {
     "probe": LinearProbe,

@@ -12,7 +12,7 @@ from datasets import Dataset
 from processes import process_group, spawn
 from test_trainer import StopAfter, assert_equal_weights, toy_rows, toy_trainer, weights
 
-from modeling_mmer.batching import FrameCapBatchSampler, cut, with_lengths
+from modeling_mmer.training.batching import FrameCapBatchSampler, cut, with_lengths
 
 CAP = 3000
 RNG = np.random.default_rng(0)

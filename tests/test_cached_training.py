@@ -15,10 +15,10 @@ from datasets import Dataset
 from transformers import BertConfig, BertModel, WhisperConfig, WhisperModel, set_seed
 
 from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition, MMERTrainer
-from modeling_mmer.commands.arguments import RunArguments
 from modeling_mmer.corpora import load_corpora
-from modeling_mmer.extraction import extract, write_states
-from modeling_mmer.features import FeatureCache
+from modeling_mmer.features.cache import FeatureCache
+from modeling_mmer.features.extraction import extract, write_states
+from modeling_mmer.training.arguments import RunArguments
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
 TASKS = (EMOTIONS, ["negative", "neutral", "positive"], ["valence", "arousal", "dominance"])

@@ -13,11 +13,12 @@ from accelerate import PartialState
 from conftest import real_input_processor
 from processes import spawn
 
-from modeling_mmer.collator import MMERCollator, UtteranceError
-from modeling_mmer.commands import checking, main, train
-from modeling_mmer.commands.arguments import CorpusArguments
-from modeling_mmer.commands.checking import load_checked, note_cropped, only
+from modeling_mmer.commands import main, train
 from modeling_mmer.corpora import CorpusError
+from modeling_mmer.training import preparation as checking
+from modeling_mmer.training.arguments import CorpusArguments
+from modeling_mmer.training.checking import load_checked, note_cropped, only
+from modeling_mmer.training.collator import MMERCollator, UtteranceError
 
 LABELS = ("neutral", "happiness", "sadness", "anger")
 RATE = 8000
@@ -208,5 +209,5 @@ def test_an_error_of_a_worker_reads_like_one_of_this_process():
     with pytest.raises(UtteranceError, match="^Utterance 'x': audio.*there is no such file") as error:
         collator([{"utterance_id": "x", "audio": "gone.wav", "text": None}])
     caught = "Caught UtteranceError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  …"
-    as_torch_tells = f"{caught}\nmodeling_mmer.collator.UtteranceError: {error.value}\n"
+    as_torch_tells = f"{caught}\nmodeling_mmer.training.collator.UtteranceError: {error.value}\n"
     assert str(UtteranceError(as_torch_tells)) == str(error.value)

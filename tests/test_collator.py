@@ -9,8 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
-from modeling_mmer.collator import MMERCollator
-from modeling_mmer.processing_mmer import MMERProcessor
+from modeling_mmer.model.processing_mmer import MMERProcessor
+from modeling_mmer.training.collator import MMERCollator
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
 SENTIMENTS = ["negative", "neutral", "positive"]

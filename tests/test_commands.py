@@ -12,16 +12,13 @@ from safetensors.torch import load_file
 
 from modeling_mmer import MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
-from modeling_mmer.commands.arguments import (
-    RunArguments,
-    StartArguments,
-    parse,
-    recipe_options,
-)
+from modeling_mmer.commands.arguments import StartArguments, parse, recipe_options
 from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
 from modeling_mmer.commands.train import ARGUMENTS as TRAIN_ARGUMENTS
-from modeling_mmer.commands.train import balanced_weights, build_trainer, fine_tuning_overrides, trained_model
+from modeling_mmer.commands.train import build_trainer, fine_tuning_overrides, trained_model
 from modeling_mmer.corpora import load_corpora
+from modeling_mmer.training.arguments import RunArguments
+from modeling_mmer.training.preparation import balanced_weights
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 

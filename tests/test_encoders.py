@@ -31,9 +31,8 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.commands.train import new_processor
 from modeling_mmer.corpora.demo import DEMO_FOLDER
-from modeling_mmer.encoders import (
+from modeling_mmer.model.encoders import (
     MMERWhisperEncoder,
     audio_states,
     build_text_encoder,
@@ -42,6 +41,7 @@ from modeling_mmer.encoders import (
     text_positions,
     text_states,
 )
+from modeling_mmer.training.preparation import new_processor
 
 WAVEFORM_KINDS = [f"{name}-{norm}" for name in ("hubert", "wavlm", "wav2vec2") for norm in ("group", "layer")]
 WINDOW = 100  # frames of the tiny Whisper: twice its 50 source positions

@@ -16,11 +16,12 @@ from processes import start
 from torch.utils.data import DataLoader
 from transformers import AutoModel, WhisperModel
 
-from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition, extraction
+from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition
 from modeling_mmer.corpora import load_corpora
-from modeling_mmer.extraction import extract
-from modeling_mmer.features import FeatureCache
-from modeling_mmer.passes import MODALITIES
+from modeling_mmer.features import extraction
+from modeling_mmer.features.cache import FeatureCache
+from modeling_mmer.features.extraction import extract
+from modeling_mmer.model.passes import MODALITIES
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
 

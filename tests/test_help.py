@@ -6,8 +6,9 @@ from dataclasses import fields
 import pytest
 
 from modeling_mmer.commands import main
-from modeling_mmer.commands.arguments import CorpusArguments, ModelArguments, RunArguments, SourceArguments, parse
+from modeling_mmer.commands.arguments import ModelArguments, parse
 from modeling_mmer.commands.eval import EvaluationArguments
+from modeling_mmer.training.arguments import CorpusArguments, RunArguments, SourceArguments
 
 
 def help_of(capsys, *command: str) -> str:

@@ -24,13 +24,14 @@ from test_remote import LOADED, elsewhere
 from test_transcription import make_whisper
 from transformers import AutoModelForAudioClassification, WhisperModel, pipeline
 
-from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERProcessor, hub_names
+from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
 from modeling_mmer.commands.naming import model_commit
 from modeling_mmer.corpora import load_corpora
 from modeling_mmer.corpora.demo import DEMO_FOLDER
-from modeling_mmer.features import COMMITS
-from modeling_mmer.transcription import transcribe
+from modeling_mmer.features.cache import COMMITS
+from modeling_mmer.features.transcription import transcribe
+from modeling_mmer.model import hub_names
 
 AUDIO, TEXT = "tiny/whisper.en", "tiny/roberta"
 ENCODERS = ["--audio_encoder", AUDIO, "--text_encoder", TEXT]

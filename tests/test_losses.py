@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from modeling_mmer.losses import (
+from modeling_mmer.model.losses import (
     IGNORED,
     ccc_loss,
     class_loss,

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from modeling_mmer.metrics import (
+from modeling_mmer.evaluation.metrics import (
     ccc,
     collapse_distance,
     confusion_matrix,
@@ -373,7 +373,7 @@ class TestEvaluateMetrics:
 
     @pytest.fixture
     def module(self):
-        import modeling_mmer.evaluate_metrics as module
+        import modeling_mmer.evaluation.figures.evaluate_metrics as module
 
         return module
 

@@ -7,8 +7,8 @@ from conftest import labels, raw_batch, tiny_config, tiny_model
 from torch.overrides import TorchFunctionMode
 
 from modeling_mmer import MMERForEmotionRecognition, MMERModel
-from modeling_mmer.embedding import ModalityEmbedder
-from modeling_mmer.passes import COMBINATIONS, assemble
+from modeling_mmer.model.embedding import ModalityEmbedder
+from modeling_mmer.model.passes import COMBINATIONS, assemble
 
 KINDS = ["whisper", "hubert-group", "wavlm-layer", "wav2vec2-group"]
 TASKS = ("logits", "sentiment_logits", "valence", "arousal", "dominance")

@@ -16,7 +16,7 @@ from test_pipeline import TASK, assert_close, build_pipe, noise
 from transformers import Wav2Vec2FeatureExtractor, pipeline
 
 from modeling_mmer import MMERProcessor
-from modeling_mmer.processing_mmer import ExampleError
+from modeling_mmer.model.processing_mmer import ExampleError
 
 KINDS = ["whisper", "hubert-group", "wavlm-layer", "wav2vec2-group"]
 

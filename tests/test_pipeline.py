@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import pipeline
 
 from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.windows import cut_windows, in_blocks, stream_file
+from modeling_mmer.model.windows import cut_windows, in_blocks, stream_file
 
 TASK = "multimodal-emotion-recognition"
 RATE = 16_000

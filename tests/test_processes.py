@@ -27,8 +27,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.losses import gather_rows
-from modeling_mmer.modeling_mmer import MMERModel
+from modeling_mmer.model.losses import gather_rows
+from modeling_mmer.model.modeling_mmer import MMERModel
 
 RECIPES = REPOSITORY / "recipes" / "accelerate"
 
@@ -100,7 +100,7 @@ contextualize = MMERModel.contextualize
 
 def losses_and_gradients(model, batch, of_labels):
     model.zero_grad()
-    with patch("modeling_mmer.modeling_mmer.draw_mask", every_other):
+    with patch("modeling_mmer.model.modeling_mmer.draw_mask", every_other):
         output = model(**batch, labels=of_labels)
         output.loss.backward()
     core = getattr(model, "module", model)

@@ -22,7 +22,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from modeling_mmer.processing_mmer import ExampleError, MMERProcessor
+from modeling_mmer.model.processing_mmer import ExampleError, MMERProcessor
 
 RATE = 16000
 

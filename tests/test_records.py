@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modeling_mmer.commands.reproduction.systems import plan
-from modeling_mmer.configuration_mmer import MMERConfig
-from modeling_mmer.passes import COMBINATIONS
+from modeling_mmer.evaluation.statistics import CONCORDANCE, paired_bootstrap
+from modeling_mmer.model.configuration_mmer import MMERConfig
+from modeling_mmer.model.passes import COMBINATIONS
 from modeling_mmer.report.comparison import compare
 from modeling_mmer.report.records import Records, RunRecord, predictions_path
 from modeling_mmer.report.reproduction import write_reproduction
-from modeling_mmer.statistics import CONCORDANCE, paired_bootstrap
+from modeling_mmer.reproduction.systems import plan
 
 OPTIONS = {name: getattr(MMERConfig, name) for name in MMERConfig.__annotations__ if hasattr(MMERConfig, name)}
 FAILED = "The loss is nan (its terms: mae) at step 7: training has diverged. Utterances of the batch: a, b."

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from modeling_mmer.commands import main
-from modeling_mmer.commands.arguments import CorpusArguments, RunArguments, StartArguments, parse, recipe_options
-from modeling_mmer.commands.redaction import command_line, redacted
+from modeling_mmer.commands.arguments import StartArguments, parse, recipe_options
+from modeling_mmer.redaction import command_line, redacted
+from modeling_mmer.training.arguments import CorpusArguments, RunArguments
 
 SECRET = "hf_abcdefghijklmnop"
 PARSED = (CorpusArguments, StartArguments, RunArguments)

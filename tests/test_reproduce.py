@@ -16,10 +16,10 @@ from conftest import REPOSITORY
 from processes import run, start
 
 from modeling_mmer.commands import main
-from modeling_mmer.commands.reproduction.systems import RUNS, chosen_runs, plan
-from modeling_mmer.configuration_mmer import MMERConfig
+from modeling_mmer.model.configuration_mmer import MMERConfig
 from modeling_mmer.report.reproduction import write_reproduction
-from modeling_mmer.resuming import last_checkpoint
+from modeling_mmer.reproduction.systems import RUNS, chosen_runs, plan
+from modeling_mmer.training.resuming import last_checkpoint
 
 OPTIONS = {name: getattr(MMERConfig, name) for name in MMERConfig.__annotations__ if hasattr(MMERConfig, name)}
 
@@ -172,7 +172,7 @@ def test_a_run_that_was_begun_under_other_settings_is_not_gone_on_with(demo_enco
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("modeling_mmer.commands.reproduction.runs.judge", stopped)
+        patch.setattr("modeling_mmer.reproduction.runs.judge", stopped)
         main(options)
     state_file = Path(last_checkpoint(tmp_path / "unfinished/probe-seed-0"), "trainer_state.json")
     before = state_file.read_text()

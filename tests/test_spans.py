@@ -8,14 +8,14 @@ import torch
 from conftest import real_input_config, real_input_processor
 
 from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.collator import MMERCollator
 from modeling_mmer.corpora import CorpusError, load_corpora
 from modeling_mmer.corpora.describe import describe
 from modeling_mmer.corpora.faults import examine, settle
 from modeling_mmer.corpora.recordings import Clip, read_recordings, sources_of
-from modeling_mmer.extraction import extract
-from modeling_mmer.features import FeatureCache
-from modeling_mmer.transcription import names_of, read, recordings, with_texts
+from modeling_mmer.features.cache import FeatureCache
+from modeling_mmer.features.extraction import extract
+from modeling_mmer.features.transcription import names_of, read, recordings, with_texts
+from modeling_mmer.training.collator import MMERCollator
 
 LABELS = ["neutral", "anger", "happiness"]
 RATE = 16_000

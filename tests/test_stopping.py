@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from transformers import Trainer, TrainerState
 
 from modeling_mmer.commands import main
-from modeling_mmer.resuming import MARKER, checkpoints_under, is_whole, last_checkpoint
+from modeling_mmer.training.resuming import MARKER, checkpoints_under, is_whole, last_checkpoint
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals and limits of Linux")
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from modeling_mmer.timed_text import Segment, read_segments, text_within
+from modeling_mmer.model.timed_text import Segment, read_segments, text_within
 
 
 def said(*timestamps) -> list[Segment]:

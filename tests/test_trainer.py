@@ -14,9 +14,9 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 
 from modeling_mmer import MMERTrainer
-from modeling_mmer.batching import LengthBucketSampler
-from modeling_mmer.commands.arguments import RunArguments
-from modeling_mmer.evaluation import judge
+from modeling_mmer.evaluation.figures import judge
+from modeling_mmer.training.arguments import RunArguments
+from modeling_mmer.training.batching import LengthBucketSampler
 
 TASKS = ("emotion", "sentiment", "valence", "arousal", "dominance")
 

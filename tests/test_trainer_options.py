@@ -16,9 +16,9 @@ from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from modeling_mmer import MMERForEmotionRecognition, MMERTrainer
-from modeling_mmer.collator import MMERCollator
-from modeling_mmer.commands.arguments import RunArguments
-from modeling_mmer.trainer_options import OF_COMMANDS, OF_OWN_METRICS, OPTIONS, refuse_model
+from modeling_mmer.training.arguments import RunArguments
+from modeling_mmer.training.collator import MMERCollator
+from modeling_mmer.training.trainer_options import OF_COMMANDS, OF_OWN_METRICS, OPTIONS, refuse_model
 
 # What transformers does with these is right here too, or `MMERTrainer` sees to it.
 WORKING = """

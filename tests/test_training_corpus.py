@@ -12,7 +12,7 @@ import torch
 from conftest import randomize, real_input_config, real_input_processor
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from modeling_mmer import MMERForEmotionRecognition, training_corpus
+from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.commands import main
 from modeling_mmer.commands.training_rows import set_apart
 from modeling_mmer.corpora import CorpusError, Reading, load_corpora
@@ -20,7 +20,8 @@ from modeling_mmer.corpora.contents import row_digests
 from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.corpora.faults import examine
 from modeling_mmer.corpora.recordings import read_recordings
-from modeling_mmer.training_corpus import FILE, TrainingCorpus
+from modeling_mmer.training import training_corpus
+from modeling_mmer.training.training_corpus import FILE, TrainingCorpus
 
 EMOTIONS = ("neutral", "happiness", "sadness", "anger")
 THEIRS = ("calm", "cheerful!", "low", "cross")

@@ -40,10 +40,10 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from modeling_mmer import transcription
 from modeling_mmer.commands import main
 from modeling_mmer.corpora import load_corpora
-from modeling_mmer.transcription import transcribe
+from modeling_mmer.features import transcription
+from modeling_mmer.features.transcription import transcribe
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
 LETTERS = "|ETAOINSH"

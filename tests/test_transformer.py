@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import labels, raw_batch, tiny_model
 
-from modeling_mmer.transformer import Dropout, sinusoids
+from modeling_mmer.model.transformer import Dropout, sinusoids
 
 POSITION_TYPES = ["rope", "sinusoidal", "none"]
 WIDTH, HEADS = 16, 2

@@ -11,16 +11,16 @@ import torch
 from conftest import real_input_config, real_input_processor
 from datasets import Dataset
 
-from modeling_mmer.batching import with_lengths
-from modeling_mmer.collator import MMERCollator
-from modeling_mmer.commands.checking import note_cropped
 from modeling_mmer.corpora import Corpus
-from modeling_mmer.extraction import check_space, lacking_groups
-from modeling_mmer.features import FeatureCache
-from modeling_mmer.modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.processing_mmer import ExampleError, pad_rows
-from modeling_mmer.waveforms import read_file, read_recording
-from modeling_mmer.windows import long_file, read_channels, stream_file
+from modeling_mmer.features.cache import FeatureCache
+from modeling_mmer.features.extraction import check_space, lacking_groups
+from modeling_mmer.model.modeling_mmer import MMERForEmotionRecognition
+from modeling_mmer.model.processing_mmer import ExampleError, pad_rows
+from modeling_mmer.model.waveforms import read_file, read_recording
+from modeling_mmer.model.windows import long_file, read_channels, stream_file
+from modeling_mmer.training.batching import with_lengths
+from modeling_mmer.training.checking import note_cropped
+from modeling_mmer.training.collator import MMERCollator
 
 RATE = 16_000
 

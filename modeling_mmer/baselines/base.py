@@ -10,12 +10,12 @@ import torch
 from huggingface_hub.dataclasses import strict
 from transformers.utils.generic import can_return_tuple
 
-from ..backbone import MMERBackbone
-from ..configuration_mmer import MMERConfig
-from ..heads import supervised
-from ..losses import total_loss
-from ..outputs import MMEROutput, name_predictions, void_rows
-from ..passes import COMBINATIONS, fullest
+from ..model.backbone import MMERBackbone
+from ..model.configuration_mmer import MMERConfig
+from ..model.heads import supervised
+from ..model.losses import total_loss
+from ..model.outputs import MMEROutput, name_predictions, void_rows
+from ..model.passes import COMBINATIONS, fullest
 
 States = dict[str, tuple[torch.Tensor, torch.Tensor]]  # modality → states (B, L+1, T, D) and mask (B, T)
 Predictions = dict[str, dict[str, torch.Tensor]]  # combination → task → logits (B, K) or values (B,)

@@ -6,10 +6,10 @@ Separate models, Cascade and Late fusion are made of these. Each has the size of
 import torch
 from torch import nn
 
-from ..embedding import ModalityEmbedder, ModalityTokens
-from ..heads import TaskHeads
-from ..passes import Contextual, Pass, run_alone, shown_of
-from ..transformer import SharedTransformer
+from ..model.embedding import ModalityEmbedder, ModalityTokens
+from ..model.heads import TaskHeads
+from ..model.passes import Contextual, Pass, run_alone, shown_of
+from ..model.transformer import SharedTransformer
 from .base import BaselineConfig
 
 

@@ -7,8 +7,8 @@ multimodal CLS embeddings"), and the multimodal loss reaches down into the unimo
 import torch
 from torch import nn
 
-from ..embedding import embed_states
-from ..passes import COMBINATIONS, MODALITIES
+from ..model.embedding import embed_states
+from ..model.passes import COMBINATIONS, MODALITIES
 from .base import Baseline, BaselineConfig, Predictions, States
 from .branch import Branch, build_embedder, show
 

@@ -24,11 +24,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
-from ..embedding import StateMixer
-from ..heads import supervised
-from ..losses import gatherer
-from ..outputs import MMEROutput
-from ..passes import COMBINATIONS, MODALITIES
+from ..model.embedding import StateMixer
+from ..model.heads import supervised
+from ..model.losses import gatherer
+from ..model.outputs import MMEROutput
+from ..model.passes import COMBINATIONS, MODALITIES
 from .base import Baseline, BaselineConfig, States
 
 WIDTH = 128  # of every part

@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..embedding import embed_states
-from ..heads import TaskHead, TaskHeads
-from ..passes import MODALITIES
+from ..model.embedding import embed_states
+from ..model.heads import TaskHead, TaskHeads
+from ..model.passes import MODALITIES
 from .base import Baseline, BaselineConfig, Predictions, States
 from .branch import Branch, build_embedder, show
 from .separate import SeparateModel

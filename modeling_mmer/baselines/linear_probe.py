@@ -7,9 +7,9 @@ always standardised: of one state a linear map expresses the same, and it is fou
 import torch
 from torch import nn
 
-from ..embedding import StateMixer
-from ..heads import TaskHeads
-from ..passes import COMBINATIONS, MODALITIES
+from ..model.embedding import StateMixer
+from ..model.heads import TaskHeads
+from ..model.passes import COMBINATIONS, MODALITIES
 from .base import Baseline, BaselineConfig, Predictions, States
 
 

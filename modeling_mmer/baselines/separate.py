@@ -6,8 +6,8 @@ A deployment needs three of them. Each is MMER's transformer over the same embed
 import torch
 from torch import nn
 
-from ..embedding import embed_states
-from ..passes import COMBINATIONS
+from ..model.embedding import embed_states
+from ..model.passes import COMBINATIONS
 from .base import Baseline, BaselineConfig, Predictions, States
 from .branch import Branch, build_embedder, show
 

@@ -4,12 +4,14 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..configuration_mmer import MMERConfig
 from ..corpora.describe import describe
 from ..corpora.sharing import note_shared
 from ..files import write_json
+from ..model.configuration_mmer import MMERConfig
 from ..report.corpus import corpus_report, plot_corpus
-from .arguments import SourceArguments, bad_input_ends, load, parse
+from ..training.arguments import SourceArguments
+from ..training.checking import load
+from .arguments import bad_input_ends, parse
 
 PROG = "mmer corpus describe"
 USAGE = "--corpus NAME [--corpus_dir DIR] [--option value …]"

@@ -9,21 +9,24 @@ from accelerate import PartialState
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoProcessor, set_seed
 
-from ..collator import MMERCollator, UtteranceError
 from ..corpora import Corpus, on_scale
 from ..corpora.requirements import require_judgeable
+from ..evaluation.collapse import collapse_distances
+from ..evaluation.figures import judge_split
+from ..evaluation.predictions import write_predictions
 from ..files import write_json
-from ..modeling_mmer import MMERForEmotionRecognition
+from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..report import Provenance, write_card, write_report
-from ..trainer import MMERTrainer
-from ..training_corpus import TrainingCorpus
+from ..training.arguments import CorpusArguments, RunArguments
+from ..training.checking import load_checked, note_cropped
+from ..training.collator import MMERCollator, UtteranceError
+from ..training.preparation import fill_features, fill_text
+from ..training.trainer import MMERTrainer
+from ..training.training_corpus import TrainingCorpus
 from .allocator import keep_freed_memory
-from .arguments import CorpusArguments, RunArguments, bad_input_ends, parse
-from .checking import load_checked, note_cropped
-from .collapse import collapse_distances
-from .judging import fill_features, fill_text, judge_split, results_of, show
+from .arguments import bad_input_ends, parse
 from .naming import model_and_options, model_commit, model_folder
-from .predictions import write_predictions
+from .results import results_of, show
 from .training_rows import TrainingRows, set_apart
 
 PROG = "mmer eval"

@@ -21,9 +21,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from safetensors.torch import load_file
 from transformers import AutoProcessor
 
-from ..modeling_mmer import MMERForEmotionRecognition
-from ..processing_mmer import MMERProcessor
-from ..training_corpus import TrainingCorpus
+from ..model.modeling_mmer import MMERForEmotionRecognition
+from ..model.processing_mmer import MMERProcessor
+from ..training.training_corpus import TrainingCorpus
 from .arguments import bad_input_ends, parse
 from .naming import model_and_options, model_commit, model_folder
 from .verification import OUTPUTS, example_outputs

@@ -12,8 +12,8 @@ from accelerate import PartialState
 from ..corpora import FOLDS
 from ..files import write_json
 from ..report import write_report
-from .arguments import CorpusArguments, RunArguments
-from .judging import show
+from ..training.arguments import CorpusArguments, RunArguments
+from .results import show
 
 
 def folds_to_train(arguments: CorpusArguments) -> int | None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download, snapshot_download
 
-from ..configuration_mmer import MMERConfig
-from ..hub_names import CONFIG, commit_of
-from ..passes import MODALITIES
-from ..training_corpus import FILE
+from ..model.configuration_mmer import MMERConfig
+from ..model.hub_names import CONFIG, commit_of
+from ..model.passes import MODALITIES
+from ..training.training_corpus import FILE
 from .arguments import expanded
 
 BESIDE = ("README.md", "*.png", "results.json", "trainer_state.json", FILE)  # what is of use of a model's folder

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..report.reproduction import write_reproduction
+from ..reproduction.grid import tasks, work_through
+from ..reproduction.material import Material
+from ..reproduction.systems import chosen_runs, plan
+from ..training.arguments import CorpusArguments, RunArguments
 from .allocator import keep_freed_memory
-from .arguments import CorpusArguments, ModelArguments, RunArguments, bad_input_ends, parse, with_recipe
+from .arguments import ModelArguments, bad_input_ends, parse, with_recipe
 from .naming import encoder_commits
-from .reproduction.grid import tasks, work_through
-from .reproduction.material import Material
-from .reproduction.systems import chosen_runs, plan
 
 PROG = "mmer reproduce"
 

@@ -1,48 +1,40 @@
 """`mmer train`: a corpus and two frozen encoders → a checkpoint that loads, `results.json` and a report."""
 
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoFeatureExtractor, AutoTokenizer, set_seed
+from transformers import set_seed
 
-from ..batching import with_lengths
-from ..collator import MMERCollator, UtteranceError
-from ..configuration_mmer import MMERConfig
 from ..corpora import Corpus
 from ..corpora.digest import content_digests
 from ..corpora.requirements import is_labelled, require_trainable
-from ..divergence import DivergedError
-from ..encoders import build_text_encoder, text_positions
-from ..features import FeatureCache
+from ..evaluation.figures import judge_split
+from ..features.cache import FeatureCache
 from ..files import write_json
-from ..fingerprint import Fingerprint, require_same_run
-from ..hub_names import commit_of, loading_explained
-from ..modeling_mmer import MMERForEmotionRecognition
-from ..preemption import CheckpointOnTermination
-from ..processing_mmer import MMERProcessor
+from ..model.configuration_mmer import MMERConfig
+from ..model.hub_names import commit_of
+from ..model.modeling_mmer import MMERForEmotionRecognition
+from ..model.processing_mmer import MMERProcessor
 from ..report import CurvesCallback, Provenance, write_card, write_report
-from ..resuming import EarlyStopping, WriteError, is_whole, last_checkpoint, write_errors_named
-from ..trainer import MMERTrainer
-from ..training_corpus import KeepTrainingCorpus, TrainingCorpus
+from ..training.arguments import CorpusArguments, RunArguments
+from ..training.batching import with_lengths
+from ..training.checking import load_checked, note_cropped
+from ..training.collator import MMERCollator, UtteranceError
+from ..training.divergence import DivergedError
+from ..training.fingerprint import Fingerprint, require_same_run
+from ..training.preemption import CheckpointOnTermination
+from ..training.preparation import corpus_overrides, fill_features, fill_text, new_processor
+from ..training.resuming import EarlyStopping, WriteError, is_whole, last_checkpoint, write_errors_named
+from ..training.settings import identity, run_settings
+from ..training.trainer import MMERTrainer
+from ..training.training_corpus import KeepTrainingCorpus, TrainingCorpus
 from .allocator import keep_freed_memory
-from .arguments import (
-    CorpusArguments,
-    ModelArguments,
-    RunArguments,
-    StartArguments,
-    bad_input_ends,
-    given,
-    parse,
-    with_recipe,
-)
-from .checking import load_checked, note_cropped
+from .arguments import ModelArguments, StartArguments, bad_input_ends, given, parse, with_recipe
 from .folds import folds_to_train, train_folds
-from .judging import fill_features, fill_text, judge_split, results_of, show
 from .naming import encoder_commits, model_commit
-from .settings import identity, run_settings
+from .results import results_of, show
 
 PROG = "mmer train"
 ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
@@ -134,16 +126,6 @@ def identities(start: StartArguments, commit: str | None, config: MMERConfig) ->
     return found | {"self_contained": start.self_contained}
 
 
-def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
-    """What the corpus says of the config: its scale and, where asked for, the weights of its classes."""
-    weights = {"emotion_class_weights": None, "sentiment_class_weights": None}
-    if class_weights == "balanced":
-        for task in ("emotion", "sentiment"):
-            labels = corpus.splits["train"][task]
-            weights[f"{task}_class_weights"] = balanced_weights(labels, chosen[f"{task}_labels"])
-    return {"label_scale": list(corpus.label_scale), **weights}
-
-
 def new_model(
     start: StartArguments, overrides: dict[str, Any], with_encoders: bool = True
 ) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
@@ -153,29 +135,6 @@ def new_model(
     if with_encoders:
         model.load_encoders()
     return model, new_processor(config)
-
-
-def new_processor(config: MMERConfig) -> MMERProcessor:
-    """The encoders' own feature extractor and tokenizer, of the same commits; texts are cut to what the text encoder
-    has positions for.
-
-    Raises:
-        OSError: an encoder comes without one.
-    """
-    name, commit = config.text_encoder_name_or_path, config.text_encoder_revision
-    with loading_explained(name, commit):
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
-        if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what is made where there are no files
-            raise OSError("it has no vocabulary for its tokenizer")
-    with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
-        positions = text_positions(build_text_encoder(config.text_config))
-    tokenizer.model_max_length = min(
-        tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
-    )
-    name, commit = config.audio_encoder_name_or_path, config.audio_encoder_revision
-    with loading_explained(name, commit):
-        feature_extractor = AutoFeatureExtractor.from_pretrained(name, revision=commit)
-    return MMERProcessor(feature_extractor, tokenizer)
 
 
 def fine_tuning_overrides(
@@ -213,13 +172,6 @@ def trained_model(
         if getattr(model, part) is None and getattr(model.config, weight) > 0:
             raise ValueError(f"{start.model} was exported without its {part}: add --{weight} 0 to fine-tune it.")
     return model, MMERProcessor.from_pretrained(start.model, revision=commit)
-
-
-def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float]:
-    """Weights n / (K · n_c), so that every class weighs the same; 0 for one without rows."""
-    counts = Counter(label for label in labels if label in set(classes))
-    total = sum(counts.values())
-    return [total / (len(classes) * counts[c]) if counts[c] else 0.0 for c in classes]
 
 
 def build_trainer(

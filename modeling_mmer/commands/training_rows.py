@@ -6,7 +6,7 @@ from typing import Literal
 from datasets import Dataset
 
 from ..corpora import Corpus
-from ..training_corpus import FILE, USED, TrainingCorpus
+from ..training.training_corpus import FILE, USED, TrainingCorpus
 
 TrainingRows = Literal["stop", "skip", "keep"]
 FEW = 0.1  # the share of rows below which they are a caveat, and no reason to stop

@@ -18,7 +18,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import is_offline_mode, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from ..hub_names import what_to_do
+from ..model.hub_names import what_to_do
 from .audio_folder import holds_recordings
 from .columns import propose_columns, recognise_columns, require_input, require_single_values, resolve_map
 from .folder import build_own, load_folder

@@ -20,8 +20,8 @@ import soundfile
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from ..levels import Levels
-from ..waveforms import TOLERANCE, rate_fault, span_samples
+from ..model.levels import Levels
+from ..model.waveforms import TOLERANCE, rate_fault, span_samples
 
 MOST_SAMPLES = (
     2**30

@@ -2,14 +2,7 @@
 
 from .card import Provenance, write_card
 from .plots import CurvesCallback
-from .tables import (
-    caveats_list,
-    confusion_table,
-    recall_table,
-    results_table,
-    retrieval_line,
-    write_report,
-)
+from .tables import caveats_list, confusion_table, recall_table, results_table, retrieval_line, write_report
 
 __all__ = [
     "CurvesCallback",

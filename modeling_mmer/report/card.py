@@ -12,8 +12,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..configuration_mmer import MMERConfig
 from ..files import write_text
+from ..model.configuration_mmer import MMERConfig
 from .plots import plot_confusion, plot_training
 from .tables import COMBINATIONS, caveats_list, combination_name, recall_table, results_table, retrieval_line
 

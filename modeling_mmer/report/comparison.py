@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..statistics import CONCORDANCE, UNWEIGHTED_ACCURACY, paired_bootstrap
+from ..evaluation.statistics import CONCORDANCE, UNWEIGHTED_ACCURACY, paired_bootstrap
 from .records import Records
 
 TASKS = ("emotion", "valence", "arousal", "dominance")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..evaluation.metrics import flatten
+from ..evaluation.statistics import mean_and_deviation
 from ..files import write_json
-from ..metrics import flatten
-from ..statistics import mean_and_deviation
 
 
 @dataclass(frozen=True)

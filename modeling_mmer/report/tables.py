@@ -9,8 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..evaluation.metrics import NOT_COMBINATIONS
 from ..files import write_text
-from ..metrics import NOT_COMBINATIONS
 
 ABSENT = "–"
 COMBINATIONS = ("audio", "text", "audio_text")

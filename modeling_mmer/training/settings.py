@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 
 from .. import __version__
 from ..corpora import Corpus
-from ..features import named_identity
+from ..features.cache import named_identity
 from .arguments import CorpusArguments, RunArguments
 
 _PLACES = {

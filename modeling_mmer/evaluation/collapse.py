@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
+from transformers import Trainer
 
-from ..metrics import collapse_distance, mean_of_present
-from ..passes import MODALITIES
-from ..trainer import MMERTrainer
+from ..model.passes import MODALITIES
+from .metrics import collapse_distance, mean_of_present
 
 UTTERANCES = 300
 
 
 @torch.no_grad()
-def collapse_distances(trainer: MMERTrainer, rows: Dataset, seed: int) -> dict[str, dict[str, float]]:
+def collapse_distances(trainer: Trainer, rows: Dataset, seed: int) -> dict[str, dict[str, float]]:
     """modality → `input` (h) and `output` (z): the largest pair-wise distance in an utterance, averaged over `n`.
 
     300 utterances are drawn by `seed`, if there are as many, and n are those that have the modality. The pass is the

@@ -22,12 +22,12 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.utils import logging
 
-from .batching import longest_inputs
-from .corpora.recordings import Clip, Source, sources_of
-from .hub_names import commit_of
-from .modeling_mmer import MMERModel
-from .passes import MODALITIES
-from .processing_mmer import MMERProcessor
+from ..corpora.recordings import Clip, Source, sources_of
+from ..model.hub_names import commit_of
+from ..model.modeling_mmer import MMERModel
+from ..model.passes import MODALITIES
+from ..model.processing_mmer import MMERProcessor
+from .lengths import longest_inputs
 
 logger = logging.get_logger(__name__)
 

@@ -9,8 +9,8 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..configuration_mmer import MMERConfig
-from ..passes import COMBINATIONS
+from ..model.configuration_mmer import MMERConfig
+from ..model.passes import COMBINATIONS
 
 Columns = dict[str, list]
 

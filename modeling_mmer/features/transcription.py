@@ -23,13 +23,13 @@ from tqdm.auto import tqdm
 from transformers import AutomaticSpeechRecognitionPipeline, pipeline
 from transformers.utils import logging
 
-from .corpora import Corpus
-from .corpora.recordings import Source, as_clip, as_input, sources_of
-from .corpora.schema import FEATURES
-from .features import digest, file_digest, named_identity
-from .hub_names import commit_of
-from .processing_mmer import SHORTEST_WAVEFORM
-from .waveforms import read_recording
+from ..corpora import Corpus
+from ..corpora.recordings import Source, as_clip, as_input, sources_of
+from ..corpora.schema import FEATURES
+from ..model.hub_names import commit_of
+from ..model.processing_mmer import SHORTEST_WAVEFORM
+from ..model.waveforms import read_recording
+from .cache import digest, file_digest, named_identity
 
 logger = logging.get_logger(__name__)
 

@@ -24,23 +24,22 @@ import transformers
 from datasets import Dataset
 from transformers import set_seed
 
-from ... import __version__
-from ...baselines.cif_mmin_training import CIFMMINTrainer, stage_arguments
-from ...batching import with_lengths
-from ...collator import MMERCollator
-from ...divergence import DivergedError
-from ...evaluation import RETRIEVAL_GROUP
-from ...fingerprint import Fingerprint, read_fingerprint
-from ...preemption import CheckpointOnTermination
-from ...report.records import RunRecord, predictions_path, record_path, run_key
-from ...resuming import EarlyStopping, last_checkpoint
-from ...trainer import MMERTrainer
-from ..arguments import RunArguments
-from ..collapse import collapse_distances
-from ..judging import judge_split
-from ..predictions import write_answers
+from .. import __version__
+from ..baselines.cif_mmin_training import CIFMMINTrainer, stage_arguments
+from ..evaluation.collapse import collapse_distances
+from ..evaluation.figures import RETRIEVAL_GROUP, judge_split
+from ..evaluation.predictions import write_answers
 from ..redaction import command_line
-from ..settings import folder_name, run_settings
+from ..report.records import RunRecord, predictions_path, record_path, run_key
+from ..training.arguments import RunArguments
+from ..training.batching import with_lengths
+from ..training.collator import MMERCollator
+from ..training.divergence import DivergedError
+from ..training.fingerprint import Fingerprint, read_fingerprint
+from ..training.preemption import CheckpointOnTermination
+from ..training.resuming import EarlyStopping, last_checkpoint
+from ..training.settings import folder_name, run_settings
+from ..training.trainer import MMERTrainer
 from .material import Material, rows_with
 from .models import STAGES, build_model
 from .systems import Run

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from torch import nn
+from transformers import Trainer
 
-from .metrics import evaluate_predictions, flatten, retrieval_accuracy, score
-from .passes import COMBINATIONS
+from ..model.passes import COMBINATIONS
+from .metrics import confusion_matrix, evaluate_predictions, flatten, per_class_recall, retrieval_accuracy, score
 
 RETRIEVAL_GROUP = 32  # N of Table 3
 
@@ -81,3 +82,22 @@ def lacking(rows: Dataset, modality: str) -> np.ndarray:
         return np.zeros(len(rows), dtype=bool)
     column = rows.select_columns([modality]).with_format("arrow")[:].column(modality)  # as it lies: nothing is decoded
     return column.is_null().to_numpy()
+
+
+def judge_split(trainer: Trainer, rows: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One split's figures, with recall and confusion per class; and the predictions they were made of."""
+    output = trainer.predict(rows)
+    config = trainer.model.config
+    results = judge(output.predictions, output.label_ids, config.dimensions)
+    for combination in COMBINATIONS:
+        if "ua" in results.get(combination, {}):
+            logits = output.predictions[combination]["emotion"]
+            present = ~np.isnan(logits).any(-1)
+            predicted, references = logits[present].argmax(-1), output.label_ids["emotion"][present]
+            recall = per_class_recall(predicted, references, config.emotion_labels)
+            results[combination]["per_class_recall"] = {c: r for c, r in recall.items() if r is not None}
+            results[combination]["confusion_matrix"] = {
+                "labels": list(config.emotion_labels),
+                "rows": confusion_matrix(predicted, references, len(config.emotion_labels)).tolist(),
+            }
+    return results, output.predictions

@@ -23,12 +23,12 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .batching import rough_length
-from .corpora.recordings import as_input, sources_of
-from .features import STATES, FeatureCache, checksum
-from .modeling_mmer import MMERForEmotionRecognition, MMERModel
-from .passes import MODALITIES
-from .processing_mmer import ExampleError, MMERProcessor
+from ..corpora.recordings import as_input, sources_of
+from ..model.modeling_mmer import MMERForEmotionRecognition, MMERModel
+from ..model.passes import MODALITIES
+from ..model.processing_mmer import ExampleError, MMERProcessor
+from .cache import STATES, FeatureCache, checksum
+from .lengths import rough_length
 
 UNFINISHED = "unfinished"  # subfolder of files that are being written
 SPARE = 0.95  # of a disk's free space that an extraction may fill

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
 from .encoders import (
     audio_states,
@@ -27,6 +26,7 @@ from .encoders import (
     text_states,
     unpack_encoder,
 )
+from .modeling_base import MMERPreTrainedModel
 
 ENCODERS = ("audio_encoder", "text_encoder")
 

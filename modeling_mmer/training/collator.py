@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from .features import FeatureCache
-from .processing_mmer import MMERProcessor, pad_rows, require_a_modality
-from .waveforms import with_span
+from ..features.cache import FeatureCache
+from ..model.processing_mmer import MMERProcessor, pad_rows, require_a_modality
+from ..model.waveforms import with_span
 
 NOT_LABELLED = -100  # the class index that torch's cross-entropy leaves out; a dimension that is not labelled is NaN
 

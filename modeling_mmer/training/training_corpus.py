@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .corpora import Corpus, Reading
-from .files import write_json
+from ..corpora import Corpus, Reading
+from ..files import write_json
 
 FILE = "training_corpus.json"
 USED = {"train": "trained on", "validation": "selected by"}  # splits -> what training does with them

@@ -18,23 +18,13 @@ from torch import nn
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 
 from .backbone import MMERBackbone
-from .checkpoints import MMERPreTrainedModel
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedder, ModalityTokens, StateDecoder, embed_states
 from .heads import TaskHeads, supervised
 from .losses import contrastive_loss, draw_mask, gatherer, reconstruction_errors, total_loss
+from .modeling_base import MMERPreTrainedModel
 from .outputs import MMERModelOutput, MMEROutput, name_predictions, void_rows
-from .passes import (
-    COMBINATIONS,
-    MODALITIES,
-    Contextual,
-    Pass,
-    assemble,
-    fullest,
-    run_alone,
-    shown_of,
-    split_sequence,
-)
+from .passes import COMBINATIONS, MODALITIES, Contextual, Pass, assemble, fullest, run_alone, shown_of, split_sequence
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
 from .transformer import SharedTransformer, only
 

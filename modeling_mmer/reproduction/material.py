@@ -8,19 +8,18 @@ from typing import Any
 
 from datasets import Dataset, Value
 
-from ...configuration_mmer import MMERConfig
-from ...corpora import FOLDS, Corpus
-from ...corpora.digest import content_digests
-from ...corpora.requirements import require_trainable
-from ...features import STATES, FeatureCache
-from ...modeling_mmer import MMERForEmotionRecognition
-from ...passes import COMBINATIONS, MODALITIES
-from ...processing_mmer import MMERProcessor
-from ..arguments import CorpusArguments, RunArguments
-from ..checking import load_checked
-from ..judging import fill_features, fill_text
-from ..settings import identity
-from ..train import corpus_overrides, new_processor
+from ..corpora import FOLDS, Corpus
+from ..corpora.digest import content_digests
+from ..corpora.requirements import require_trainable
+from ..features.cache import STATES, FeatureCache
+from ..model.configuration_mmer import MMERConfig
+from ..model.modeling_mmer import MMERForEmotionRecognition
+from ..model.passes import COMBINATIONS, MODALITIES
+from ..model.processing_mmer import MMERProcessor
+from ..training.arguments import CorpusArguments, RunArguments
+from ..training.checking import load_checked
+from ..training.preparation import corpus_overrides, fill_features, fill_text, new_processor
+from ..training.settings import identity
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ...fingerprint import difference
-from ...report.records import Records
+from ..report.records import Records
+from ..training.fingerprint import difference
 from .material import Material
 from .runs import Task, begun_settings, model_path, perform, read_record, settings
 from .systems import Plan, Run

@@ -28,12 +28,12 @@ from transformers.trainer_pt_utils import LengthGroupedSampler, nested_detach
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from ..evaluation.figures import figures_of, measurable
+from ..model.embedding import StateMixer
+from ..model.losses import total_loss
 from .batching import FrameCapBatchSampler, LengthBucketSampler
 from .collator import MMERCollator
 from .divergence import UTTERANCES, DivergedError, NamingCollator
-from .embedding import StateMixer
-from .evaluation import figures_of, measurable
-from .losses import total_loss
 from .preemption import outlive_termination
 from .progress import LogLines, ProgressBar
 from .resuming import last_checkpoint, marked_until_whole, remove_broken_off, write_errors_named

@@ -1,21 +1,60 @@
-"""Checks before work: what `mmer train` and `mmer eval` find out about a corpus before anything is computed from it."""
+"""The corpora that a run is given, checked before anything is computed from them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from ..corpora import Corpus, CorpusError, Reading
+from ..corpora import BadRows, Corpus, CorpusError, Reading, load_corpora
 from ..corpora.faults import as_table, examine, message, settle
 from ..corpora.recordings import Recording, Source, as_clip, read_recordings, sources_of
 from ..corpora.sharing import note_shared
 from ..files import write_text
-from ..processing_mmer import MMERProcessor
-from .arguments import CorpusArguments, load
+from ..model.processing_mmer import MMERProcessor
+from .arguments import CorpusArguments, SourceArguments
 
 BAD_ROWS = "bad_rows.csv"
+
+
+def load(
+    arguments: SourceArguments,
+    emotion_labels: list[str],
+    on_bad_rows: BadRows | Literal["keep"] = "stop",
+    readings: Sequence[Reading] = (),
+) -> Corpus:
+    """The corpora that the options name, without bad rows unless these are to be kept; see `load_corpora`.
+
+    Raises:
+        ValueError: an option is malformed, or a corpus has faults; the message lists them.
+    """
+    scale, fold = arguments.label_scale, arguments.fold
+    limits = [(scale or [])[i : i + 2] for i in range(0, len(scale or []), 2)]
+    if scale is not None and not all(len(pair) == 2 and pair[0] < pair[1] for pair in limits or [[]]):
+        raise ValueError(f"--label_scale takes the lowest and the highest value, not {' '.join(map(str, scale))}.")
+    if fold is not None and not fold.isdecimal():
+        raise ValueError(f"--fold takes a number from 1, or (in training) all, not {fold}.")
+    return load_corpora(
+        arguments.corpus,
+        arguments.corpus_dir,
+        emotion_labels=emotion_labels,
+        label_map=pairs(arguments.label_map, "--label_map", blank=True),
+        column_map=pairs(arguments.column_map, "--column_map", blank=True),
+        label_scale=None if scale is None else tuple(scale),
+        fold=None if fold is None else int(fold),
+        on_bad_rows=on_bad_rows,
+        readings=readings,
+    )
+
+
+def pairs(values: list[str] | None, option: str, blank: bool = False) -> dict[str, str]:
+    """`["old=new", …]` → `{"old": "new", …}`; with `blank`, `old=` is a pair too."""
+    split = [value.partition("=") for value in values or []]
+    if wrong := ["".join(parts) for parts in split if not all(parts[: 2 if blank else 3])]:
+        raise ValueError(f"{option} takes name=name, not {', '.join(wrong)}.")
+    return {old.strip(): new.strip() for old, _, new in split}
 
 
 def load_checked(

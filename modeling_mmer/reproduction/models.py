@@ -6,10 +6,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from ...baselines import CIFMMIN, BaselineConfig, Cascade, CIFMMINTeacher, LateFusion, LinearProbe, SeparateModel
-from ...baselines.cif_mmin_training import IMAGINATION_STAGE, TEACHER_STAGE
-from ...configuration_mmer import MMERConfig
-from ...modeling_mmer import MMERForEmotionRecognition
+from ..baselines import CIFMMIN, BaselineConfig, Cascade, CIFMMINTeacher, LateFusion, LinearProbe, SeparateModel
+from ..baselines.cif_mmin_training import IMAGINATION_STAGE, TEACHER_STAGE
+from ..model.configuration_mmer import MMERConfig
+from ..model.modeling_mmer import MMERForEmotionRecognition
 from .systems import SUPERVISED, Run
 
 STAGES = {"cif_mmin_teacher": TEACHER_STAGE, "cif_mmin": IMAGINATION_STAGE}  # of systems with a recipe of their own

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from transformers import ProgressCallback, TrainerCallback, TrainerState
 
-from .passes import COMBINATIONS
+from ..model.passes import COMBINATIONS
 
 INDENT = " " * 4
 

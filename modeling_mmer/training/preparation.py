@@ -1,0 +1,95 @@
+"""What is made ready before rows are collated: a processor, text that is heard, encoder states, and what the corpus
+says of the config."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import torch
+from transformers import AutoFeatureExtractor, AutoTokenizer, TrainingArguments
+
+from ..corpora import Corpus
+from ..corpora.sharing import note_shared
+from ..features.cache import FeatureCache
+from ..features.extraction import extract
+from ..features.transcription import transcribe
+from ..model.configuration_mmer import MMERConfig
+from ..model.encoders import build_text_encoder, text_positions
+from ..model.hub_names import loading_explained
+from ..model.modeling_mmer import MMERForEmotionRecognition
+from ..model.processing_mmer import MMERProcessor
+from .arguments import CorpusArguments
+
+
+def fill_text(arguments: CorpusArguments, corpus: Corpus, run: TrainingArguments) -> Corpus:
+    """The corpus with the text that `--transcribe` hears, and with caveats of what its splits then share."""
+    if arguments.transcribe is None:
+        if arguments.transcribe_rows is not None:
+            raise ValueError("--transcribe_rows chooses rows for a speech recogniser: name one with --transcribe.")
+        return note_shared(corpus)
+    corpus = transcribe(
+        corpus,
+        arguments.transcribe,
+        arguments.transcribe_rows or "missing",
+        batch_size=run.per_device_eval_batch_size,
+        show_progress=not run.disable_tqdm,
+    )
+    return note_shared(corpus)
+
+
+def fill_features(
+    arguments: CorpusArguments,
+    model: MMERForEmotionRecognition,
+    processor: MMERProcessor,
+    corpus: Corpus,
+    run: TrainingArguments,
+) -> tuple[FeatureCache | None, Corpus]:
+    """The cache with the encoder states of a corpus in it, and the corpus with its rows located there; without
+    `--feature_cache` None, and the corpus as it is."""
+    if arguments.feature_cache is None:
+        return None, corpus
+    features = FeatureCache(arguments.feature_cache, model.base_model, processor, arguments.cache_dtype)
+    located = {split: features.locate(rows, processor) for split, rows in corpus.splits.items()}
+    how = {"num_workers": run.dataloader_num_workers, "show_progress": not run.disable_tqdm}
+    extract(features, model, processor, located.values(), run.per_device_eval_batch_size, **how)
+    return features, replace(corpus, splits=located)
+
+
+def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
+    """What the corpus says of the config: its scale and, where asked for, the weights of its classes."""
+    weights = {"emotion_class_weights": None, "sentiment_class_weights": None}
+    if class_weights == "balanced":
+        for task in ("emotion", "sentiment"):
+            labels = corpus.splits["train"][task]
+            weights[f"{task}_class_weights"] = balanced_weights(labels, chosen[f"{task}_labels"])
+    return {"label_scale": list(corpus.label_scale), **weights}
+
+
+def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float]:
+    """Weights n / (K · n_c), so that every class weighs the same; 0 for one without rows."""
+    counts = Counter(label for label in labels if label in set(classes))
+    total = sum(counts.values())
+    return [total / (len(classes) * counts[c]) if counts[c] else 0.0 for c in classes]
+
+
+def new_processor(config: MMERConfig) -> MMERProcessor:
+    """The encoders' own feature extractor and tokenizer, of the same commits; texts are cut to what the text encoder
+    has positions for.
+
+    Raises:
+        OSError: an encoder comes without one.
+    """
+    name, commit = config.text_encoder_name_or_path, config.text_encoder_revision
+    with loading_explained(name, commit):
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
+        if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what is made where there are no files
+            raise OSError("it has no vocabulary for its tokenizer")
+    with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
+        positions = text_positions(build_text_encoder(config.text_config))
+    tokenizer.model_max_length = min(
+        tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
+    )
+    name, commit = config.audio_encoder_name_or_path, config.audio_encoder_revision
+    with loading_explained(name, commit):
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name, revision=commit)
+    return MMERProcessor(feature_extractor, tokenizer)
