@@ -12,7 +12,7 @@ from conftest import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_mmer.model.passes import COMBINATIONS
+from modeling_mmer.model.configuration_mmer import COMBINATIONS
 
 SHAPES = {"audio": (3, 16), "text": (4, 12)}  # L+1 states, D
 DIMENSIONS = ("valence", "arousal", "dominance")

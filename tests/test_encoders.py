@@ -35,12 +35,12 @@ from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.model.encoders import (
     MMERWhisperEncoder,
     audio_states,
-    build_text_encoder,
     load_audio_encoder,
     load_text_encoder,
     text_positions,
     text_states,
 )
+from modeling_mmer.model.encoders import TextStates as build_text_encoder
 from modeling_mmer.training.preparation import new_processor
 
 WAVEFORM_KINDS = [f"{name}-{norm}" for name in ("hubert", "wavlm", "wav2vec2") for norm in ("group", "layer")]

@@ -21,7 +21,7 @@ from modeling_mmer.corpora import load_corpora
 from modeling_mmer.features import extraction
 from modeling_mmer.features.cache import FeatureCache
 from modeling_mmer.features.extraction import extract
-from modeling_mmer.model.passes import MODALITIES
+from modeling_mmer.model.configuration_mmer import MODALITIES
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
 

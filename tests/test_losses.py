@@ -8,17 +8,17 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from modeling_mmer.model.autoencoder import draw_mask
 from modeling_mmer.model.losses import (
-    IGNORED,
     ccc_loss,
     class_loss,
     contrastive_loss,
-    draw_mask,
     gather_rows,
     reconstruction_errors,
     supervised_loss,
     total_loss,
 )
+from modeling_mmer.model.tasks import NOT_LABELLED as IGNORED
 
 NAN = float("nan")
 

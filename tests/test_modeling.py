@@ -7,8 +7,9 @@ from conftest import labels, raw_batch, tiny_config, tiny_model
 from torch.overrides import TorchFunctionMode
 
 from modeling_mmer import MMERForEmotionRecognition, MMERModel
+from modeling_mmer.model.configuration_mmer import COMBINATIONS
 from modeling_mmer.model.embedding import ModalityEmbedder
-from modeling_mmer.model.passes import COMBINATIONS, assemble
+from modeling_mmer.model.passes import assemble
 
 KINDS = ["whisper", "hubert-group", "wavlm-layer", "wav2vec2-group"]
 TASKS = ("logits", "sentiment_logits", "valence", "arousal", "dominance")

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from modeling_mmer.evaluation.statistics import CONCORDANCE, paired_bootstrap
-from modeling_mmer.model.configuration_mmer import MMERConfig
-from modeling_mmer.model.passes import COMBINATIONS
+from modeling_mmer.model.configuration_mmer import COMBINATIONS, MMERConfig
 from modeling_mmer.report.comparison import compare
 from modeling_mmer.report.records import Records, RunRecord, predictions_path
 from modeling_mmer.report.reproduction import write_reproduction

@@ -7,9 +7,8 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download, snapshot_download
 
-from ..model.configuration_mmer import MMERConfig
+from ..model.configuration_mmer import MODALITIES, MMERConfig
 from ..model.hub_names import CONFIG, commit_of
-from ..model.passes import MODALITIES
 from ..training.training_corpus import FILE
 from .arguments import expanded
 

@@ -8,7 +8,8 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from ..model.passes import MODALITIES
+from ..model.configuration_mmer import MODALITIES
+from ..model.passes import show
 from .metrics import collapse_distance, mean_of_present
 
 UTTERANCES = 300
@@ -30,9 +31,9 @@ def collapse_distances(trainer: Trainer, rows: Dataset, seed: int) -> dict[str, 
     for batch in loader:
         inputs = trainer._prepare_inputs(batch)
         tokens = core.embed(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
-        contextual = core.contextualize({"clean": core.clean_pass(tokens, MODALITIES)})["clean"]
+        output = core.transformer({"clean": show(tokens, MODALITIES)})["clean"]
         for modality, of_modality in tokens.items():
-            for place, embeddings in (("input", of_modality.hidden), ("output", contextual.tokens[modality])):
+            for place, embeddings in (("input", of_modality.hidden), ("output", output.tokens[modality])):
                 for embedded, real in zip(embeddings, of_modality.mask, strict=True):
                     distances[modality][place].append(collapse_distance(embedded[real].float().cpu().numpy()))
     means = {m: {place: mean_of_present(values) for place, values in d.items()} for m, d in distances.items()}

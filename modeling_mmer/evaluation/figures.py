@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import Trainer
 
-from ..model.passes import COMBINATIONS
+from ..model.configuration_mmer import COMBINATIONS
 from .metrics import confusion_matrix, evaluate_predictions, flatten, per_class_recall, retrieval_accuracy, score
 
 RETRIEVAL_GROUP = 32  # N of Table 3

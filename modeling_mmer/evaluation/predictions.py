@@ -9,8 +9,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..model.configuration_mmer import MMERConfig
-from ..model.passes import COMBINATIONS
+from ..model.configuration_mmer import COMBINATIONS, MMERConfig
 
 Columns = dict[str, list]
 

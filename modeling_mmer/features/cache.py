@@ -23,9 +23,9 @@ from torch import nn
 from transformers.utils import logging
 
 from ..corpora.recordings import Clip, Source, sources_of
+from ..model.configuration_mmer import MODALITIES
 from ..model.hub_names import commit_of
 from ..model.modeling_mmer import MMERModel
-from ..model.passes import MODALITIES
 from ..model.processing_mmer import MMERProcessor
 from .lengths import longest_inputs
 
@@ -71,12 +71,11 @@ class FeatureCache:
 
     def _encoder(self, model: MMERModel, modality: str) -> tuple[str, str]:
         """What tells the weights of a model's encoder from others, and the dtype that they compute in."""
-        encoder = getattr(model, f"{modality}_encoder")
-        name = getattr(model.config, f"{modality}_encoder_name_or_path")
+        encoder, name = model.encoders[modality].encoder, model.config.encoder_name(modality)
         dtype = str(model.dtype if encoder is None else encoder.dtype)  # that of the model is what it will be loaded in
         if name is None:
             return weights_digest(encoder), dtype
-        commit = getattr(model.config, f"{modality}_encoder_revision") or commit_of(name)
+        commit = model.config.encoder_revision(modality) or commit_of(name)
         if commit is not None:
             self._commits[name] = commit
         return named_identity(name, commit), dtype

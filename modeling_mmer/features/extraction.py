@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..corpora.recordings import as_input, sources_of
+from ..model.configuration_mmer import MODALITIES
 from ..model.modeling_mmer import MMERForEmotionRecognition, MMERModel
-from ..model.passes import MODALITIES
 from ..model.processing_mmer import ExampleError, MMERProcessor
 from .cache import STATES, FeatureCache, checksum
 from .lengths import rough_length
@@ -75,7 +75,7 @@ def extract(
         sweep(features)
         if state.is_main_process:
             features.note_commits()
-        borrowed = core.audio_encoder is None
+        borrowed = [encoder for encoder in core.encoders.values() if encoder.encoder is None]
         if borrowed:
             model.load_encoders()
         core.to(state.device)
@@ -89,8 +89,8 @@ def extract(
             silent = not (show_progress and state.is_main_process)
             for group, inputs in tqdm(prepared, desc=f"Encoding {modality}", disable=silent):
                 encode_group(features, core, modality, group, inputs)
-        if borrowed:
-            core.audio_encoder = core.text_encoder = None
+        for encoder in borrowed:
+            encoder.encoder = None
     state.wait_for_everyone()
 
 
@@ -171,7 +171,7 @@ def encode_group(
     if isinstance(inputs, ValueError):
         raise inputs
     inputs = {name: tensor.to(core.device) for name, tensor in inputs.items()}
-    states, mask = core.encode(**inputs)[modality]
+    states, mask = core.encoders(inputs)[modality]
     for entry, of_entry, length in zip(group, states, mask.sum(-1).tolist(), strict=True):
         if not features.holds(entry.name):
             write_states(features, entry.name, of_entry[:, :length])

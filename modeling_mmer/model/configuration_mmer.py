@@ -7,7 +7,8 @@ there again.
 """
 
 import copyreg
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_rope_utils import RopeParameters
 
 from .hub_names import commit_of, hub_options
+from .tasks import Task
 
 if TYPE_CHECKING:
     # Never run, but read by transformers. It keeps a folder's code by the folder's name and a digest of a file with all
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
 
 DIMENSIONS = ("valence", "arousal", "dominance")
 LABEL_FIELDS = ("emotion_labels", "id2label", "label2id", "num_labels")  # the ways of giving the emotions
+MODALITIES = ("audio", "text")
+
+
+def combinations(modalities: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Every combination of modalities by its name, such as `audio_text`; the fullest last."""
+    modalities = tuple(modalities)
+    sizes = range(1, len(modalities) + 1)
+    return {"_".join(chosen): chosen for size in sizes for chosen in itertools.combinations(modalities, size)}
+
+
+COMBINATIONS = combinations(MODALITIES)
 
 
 @strict
@@ -67,6 +80,10 @@ class MMERConfig(PreTrainedConfig):
             }
         }
     )
+
+    # In the order of the shared sequence (Eq. 3). Of a modality m, `m_config` and the other fields that start with its
+    # name say the rest; a further one needs `m_config` with `num_hidden_layers` and `hidden_size`, and comes as states.
+    modalities: list[str] | tuple[str, ...] = MODALITIES
 
     # Encoders (frozen)
     audio_config: PreTrainedConfig | dict | None = None
@@ -115,7 +132,7 @@ class MMERConfig(PreTrainedConfig):
     lambda_contrastive: float | int = 1
 
     def __post_init__(self, **kwargs):
-        for name in ("sentiment_labels", "dimensions", "label_scale"):
+        for name in ("modalities", "sentiment_labels", "dimensions", "label_scale"):
             setattr(self, name, list(getattr(self, name)))  # JSON knows no tuples
         given = {"id2label": self.id2label, "label2id": self.label2id, "num_labels": kwargs.pop("num_labels", None)}
         if self.emotion_labels is not type(self).emotion_labels:
@@ -167,6 +184,45 @@ class MMERConfig(PreTrainedConfig):
         return cls(**fields)
 
     @property
+    def tasks(self) -> list[Task]:
+        """What the heads predict: emotion, sentiment and the dimensions."""
+        classes = [
+            Task("emotion", tuple(self.emotion_labels), class_weights=self.emotion_class_weights),
+            Task("sentiment", tuple(self.sentiment_labels), class_weights=self.sentiment_class_weights),
+        ]
+        return classes + [Task(name, scale=tuple(self.label_scale)) for name in self.dimensions]
+
+    @property
+    def combinations(self) -> dict[str, tuple[str, ...]]:
+        """Every combination of the modalities by its name; the fullest last."""
+        return combinations(self.modalities)
+
+    def encoder_config(self, modality: str) -> PreTrainedConfig:
+        return getattr(self, f"{modality}_config")
+
+    def encoder_name(self, modality: str) -> str | None:
+        """Where a modality's encoder is fetched from; None: it is in the checkpoint, or states come with the batch."""
+        return getattr(self, f"{modality}_encoder_name_or_path", None)
+
+    def encoder_revision(self, modality: str) -> str | None:
+        """The commit of the encoder's hub name that was loaded; None of a folder, or before it is loaded."""
+        return getattr(self, f"{modality}_encoder_revision", None)
+
+    def layers(self, modality: str) -> list[int] | None:
+        """Which of the L+1 states of a modality are mixed; None: all."""
+        layers = getattr(self, f"{modality}_layers", None)
+        return None if layers is None else list(layers)
+
+    def states_shape(self, modality: str) -> tuple[int, int]:
+        """L+1 and D of the states that are mixed of a modality."""
+        encoder, layers = self.encoder_config(modality), self.layers(modality)
+        return encoder.num_hidden_layers + 1 if layers is None else len(layers), encoder.hidden_size
+
+    def stride(self, modality: str) -> int:
+        """Frames of a modality that are one token: k of Eq. 2."""
+        return getattr(self, f"{modality}_stride", 1)
+
+    @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
 
@@ -208,15 +264,18 @@ class MMERConfig(PreTrainedConfig):
             )
 
     def validate_encoders(self):
-        for modality, encoder in (("audio", self.audio_config), ("text", self.text_config)):
-            layers = getattr(self, f"{modality}_layers")
-            if layers is None:
+        if lacking := [f"{m}_config" for m in self.modalities if getattr(self, f"{m}_config", None) is None]:
+            raise ValueError(
+                f"Each of the modalities {', '.join(self.modalities)} needs a config: {', '.join(lacking)}."
+            )
+        for modality in self.modalities:
+            if (layers := self.layers(modality)) is None:
                 continue
-            known = range(encoder.num_hidden_layers + 1)
-            if not layers or sorted(set(layers)) != list(layers) or not set(layers) <= set(known):
+            known = range(self.encoder_config(modality).num_hidden_layers + 1)
+            if not layers or sorted(set(layers)) != layers or not set(layers) <= set(known):
                 raise ValueError(
                     f"{modality}_layers must be states of the encoder in ascending order, each once, from 0 (the "
-                    f"embedding output) to {known[-1]} (the last layer), not {list(layers)}."
+                    f"embedding output) to {known[-1]} (the last layer), not {layers}."
                 )
         if (self.audio_encoder_name_or_path is None) != (self.text_encoder_name_or_path is None):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What becomes of one modality's encoder states: layer mix, projection, type embedding, and the way back (Eq. 1, 2, 4).
+"""What becomes of one modality's encoder states: layer mix, projection and type embedding (Eq. 1, 2).
 
 One class serves every modality, told apart by its stride: k > 1 is the strided convolution of audio, 1 the linear layer
 of text (the same thing with windows of one).
@@ -6,14 +6,15 @@ of text (the same thing with windows of one).
 Shapes: B examples, L+1 encoder states, T frames or tokens, N = ceil(T / k) tokens, D encoder width, d shared width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from .losses import several_processes
+from .configuration_mmer import MMERConfig
+from .distributed import several_processes
 
 
 @dataclass
@@ -30,6 +31,11 @@ class ModalityTokens:
     states: torch.Tensor
     states_mask: torch.Tensor
     type_embedding: torch.Tensor
+
+    @property
+    def embeddings(self) -> torch.Tensor:
+        """h + v^m: what enters the shared sequence, (B, N, d)."""
+        return self.hidden + self.type_embedding
 
     @property
     def present(self) -> torch.Tensor:
@@ -77,6 +83,12 @@ class ModalityEmbedder(StateMixer):
         )
         self.type_embedding = nn.Parameter(torch.zeros(hidden_size))  # v^m
 
+    @classmethod
+    def for_modality(cls, config: MMERConfig, modality: str) -> "ModalityEmbedder":
+        """The embedder of one modality of a config: its encoder's states, its stride."""
+        standardize = config.state_normalization == "standardize"
+        return cls(*config.states_shape(modality), config.hidden_size, config.stride(modality), standardize)
+
     def forward(self, states: torch.Tensor, mask: torch.Tensor) -> ModalityTokens:
         """states (B, L+1, T, D) and mask (B, T), true where real → tokens. What lies at padded positions leaves no
         trace."""
@@ -115,20 +127,23 @@ class WindowConvolution(nn.Conv1d):
         return nn.functional.linear(windows, self.weight.transpose(1, 2).flatten(1), self.bias)
 
 
-def embed_states(
-    embedders: Mapping[str, ModalityEmbedder],
-    states: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
-    training: bool,
-) -> dict[str, ModalityTokens]:
-    """Tokens of each modality that some row of the batch has: states (B, L+1, T, D) and mask (B, T) of each."""
-    some_mask = next(iter(states.values()))[1]
-    tokens = {}
-    for modality, embedder in embedders.items():
-        if modality in states and states[modality][1].any():
-            tokens[modality] = embedder(*states[modality])
-        elif training and several_processes():  # others may have it, and all must share one backward
-            tokens[modality] = embedder(*embedder.no_states(some_mask))
-    return tokens
+class ModalityEmbedders(nn.ModuleDict):
+    """The embedders of several modalities: encoder states of a batch → tokens of each modality that some row has."""
+
+    @classmethod
+    def for_modalities(cls, config: MMERConfig, modalities: Iterable[str]) -> "ModalityEmbedders":
+        return cls({modality: ModalityEmbedder.for_modality(config, modality) for modality in modalities})
+
+    def forward(self, states: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, ModalityTokens]:
+        """states (B, L+1, T, D) and mask (B, T) of each modality → its tokens."""
+        any_mask = next(iter(states.values()))[1]
+        tokens = {}
+        for modality, embedder in self.items():
+            if modality in states and states[modality][1].any():
+                tokens[modality] = embedder(*states[modality])
+            elif self.training and several_processes():  # others may have it, and all must share one backward
+                tokens[modality] = embedder(*embedder.no_states(any_mask))
+        return tokens
 
 
 class StateStandardizer(nn.Module):
@@ -170,39 +185,6 @@ class StateStandardizer(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(torch.where(variance > 1e-10, variance.clamp(min=0).sqrt(), 1.0))  # a constant stays as it is
         self.calibrated.fill_(True)
-
-
-class StateDecoder(nn.Module):
-    """Eq. 4: z at a modality's own positions (B, N, d) → reconstructed embeddings (B, T, D).
-
-    Audio is brought back to its frames by a transposed convolution or, with `upsampling="linear"`, by linear
-    interpolation between tokens and a linear layer.
-    """
-
-    def __init__(self, hidden_size: int, output_width: int, stride: int, upsampling: str = "transposed"):
-        super().__init__()
-        self.stride = stride
-        self.transposed = stride > 1 and upsampling == "transposed"
-        self.projection = (
-            nn.ConvTranspose1d(hidden_size, output_width, kernel_size=stride, stride=stride)
-            if self.transposed
-            else nn.Linear(hidden_size, output_width)
-        )
-
-    def forward(self, contextual: torch.Tensor, mask: torch.Tensor, length: int) -> torch.Tensor:
-        """contextual (B, N, d), mask (B, N) true where real → the first `length` frames (B, length, D)."""
-        if self.stride == 1:
-            return self.projection(contextual)
-        if self.transposed:
-            return self.projection(contextual.transpose(1, 2)).transpose(1, 2)[:, :length]
-        return self.projection(interpolate(contextual, mask, self.stride)[:, :length])
-
-
-def interpolate(tokens: torch.Tensor, mask: torch.Tensor, factor: int) -> torch.Tensor:
-    """Tokens (B, N, d) as `factor` times as many, linearly between them; the last real one goes on behind itself."""
-    last = (mask.sum(-1, keepdim=True) - 1).clamp(min=0).unsqueeze(-1).expand(-1, 1, tokens.shape[-1])
-    tokens = torch.where(mask.unsqueeze(-1), tokens, tokens.gather(1, last))
-    return nn.functional.interpolate(tokens.transpose(1, 2), scale_factor=factor, mode="linear").transpose(1, 2)
 
 
 def mix_layers(weights: torch.Tensor, states: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The frozen encoders E^m behind one seam: raw inputs in, all L+1 states of the real frames or tokens out.
+"""The frozen encoders E^m behind one seam: a batch's inputs in, the states of its real frames or tokens out.
 
 An utterance gets what it would get alone: a Whisper encoder sees either its 30 s window or, masked, the clip's own
 frames; raw-waveform encoders (HuBERT, WavLM, wav2vec2) are masked, or run in groups of equal length where a group norm
@@ -7,21 +7,24 @@ over time would see the padding. Whatever the kind, the caller gets states (B, L
 Shapes: B examples, L+1 encoder states (embedding output and every layer), T frames or tokens, D encoder width.
 """
 
+import copy
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .hub_names import hub_options, loading_explained
+from .configuration_mmer import MMERConfig
+from .hub_names import loading_explained
+from .passes import spread_rows
 
 
 class MMERWhisperEncoder(WhisperEncoder):
@@ -52,60 +55,239 @@ class MMERWhisperEncoder(WhisperEncoder):
         return BaseModelOutput(last_hidden_state=self.layer_norm(hidden))
 
 
-def is_whisper(config) -> bool:
-    """Whether an audio encoder reads log-mel `input_features` (Whisper-shaped) rather than raw `input_values`."""
-    return config.model_type == "whisper"
+# ── one encoder for each modality ───────────────────────────────────────────────────────────────────────────────────
 
 
-# ── states ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+class FrozenEncoder(nn.Module):
+    """E^m: where the states of one modality come from, a pretrained encoder or the batch itself.
 
-
-def audio_states(encoder, audio: torch.Tensor, mask: torch.Tensor, context: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """All states of the real frames of a batch in which every row has audio.
+    The encoder is built here where a checkpoint holds its weights, and loaded by `load` where the config names it. It
+    is in evaluation mode always and has no gradient. Subclasses say which inputs it reads and how.
 
     Args:
-        encoder: a frozen audio encoder, as built by the functions below.
-        audio: `input_features` (B, mels, frames) or `input_values` (B, samples).
-        mask: (B, frames) or (B, samples), non-zero where real; real frames come first.
-        context: `full` or `trimmed`; raw-waveform encoders have no window and ignore it.
-
-    Returns:
-        states (B, L+1, T_a, D) and mask (B, T_a) bool.
+        config: of the model.
+        modality: whose `<modality>_config`, `<modality>_layers` … of the config are meant.
     """
-    longest = real_length(mask)
-    audio, mask = audio[..., :longest].to(encoder.dtype), mask[:, :longest].bool()
-    if not is_whisper(encoder.config):
-        return waveform_states(encoder, audio, mask)
-    window = 2 * encoder.config.max_source_positions
-    if longest > window:
-        raise ValueError(f"{longest} frames of audio do not fit the encoder's window of {window}: cut the audio first.")
-    if context == "trimmed":
-        return all_states(encoder, audio, attention_mask=mask), mask[:, ::2]
-    states = all_states(encoder, fill_window(audio, mask, window))
-    return states[:, :, : mask[:, ::2].shape[1]], mask[:, ::2]
+
+    inputs: tuple[str, str] = ()  # names of the raw inputs and of their mask
+
+    def __init__(self, config: MMERConfig, modality: str):
+        super().__init__()
+        self.model_config, self.modality = config, modality
+        self.config = config.encoder_config(modality)
+        self.layers = config.layers(modality)
+        self.encoder = self.build(self.config) if config.encoder_name(modality) is None else None
+        self.freeze()
+
+    @classmethod
+    def build(cls, config: PreTrainedConfig) -> PreTrainedModel | None:
+        """The architecture of an encoder's config, with weights still to come (self-contained checkpoints)."""
+
+    @classmethod
+    def fetch(cls, name_or_path: str, revision: str | None = None, **options) -> PreTrainedModel:
+        """The pretrained encoder of a folder, or of a commit of a hub name.
+
+        `options` are those of `from_pretrained`; without a `dtype` among them, weights are float32.
+
+        Raises:
+            ValueError: the checkpoint lacks a weight of the encoder.
+            OSError: it has no weights.
+        """
+        raise NotImplementedError
+
+    def __getstate__(self):
+        return self.__dict__ | {"_modules": {"encoder": None if self.encoder is None else pack_encoder(self.encoder)}}
+
+    def __setstate__(self, state):
+        packed = state["_modules"]["encoder"]
+        super().__setstate__(state | {"_modules": {"encoder": None if packed is None else unpack_encoder(packed)}})
+
+    def __deepcopy__(self, memo):
+        """A copy within the process copies the encoder as it is, without packing it."""
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
+
+    def freeze(self):
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True):
+        return super().train(False)
+
+    def forward(self, inputs: Mapping[str, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """States (B, L+1, T, D) and mask (B, T) bool of a batch; None where it has nothing of this modality.
+
+        Rows that lack the modality get zeros and an all-false mask.
+        """
+        states, mask = inputs.get(f"{self.modality}_hidden_states"), inputs.get(f"{self.modality}_mask")
+        if states is not None:
+            return states, mask_or_ones(mask, states[:, 0, :, 0])
+        raw = inputs.get(self.inputs[0]) if self.inputs else None
+        if raw is None:
+            return None
+        mask = mask_or_ones(self.mask(inputs), raw[:, 0] if raw.dim() == 3 else raw)
+        present = mask.any(-1)
+        if not present.any():
+            return raw.new_zeros((len(raw), 1, 1, 1)), mask[:, :1]
+        self.require_encoder()
+        longest = real_length(mask)
+        of_present, frames = self.run(raw[present][..., :longest], mask[present][:, :longest])
+        if self.layers is not None:
+            of_present = of_present[:, self.layers]
+        return spread_rows(of_present, present), spread_rows(frames, present)
+
+    def mask(self, inputs: Mapping[str, torch.Tensor | None]) -> torch.Tensor | None:
+        """The mask (B, T) of the raw inputs, or None where everything is real."""
+        return inputs.get(self.inputs[1])
+
+    def run(self, raw: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """All states (B, L+1, T, D) and mask (B, T) of a batch in which every row has the modality."""
+        raise NotImplementedError
+
+    def require_encoder(self):
+        if self.encoder is None:
+            raise ValueError(
+                f"This model has no encoders loaded: give it encoder states ({self.modality}_hidden_states), "
+                "or load it with from_pretrained, from_audio_text_pretrained or load_encoders()."
+            )
+
+    def all_states(self, raw: torch.Tensor, **kwargs) -> torch.Tensor:
+        """The L+1 states of the encoder, stacked: (B, L+1, T, D)."""
+        with torch.no_grad():
+            return torch.stack(self.encoder(raw, output_hidden_states=True, **kwargs).hidden_states, dim=1)
 
 
-def text_states(encoder, input_ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """All states (B, L+1, T_t, D) and mask (B, T_t) of input_ids (B, T_t) in which every row has text."""
-    longest, positions = real_length(mask), text_positions(encoder)
-    if positions is not None and longest > positions:
-        raise ValueError(
-            f"A text of {longest} tokens does not fit the text encoder's {positions} positions: cut it, with "
-            f"max_length={positions} (or less) and truncation=True where it is tokenized."
-        )
-    input_ids, mask = input_ids[:, :longest], mask[:, :longest]
-    return all_states(encoder, input_ids, attention_mask=mask), mask.bool()
+class AudioEncoder(FrozenEncoder):
+    """An encoder of audio, whose mask may also come under the name that the stock feature extractors give it."""
+
+    def mask(self, inputs):
+        """An `attention_mask` without text is that of the audio, over its frames or the samples they were made of."""
+        mask, other = super().mask(inputs), inputs.get("attention_mask")
+        if mask is None and other is not None and inputs.get("input_ids") is None:
+            return mask_of_frames(other, inputs[self.inputs[0]].shape[-1])
+        return mask
 
 
-def text_positions(encoder) -> int | None:
-    """The most tokens that a text encoder has positions for; None where it does not look them up in a table.
+class WhisperStates(AudioEncoder):
+    """A Whisper encoder over its 30 s window (`audio_context="full"`), or over the clip's own frames (`"trimmed"`)."""
 
-    RoBERTa's kind counts positions from behind the padding token's number, and says so in its table.
-    """
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    if not isinstance(table, nn.Embedding):
-        return None
-    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    inputs = ("input_features", "input_features_mask")
+
+    @classmethod
+    def build(cls, config):
+        return MMERWhisperEncoder(config)
+
+    @classmethod
+    def fetch(cls, name_or_path, revision=None, **options):
+        # Whole checkpoints have keys `model.encoder.*`, encoder-only ones `encoder.*`, saved encoders none of these.
+        options["key_mapping"] = {r"^(model\.)?encoder\.": ""}
+        return load_encoder(MMERWhisperEncoder, name_or_path, revision, **options)
+
+    def run(self, raw, mask):
+        frames = raw.shape[-1]
+        window = 2 * self.config.max_source_positions
+        if frames > window:
+            raise ValueError(
+                f"{frames} frames of audio do not fit the encoder's window of {window}: cut the audio first."
+            )
+        raw = raw.to(self.encoder.dtype)
+        if self.model_config.audio_context == "trimmed":
+            return self.all_states(raw, attention_mask=mask), mask[:, ::2]
+        states = self.all_states(fill_window(raw, mask, window))
+        return states[:, :, : mask[:, ::2].shape[1]], mask[:, ::2]
+
+
+class WaveformStates(AudioEncoder):
+    """A HuBERT-, WavLM- or wav2vec2-shaped encoder: masked, or in groups of equal length under a group norm."""
+
+    inputs = ("input_values", "input_values_mask")
+
+    @classmethod
+    def build(cls, config):
+        return AutoModel.from_config(config)
+
+    @classmethod
+    def fetch(cls, name_or_path, revision=None, **options):
+        return load_encoder(AutoModel, name_or_path, revision, **options)
+
+    def run(self, raw, mask):
+        samples, lengths = raw.to(self.encoder.dtype) * mask, mask.sum(-1)
+        frames = self.encoder._get_feat_extract_output_lengths(lengths).long()
+        if int(frames.min()) < 1:
+            raise ValueError(
+                f"A clip of {int(lengths.min())} samples is shorter than one frame of {self.config.model_type}."
+            )
+        frame_mask = torch.arange(int(frames.max()), device=mask.device) < frames[:, None]
+        if self.config.feat_extract_norm != "group":
+            return self.all_states(samples, attention_mask=mask.long()), frame_mask
+        states = None
+        for length in lengths.unique().tolist():
+            rows = lengths == length
+            group = self.all_states(samples[rows, :length])  # (B of this length, L+1, T, D)
+            if states is None:
+                states = group.new_zeros(len(samples), group.shape[1], frame_mask.shape[1], group.shape[3])
+            states[rows, :, : group.shape[2]] = group
+        return states, frame_mask
+
+
+class TextStates(FrozenEncoder):
+    """A BERT-shaped encoder without its pooler, whose output is not among the states."""
+
+    inputs = ("input_ids", "attention_mask")
+
+    @classmethod
+    def build(cls, config):
+        return without_pooler(AutoModel.from_config(config))
+
+    @classmethod
+    def fetch(cls, name_or_path, revision=None, **options):
+        return without_pooler(load_encoder(AutoModel, name_or_path, revision, **options))
+
+    def run(self, raw, mask):
+        positions = text_positions(self.encoder)
+        if positions is not None and raw.shape[1] > positions:
+            raise ValueError(
+                f"A text of {raw.shape[1]} tokens does not fit the text encoder's {positions} positions: cut it, with "
+                f"max_length={positions} (or less) and truncation=True where it is tokenized."
+            )
+        return self.all_states(raw, attention_mask=mask.long()), mask
+
+
+def encoder_class(config: MMERConfig, modality: str) -> type[FrozenEncoder]:
+    """The kind of encoder that a modality's config asks for; a modality of another name comes as states only."""
+    if modality == "audio":
+        return WhisperStates if config.audio_config.model_type == "whisper" else WaveformStates
+    return TextStates if modality == "text" else FrozenEncoder
+
+
+class FrozenEncoders(nn.ModuleDict):
+    """The encoders of a model's modalities, run once on each batch."""
+
+    def __init__(self, config: MMERConfig, modalities: Iterable[str]):
+        super().__init__({modality: encoder_class(config, modality)(config, modality) for modality in modalities})
+        self.config = config
+        self.read = {
+            name
+            for m in config.modalities
+            for name in (*encoder_class(config, m).inputs, f"{m}_hidden_states", f"{m}_mask")
+        }
+
+    def forward(self, inputs: Mapping[str, torch.Tensor | None]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """States (B, L+1, T, D) and mask (B, T) bool of each modality that the batch gives.
+
+        Raises:
+            ValueError: there is an input that the encoders do not read.
+        """
+        if unread := [name for name, value in inputs.items() if value is not None and name not in self.read]:
+            raise ValueError(
+                f"This model does not read {', '.join(unread)}, but {', '.join(sorted(self.read))}: use the processor "
+                "saved with it."
+            )
+        states = {modality: encoder(inputs) for modality, encoder in self.items()}
+        return {modality: given for modality, given in states.items() if given is not None}
+
+
+# ── functions of tensors ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def real_length(mask: torch.Tensor) -> int:
@@ -126,6 +308,17 @@ def mask_of_frames(mask: torch.Tensor, frames: int) -> torch.Tensor | None:
     return mask[:, ::samples_per_frame] if samples_per_frame and not rest else None
 
 
+def text_positions(encoder: PreTrainedModel) -> int | None:
+    """The most tokens that a text encoder has positions for; None where it does not look them up in a table.
+
+    RoBERTa's kind counts positions from behind the padding token's number, and says so in its table.
+    """
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return None
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
 def fill_window(features: torch.Tensor, mask: torch.Tensor, frames: int) -> torch.Tensor:
     """Log-mels (B, mels, T) continued by silence to Whisper's window, as its feature extractor would have done.
 
@@ -137,82 +330,16 @@ def fill_window(features: torch.Tensor, mask: torch.Tensor, frames: int) -> torc
     return torch.cat([features, silence.expand(-1, features.shape[1], frames - features.shape[2])], dim=2)
 
 
-def waveform_states(encoder, samples: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """States of HuBERT-, WavLM- or wav2vec2-shaped encoders: masked, or in equal-length groups under a group norm."""
-    samples = samples * mask
-    lengths = mask.sum(-1)
-    frames = encoder._get_feat_extract_output_lengths(lengths).long()
-    if int(frames.min()) < 1:
-        raise ValueError(
-            f"A clip of {int(lengths.min())} samples is shorter than one frame of {encoder.config.model_type}."
-        )
-    frame_mask = torch.arange(int(frames.max()), device=mask.device) < frames[:, None]
-    if encoder.config.feat_extract_norm != "group":
-        return all_states(encoder, samples, attention_mask=mask.long()), frame_mask
-
-    states = None
-    for length in lengths.unique().tolist():
-        rows = lengths == length
-        group = all_states(encoder, samples[rows, :length])  # (B of this length, L+1, T, D)
-        if states is None:
-            states = group.new_zeros(len(samples), group.shape[1], frame_mask.shape[1], group.shape[3])
-        states[rows, :, : group.shape[2]] = group
-    return states, frame_mask
-
-
-def all_states(encoder, inputs: torch.Tensor, **kwargs) -> torch.Tensor:
-    """The L+1 states of a frozen encoder, stacked: (B, L+1, T, D)."""
-    with torch.no_grad():
-        return torch.stack(encoder(inputs, output_hidden_states=True, **kwargs).hidden_states, dim=1)
-
-
-# ── building and loading ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def build_audio_encoder(config) -> PreTrainedModel:
-    """An audio encoder with the architecture of `config` and weights still to come (self-contained checkpoints)."""
-    return MMERWhisperEncoder(config) if is_whisper(config) else AutoModel.from_config(config)
-
-
-def build_text_encoder(config) -> PreTrainedModel:
-    """A text encoder with the architecture of `config` and weights still to come (self-contained checkpoints)."""
-    return without_pooler(AutoModel.from_config(config))
-
-
-def load_audio_encoder(name_or_path: str, revision: str | None = None, **how) -> PreTrainedModel:
-    """Load a pretrained audio encoder from a folder, or a commit of a hub name; of a Whisper checkpoint only the
-    encoder is read.
-
-    `how` are options of `from_pretrained`; without a `dtype` among them, weights are float32.
-
-    Raises:
-        ValueError: the checkpoint lacks a weight of the encoder.
-        OSError: it has no weights.
-    """
-    config = AutoConfig.from_pretrained(name_or_path, revision=revision, **hub_options(how))
-    if not is_whisper(config):
-        return load_encoder(AutoModel, name_or_path, revision, **how)
-    # Whole checkpoints have keys `model.encoder.*`, encoder-only ones `encoder.*`, saved encoders none of these.
-    return load_encoder(MMERWhisperEncoder, name_or_path, revision, key_mapping={r"^(model\.)?encoder\.": ""}, **how)
-
-
-def load_text_encoder(name_or_path: str, revision: str | None = None, **how) -> PreTrainedModel:
-    """Load a pretrained text encoder likewise, without its pooler.
-
-    Raises:
-        ValueError: the checkpoint lacks a weight of the encoder.
-        OSError: it has no weights.
-    """
-    return without_pooler(load_encoder(AutoModel, name_or_path, revision, **how))
+# ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def load_encoder(
-    model_class, name_or_path: str, revision: str | None, dtype: torch.dtype = torch.float32, **how
+    model_class, name_or_path: str, revision: str | None, dtype: torch.dtype = torch.float32, **options
 ) -> PreTrainedModel:
-    how |= {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    options |= {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
     with loading_reports_off(), loading_explained(name_or_path, revision):
         # decoders and language-model heads are unexpected here, and meant to be
-        encoder, report = model_class.from_pretrained(name_or_path, revision=revision, **how)
+        encoder, report = model_class.from_pretrained(name_or_path, revision=revision, **options)
     missing = {key for key in report["missing_keys"] if not key.startswith(("pooler.", "masked_spec_embed"))}
     misshapen = {key[0] for key in report["mismatched_keys"]}
     if missing or misshapen:

@@ -1,15 +1,16 @@
-"""The heads f that read every task from z at CLS, and the supervised term over what they predict.
+"""What is read from z: the tasks, from z at CLS (f), and the embedding that the contrastive term compares (g of Eq. 6).
 
-Shapes: B examples, K classes, d shared width.
+Shapes: B examples, K classes, N_m tokens of modality m, d shared width.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from .configuration_mmer import MMERConfig
-from .losses import IGNORED, gatherer, supervised_loss
+from .embedding import ModalityTokens
+from .passes import PassOutput
 from .transformer import Dropout
 
 
@@ -26,12 +27,10 @@ class TaskHead(nn.Sequential):
 
 
 class TaskHeads(nn.ModuleDict):
-    """A head per task: emotion, sentiment and the dimensions of the config."""
+    """A head for each task of the config."""
 
     def __init__(self, config: MMERConfig, build: Callable[[MMERConfig, int], nn.Module] = TaskHead):
-        sizes = {"emotion": len(config.emotion_labels), "sentiment": len(config.sentiment_labels)}
-        sizes |= {dimension: 1 for dimension in config.dimensions}
-        super().__init__({task: build(config, size) for task, size in sizes.items()})
+        super().__init__({task.name: build(config, task.size) for task in config.tasks})
         self.config = config
 
     def forward(self, cls: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -39,72 +38,27 @@ class TaskHeads(nn.ModuleDict):
 
         A dimension's head works on [0, 1], from the middle of the scale (1 − CCC does not change under the mapping).
         """
-        predictions = {task: head(cls) for task, head in self.items()}
-        low, high = self.config.label_scale
-        for dimension in self.config.dimensions:
-            predictions[dimension] = low + (high - low) * (0.5 + predictions[dimension].squeeze(-1).float())
+        predictions = {}
+        for task in self.config.tasks:
+            predictions[task.name] = self[task.name](cls)
+            if not task.is_class:
+                low, high = task.scale
+                predictions[task.name] = low + (high - low) * (0.5 + predictions[task.name].squeeze(-1).float())
         return predictions
 
 
-def read_labels(
-    labels: Mapping[str, torch.Tensor] | torch.Tensor, config: MMERConfig, rows: int
-) -> dict[str, torch.Tensor]:
-    """Labels of a batch of `rows` as the losses take them: those of classes in 64 bits. A tensor is the emotions'.
+class ContrastiveHead(nn.Sequential):
+    """g: Linear and ReLU over the mean of a modality's tokens; the mean alone with `contrastive_projection=False`."""
 
-    Raises:
-        ValueError: a task is unknown, a label is the number of no class, or there is not one for each row.
-    """
-    if isinstance(labels, torch.Tensor):
-        labels = {"emotion": labels}
-    elif not isinstance(labels, Mapping):
-        raise ValueError(f"labels must be a dict of tensors, or a tensor of the emotions, not {type(labels).__name__}.")
-    classes = {"emotion": config.emotion_labels, "sentiment": config.sentiment_labels}
-    tasks = (*classes, *config.dimensions)
-    if unknown := set(labels) - set(tasks):
-        raise ValueError(f"Labels of unknown tasks: {', '.join(sorted(unknown))}. Known: {', '.join(tasks)}.")
-    for task, of_task in labels.items():
-        if of_task.shape != (rows,):
-            raise ValueError(f"labels of {task} must be one for each of the {rows} rows, not {tuple(of_task.shape)}.")
-    of_classes = {task: class_numbers(task, labels[task], names) for task, names in classes.items() if task in labels}
-    return dict(labels) | of_classes
-
-
-def class_numbers(task: str, labels: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
-    """Labels of a task with classes as int64, after a check that each is one of its numbers, or `IGNORED`."""
-    if labels.is_floating_point():
-        raise ValueError(f"labels of {task} must be whole numbers, not {labels.dtype}.")
-    labels = labels.long()
-    outside = labels[(labels != IGNORED) & ((labels < 0) | (labels >= len(names)))]
-    if len(outside):
-        raise ValueError(
-            f"labels of {task} are 0 to {len(names) - 1} ({', '.join(names)}), or {IGNORED} where there is none; "
-            f"{outside[0].item()} is neither."
+    def __init__(self, config: MMERConfig):
+        super().__init__(
+            *((nn.Linear(config.hidden_size, config.hidden_size), nn.ReLU()) if config.contrastive_projection else ())
         )
-    return labels
 
-
-def supervised(
-    model: nn.Module,
-    predictions: Mapping[str, Mapping[str, torch.Tensor]],
-    labels: Mapping[str, torch.Tensor] | torch.Tensor,
-    present: Mapping[str, torch.Tensor],
-    smoothing: float = 0.0,
-) -> dict[str, torch.Tensor]:
-    """The term `supervised` over the global batch, with the class weights of the model's config; and each task's part.
-
-    Args: as of [`losses.supervised_loss`]; labels as of [`read_labels`].
-    """
-    gather, config = gatherer(model.training), model.config
-    labels = read_labels(labels, config, rows=len(next(iter(present.values()))))
-    predictions = {name: {t: gather(p) for t, p in tasks.items()} for name, tasks in predictions.items()}
-    present = {name: gather(rows) for name, rows in present.items()}
-    labels = {task: gather(of_task) for task, of_task in labels.items()}
-    weights = {
-        task: None if weights is None else torch.tensor(weights, dtype=torch.float32, device=model.device)
-        for task, weights in (
-            ("emotion", config.emotion_class_weights),
-            ("sentiment", config.sentiment_class_weights),
-        )
-    }
-    total, of_tasks = supervised_loss(predictions, labels, present, weights, smoothing)
-    return {"supervised": total, **of_tasks}
+    def forward(self, output: PassOutput, modality: str, tokens: ModalityTokens | None) -> torch.Tensor:
+        """z^m = g(mean_j z_j^m) over the modality's real tokens, without CLS and SEP: (B, d); void for rows without."""
+        if modality not in output.tokens:
+            return super().forward(output.cls)
+        mask = tokens.mask.unsqueeze(-1)
+        mean = (output.tokens[modality] * mask).sum(1) / mask.sum(1).clamp(min=1)
+        return super().forward(mean)

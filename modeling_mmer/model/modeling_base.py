@@ -1,8 +1,11 @@
-"""What every MMER model does alike: initialisation, and loading and saving both forms of a checkpoint.
+"""What every MMER model does alike: initialisation, loading and saving both forms of a checkpoint, and the backbone of
+frozen encoders below it.
 
 A light checkpoint names its encoders, which are fetched; a self-contained one holds their weights. Nothing is ever
 filled in at random: a weight that is missing or unexpected is an error.
 """
+
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -10,14 +13,17 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import logging
 
+from .autoencoder import TokenMasking
 from .configuration_mmer import MMERConfig
+from .distributed import gather_rows
 from .embedding import ModalityEmbedder, StateMixer
-from .encoders import load_audio_encoder, load_text_encoder, loading_reports_off
+from .encoders import FrozenEncoders, loading_reports_off
 from .hub_names import commit_of, hub_options
+from .transformer import SharedTransformer
 
 logger = logging.get_logger(__name__)
 
-ENCODER_LOADERS = {"audio": load_audio_encoder, "text": load_text_encoder}
+States = dict[str, tuple[torch.Tensor, torch.Tensor]]  # modality → states (B, L+1, T, D) and mask (B, T)
 
 
 class MMERPreTrainedModel(PreTrainedModel):
@@ -44,10 +50,11 @@ class MMERPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if hasattr(module, "cls_token"):
-            for name in ("cls_token", "sep_token", "mask_token"):
-                if (token := getattr(module, name, None)) is not None:
-                    init.normal_(token, std=self.config.initializer_range)
+        if isinstance(module, SharedTransformer):
+            init.normal_(module.cls_token, std=self.config.initializer_range)
+            init.normal_(module.sep_token, std=self.config.initializer_range)
+        elif isinstance(module, TokenMasking):
+            init.normal_(module.mask_token, std=self.config.initializer_range)
         elif isinstance(module, StateMixer):
             init.zeros_(module.layer_logits)  # uniform layer weights
             if isinstance(module, ModalityEmbedder):
@@ -107,13 +114,13 @@ class MMERPreTrainedModel(PreTrainedModel):
         FSDP 2 gives a module a class of its own, made of its wrapper and the module's class: what would be copied
         beside the weights, and named in the config, is torch's code and not ours.
         """
-        of_now = type(self)
-        if of_now.__name__.startswith("FSDP"):
-            self.__class__ = of_now.__mro__[2]
+        current_class = type(self)
+        if current_class.__name__.startswith("FSDP"):
+            self.__class__ = current_class.__mro__[2]
         try:
             super().save_pretrained(*args, **kwargs)
         finally:
-            self.__class__ = of_now
+            self.__class__ = current_class
 
     @classmethod
     def from_audio_text_pretrained(cls, audio: str, text: str, **options):
@@ -131,23 +138,25 @@ class MMERPreTrainedModel(PreTrainedModel):
             hub: where to look: `cache_dir`, `token`, `local_files_only`, `force_download`.
 
         Raises:
+            ValueError: the config names no encoders, for the model is a self-contained one.
             OSError: an encoder cannot be had; the message says what to do.
         """
-        core = self.base_model
-        attention = self.config._attn_implementation
-        how = {"dtype": self.dtype}
-        if attention != "sdpa":  # asked for; by default each encoder takes the best that it has
-            how["attn_implementation"] = attention
+        encoders = self.base_model.encoders
+        named = {modality: name for modality in encoders if (name := self.config.encoder_name(modality)) is not None}
+        if not named:
+            raise ValueError(
+                f"The config names no {' or '.join(encoders)} encoder to load: the model is self-contained."
+            )
+        options = {"dtype": self.dtype, **hub}
+        if (attention := self.config._attn_implementation) != "sdpa":  # asked for; by default each takes its best
+            options["attn_implementation"] = attention
         # What is offloaded is on no device of its own.
         device = next((p.device for p in self.parameters() if p.device.type != "meta"), torch.device("cpu"))
-        for modality, load in ENCODER_LOADERS.items():
-            name = getattr(self.config, f"{modality}_encoder_name_or_path")
-            if name is None:
-                raise ValueError(f"The config names no {modality} encoder to load: the model is a self-contained one.")
-            commit = commit_of(name, getattr(self.config, f"{modality}_encoder_revision"), **hub)
-            setattr(core, f"{modality}_encoder", load(name, commit, **how, **hub).to(device))
+        for modality, name in named.items():
+            commit = commit_of(name, self.config.encoder_revision(modality), **hub)
+            encoders[modality].encoder = encoders[modality].fetch(name, commit, **options).to(device)
+            encoders[modality].freeze()
             setattr(self.config, f"{modality}_encoder_revision", commit)
-        core.freeze_encoders()
         self._leave_out_encoders()
         return self
 
@@ -158,17 +167,17 @@ class MMERPreTrainedModel(PreTrainedModel):
             ValueError: an encoder of that name does not have the weights of the one here.
             OSError: there is none of that name.
         """
-        named = {}
-        for (modality, load), name in zip(ENCODER_LOADERS.items(), (audio, text), strict=True):
-            part, commit = f"{modality}_encoder", commit_of(name, **hub)
-            own = getattr(self.base_model, part).state_dict()
-            theirs = load(name, commit, **hub).to(self.dtype).state_dict()
-            if own.keys() != theirs.keys() or any(not torch.equal(own[key].cpu(), theirs[key]) for key in own):
+        fields = {}
+        for modality, name in (("audio", audio), ("text", text)):
+            own, commit = self.base_model.encoders[modality], commit_of(name, **hub)
+            weights = own.encoder.state_dict()
+            named = own.fetch(name, commit, **hub).to(self.dtype).state_dict()
+            if weights.keys() != named.keys() or any(not torch.equal(weights[k].cpu(), named[k]) for k in weights):
                 raise ValueError(
-                    f"The {part} of this model does not have the weights of {name}: it must be saved whole."
+                    f"The {modality} encoder of this model does not have the weights of {name}: it must be saved whole."
                 )
-            named |= {f"{part}_name_or_path": name, f"{part}_revision": commit}
-        for field, value in named.items():
+            fields |= {f"{modality}_encoder_name_or_path": name, f"{modality}_encoder_revision": commit}
+        for field, value in fields.items():
             setattr(self.config, field, value)
         self._leave_out_encoders()
         return self
@@ -177,14 +186,21 @@ class MMERPreTrainedModel(PreTrainedModel):
         """Let `save_pretrained` write the encoders too: the checkpoint then needs no other repository."""
         for module in {self, self.base_model}:
             module._keys_to_ignore_on_save = set()
-        for modality in ENCODER_LOADERS:
+        for modality in ("audio", "text"):
             setattr(self.config, f"{modality}_encoder_name_or_path", None)
             setattr(self.config, f"{modality}_encoder_revision", None)
         return self
 
+    def global_batch(self, rows):
+        """In training, the rows (B, …) of all processes, for the losses are those of the global batch; in an evaluation
+        a process's own. A mapping of tensors gives a mapping."""
+        return gather_rows(rows) if self.training else rows
+
     def _leave_out_encoders(self):
         for module in {self, self.base_model}:
-            module._keys_to_ignore_on_save = {name for name in module.state_dict() if "_encoder." in name}
+            module._keys_to_ignore_on_save = {
+                name for name in module.state_dict() if name.startswith(("encoders.", "model.encoders."))
+            }
 
     def _settle_training_parts(self, info):
         for part in self._training_parts:
@@ -223,3 +239,59 @@ class MMERPreTrainedModel(PreTrainedModel):
                 "Nothing is filled in at random: check that the folder is a whole checkpoint with the config.json it "
                 "was saved with, or, to fine-tune to other labels, give ignore_mismatched_sizes=True."
             )
+
+
+class MMERBackbone(MMERPreTrainedModel):
+    """Frozen encoders and what mixes their states (Eq. 1), which the model that builds on it fills in `embedders`."""
+
+    def __init__(self, config: MMERConfig, modalities: Iterable[str] | None = None):
+        super().__init__(config)
+        self.encoders = FrozenEncoders(config, config.modalities if modalities is None else modalities)
+
+    def freeze_encoders(self):
+        for encoder in self.encoders.values():
+            encoder.freeze()
+
+    def get_input_embeddings(self) -> nn.Module | None:
+        """The token embeddings of the text encoder; None where it is not loaded."""
+        text = self.encoders["text"].encoder if "text" in self.encoders else None
+        return None if text is None else text.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.encoders["text"].encoder.set_input_embeddings(value)
+
+    def encoder_states(self, inputs: Mapping[str, torch.Tensor | None]) -> States:
+        """States (B, L+1, T, D) and mask (B, T) of each modality of a batch.
+
+        Raises:
+            ValueError: states are of another shape than this model mixes, or an example has no modality.
+        """
+        states = self.encoders(inputs)
+        for modality, (of_modality, mask) in states.items():
+            expected = self.config.states_shape(modality)
+            if mask.any() and (of_modality.shape[1], of_modality.shape[3]) != expected:
+                raise ValueError(
+                    f"{modality} states of shape {tuple(of_modality.shape)} do not fit: they must be (B, L+1, T, D) "
+                    f"with L+1, D = {expected}."
+                )
+        present = sum(mask.any(-1).long() for _, mask in states.values())  # (B,)
+        if not states or not present.all():
+            lacking = "every example" if not states else f"example {(present == 0).nonzero().flatten().tolist()}"
+            what = " nor ".join(self.encoders)
+            what, needed = (f"Neither {what}", "at least one of them") if " nor " in what else (f"No {what}", "it")
+            raise ValueError(f"{what} for {lacking} of the batch: each needs {needed}.")
+        return states
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[dict[str, torch.Tensor]]):
+        """Set the statistics of `state_normalization="standardize"` from the real frames of training batches.
+
+        Under several processes each gives its own share of the batches, and all end up with the same statistics.
+        """
+        sums = {m: torch.zeros_like(e.standardizer.moments()) for m, e in self.embedders.items()}
+        for batch in batches:
+            for modality, (states, mask) in self.encoders(batch).items():
+                if mask.any():
+                    sums[modality] += self.embedders[modality].standardizer.moments(states.transpose(1, 2)[mask])
+        for modality, embedder in self.embedders.items():
+            embedder.standardizer.set_statistics(sums[modality])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput
 
+PREDICTION_FIELDS = {"emotion": "logits", "sentiment": "sentiment_logits"}  # of other tasks, their own names
+
 
 @dataclass
 class MMERModelOutput(ModelOutput):
@@ -36,7 +38,7 @@ class MMEROutput(ModelOutput):
     audio_embeds, text_embeds (B, d): after g, from the unimodal passes; NaN where the row lacks the modality.
     combinations: `audio`, `text`, `audio_text` → task → predictions, NaN where the row lacks a modality of it.
     last_hidden_state, hidden_states, attentions: as in [`MMERModelOutput`], of the pass over all that each row has.
-        Where every combination is judged, they are there if `output_hidden_states` or `output_attentions` asks for one.
+        Where every combination is evaluated, they are there if `output_hidden_states` or `output_attentions` asks.
     """
 
     loss: torch.FloatTensor | None = None
@@ -62,7 +64,7 @@ def void_rows(predictions: dict[str, torch.Tensor], void: torch.Tensor) -> dict[
     }
 
 
-def name_predictions(predictions: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tasks → the fields of [`MMEROutput`]."""
-    fields = {"emotion": "logits", "sentiment": "sentiment_logits"}
-    return {fields.get(task, task): values for task, values in predictions.items()}
+def as_fields(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Values by task, or by the name of a field → those that [`MMEROutput`] has a field for."""
+    named = {PREDICTION_FIELDS.get(name, name): of_name for name, of_name in values.items()}
+    return {field: of_field for field, of_field in named.items() if field in MMEROutput.__dataclass_fields__}

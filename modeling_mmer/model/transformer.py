@@ -1,4 +1,4 @@
-"""The shared transformer ST of Section 3.1: pre-norm layers over whatever tokens are there, with compact positions.
+"""The shared transformer ST of Section 3.1: pre-norm layers over the available tokens, with compact positions.
 
 Settled where the paper is silent: pre-norm, GELU, a final norm; dropout inside the feed-forward and on both residual
 branches, none on the attention probabilities (so that fused attention kernels serve on every device).
@@ -7,6 +7,8 @@ Shapes: B examples, S positions of the sequence, h heads, d shared width.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -18,6 +20,8 @@ from transformers.models.llama.modeling_llama import (
     apply_rotary_pos_emb,
     eager_attention_forward,
 )
+
+from .passes import Pass, PassOutput
 
 
 class Dropout(nn.Module):
@@ -98,7 +102,7 @@ class MMERLayer(GradientCheckpointingLayer):
 
 
 class SharedTransformer(nn.Module):
-    """ST of Eq. 3: contextual embeddings z of a sequence h in which hidden positions leave no trace.
+    """ST of Eq. 3, with the tokens CLS and SEP that it reads beside those of the modalities.
 
     Positions are counted over what is really there, so a span hidden behind the mask equals one left out.
     """
@@ -109,8 +113,54 @@ class SharedTransformer(nn.Module):
         self.layers = nn.ModuleList(MMERLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.rotary = LlamaRotaryEmbedding(config) if config.position_type == "rope" else None
+        self.cls_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.sep_token = nn.Parameter(torch.zeros(config.hidden_size))
 
-    def forward(
+    def forward(self, passes: Mapping[str, Pass], one_call: bool | None = None, **kwargs) -> dict[str, PassOutput]:
+        """Run passes, in one padded call or in one call each, with equal results.
+
+        One call keeps a GPU busy; on a CPU leaving out what a pass hides is faster (`benchmarks/train_step.py`).
+
+        Args:
+            record: see [`SharedTransformer.run_layers`]; the other `kwargs` go to the attention function.
+        """
+        if one_call is None:
+            one_call = self.cls_token.device.type != "cpu"
+        if not one_call:
+            return {name: self._run_alone(of_pass, **kwargs) for name, of_pass in passes.items()}
+        assembled = {name: self._assemble(of_pass) for name, of_pass in passes.items()}
+        sequences = torch.cat([output.sequence for output in assembled.values()])
+        masks = torch.cat([output.mask for output in assembled.values()])
+        contextual = self.run_layers(sequences, masks, **kwargs).chunk(len(assembled))
+        return {n: replace(out, sequence=z) for (n, out), z in zip(assembled.items(), contextual, strict=True)}
+
+    def _run_alone(self, of_pass: Pass, **kwargs) -> PassOutput:
+        """One pass in a call of its own, of nothing but the rows and spans that it shows."""
+        rows = of_pass.rows
+        if not rows.any():  # nothing to run; the zeros carry a graph, so that all processes share one backward
+            void = (self.cls_token * 0.0).expand(len(rows), 1, -1)
+            return PassOutput(void, torch.zeros_like(rows[:, None]), spans={})
+        assembled = self._assemble(of_pass.only(rows))
+        contextual = self.run_layers(assembled.sequence, assembled.mask, **kwargs)
+        return replace(assembled, sequence=contextual).spread(rows)
+
+    def _assemble(self, of_pass: Pass) -> PassOutput:
+        """Eq. 3: CLS | audio + v^audio | SEP | text + v^text as (B, S, d), and the mask (B, S) of what is shown."""
+        rows = len(of_pass.rows)
+        cls, sep = (token.expand(rows, 1, -1) for token in (self.cls_token, self.sep_token))
+        always = of_pass.rows.new_ones((rows, 1))
+        sequence, mask, spans, length = [], [], {}, 0
+        for i, modality in enumerate(self.config.modalities):
+            parts = [(sep if i else cls, always)]
+            if modality in of_pass.shown:
+                parts.append((of_pass.embeddings[modality], of_pass.shown[modality]))
+                spans[modality] = slice(length + 1, length + 1 + of_pass.shown[modality].shape[1])
+            length += sum(shown.shape[1] for _, shown in parts)
+            sequence += [embeddings for embeddings, _ in parts]
+            mask += [shown for _, shown in parts]
+        return PassOutput(torch.cat(sequence, dim=1), torch.cat(mask, dim=1), spans)
+
+    def run_layers(
         self,
         hidden_states: torch.Tensor,
         mask: torch.Tensor,

@@ -12,9 +12,8 @@ from ..corpora import FOLDS, Corpus
 from ..corpora.digest import content_digests
 from ..corpora.requirements import require_trainable
 from ..features.cache import STATES, FeatureCache
-from ..model.configuration_mmer import MMERConfig
+from ..model.configuration_mmer import COMBINATIONS, MODALITIES, MMERConfig
 from ..model.modeling_mmer import MMERForEmotionRecognition
-from ..model.passes import COMBINATIONS, MODALITIES
 from ..model.processing_mmer import MMERProcessor
 from ..training.arguments import CorpusArguments, RunArguments
 from ..training.checking import load_checked

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..model.passes import COMBINATIONS
+from ..model.configuration_mmer import COMBINATIONS
 
 SUPERVISED = {"lambda_mae": 0, "lambda_contrastive": 0}
 CONTRASTIVE = {"lambda_mae": 0}

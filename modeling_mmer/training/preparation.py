@@ -14,7 +14,7 @@ from ..features.cache import FeatureCache
 from ..features.extraction import extract
 from ..features.transcription import transcribe
 from ..model.configuration_mmer import MMERConfig
-from ..model.encoders import build_text_encoder, text_positions
+from ..model.encoders import TextStates, text_positions
 from ..model.hub_names import loading_explained
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
@@ -85,7 +85,7 @@ def new_processor(config: MMERConfig) -> MMERProcessor:
         if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what is made where there are no files
             raise OSError("it has no vocabulary for its tokenizer")
     with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
-        positions = text_positions(build_text_encoder(config.text_config))
+        positions = text_positions(TextStates.build(config.text_config))
     tokenizer.model_max_length = min(
         tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
     )

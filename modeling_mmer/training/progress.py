@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from transformers import ProgressCallback, TrainerCallback, TrainerState
 
-from ..model.passes import COMBINATIONS
+from ..model.configuration_mmer import COMBINATIONS
 
 INDENT = " " * 4
 
