@@ -46,7 +46,7 @@ def test_training_from_the_cache_gives_the_losses_of_training_online(tmp_path):
             features = FeatureCache(tmp_path / "cache", model.model, processor, "float16")
             located = features.locate(rows, processor)
             extract(features, model, processor, [located], 8, show_progress=False)
-            model.model.audio_encoder = model.model.text_encoder = None
+            model.model.encoders["audio"].encoder = model.model.encoders["text"].encoder = None
         set_seed(1)
         options = {"num_train_epochs": 2, "per_device_train_batch_size": 8}
         trainer = trainer_of(model, processor, located, features, tmp_path / kind, **options)

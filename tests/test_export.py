@@ -113,12 +113,12 @@ def test_an_export_for_inference_in_half_precision(whole, bfloat16_attention, tm
 def test_a_light_model_becomes_self_contained(light, tmp_path, capsys):
     weights, config = run_export(light, tmp_path / "light")
     assert "Only this machine" in capsys.readouterr().out
-    assert config["audio_encoder_name_or_path"] and not [name for name in weights if "_encoder." in name]
+    assert config["audio_encoder_name_or_path"] and not [name for name in weights if "encoders." in name]
     weights, config = run_export(light, tmp_path / "whole", "--form", "self_contained")
     assert config["audio_encoder_name_or_path"] is None
     encoder = load_file(light.parent / "roberta" / "model.safetensors")
     word = "embeddings.word_embeddings.weight"
-    assert torch.equal(weights[f"model.text_encoder.{word}"], encoder[word])
+    assert torch.equal(weights[f"model.encoders.text.encoder.{word}"], encoder[word])
 
 
 def test_a_self_contained_model_becomes_light_again_if_the_encoders_are_its_own(light, whole, tmp_path, capsys):

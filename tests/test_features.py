@@ -72,7 +72,7 @@ def forbid(monkeypatch, model) -> None:
     def ran(*_):
         raise AssertionError("an encoder ran")
 
-    monkeypatch.setattr(model.model, "encode", ran)
+    monkeypatch.setattr(model.model.encoders, "forward", ran)
 
 
 # ── what is read is what would have been computed ───────────────────────────────────────────────────────────────────
@@ -117,7 +117,7 @@ def test_a_choice_of_layers_is_what_the_cache_keeps_and_the_mix_runs_over(proces
     model = build_model(**some)
     assert model.model.embedders["audio"].layer_weights.tolist() == [0.5, 0.5]
     batch = processor(audio=rows["audio"][:2], text=rows["text"][:2])
-    assert model.model.encode(**batch)["text"][0].shape[1] == 2
+    assert model.model.encoders(batch)["text"][0].shape[1] == 2
 
 
 @pytest.mark.parametrize("wrong", [[], [2, 1], [0, 0], [0, 99], [-1]])
@@ -132,7 +132,7 @@ def test_a_choice_of_layers_that_makes_no_sense_is_refused(wrong):
 def test_filling_again_loads_and_runs_nothing(encoders, processor, rows, tmp_path, monkeypatch):
     model = unloaded_model(encoders)
     fill(tmp_path, model, processor, rows)
-    assert model.model.encoders() == []  # borrowed for the work, and given back
+    assert [e.encoder for e in model.model.encoders.values()] == [None, None]  # borrowed for the work, and given back
     before = files(tmp_path)
     forbid(monkeypatch, model)
     monkeypatch.setattr(MMERForEmotionRecognition, "load_encoders", lambda _: pytest.fail("encoders were loaded"))

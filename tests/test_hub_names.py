@@ -95,7 +95,7 @@ def cached_run(shared_hub, corpus, tmp_path_factory) -> Path:
 
 
 def audio_weights(model) -> torch.Tensor:
-    return model.base_model.audio_encoder.conv1.weight
+    return model.base_model.encoders["audio"].encoder.conv1.weight
 
 
 def stored_audio_weights(folder: Path) -> torch.Tensor:

@@ -43,7 +43,7 @@ def test_a_model_is_copied_fresh_and_used(kind, way):
     batch = raw_batch((40, 23, 0, 61) if kind == "whisper" else (400, 231, 0, 613), kind=kind)
     for _ in range(2):  # the second time with what running has left on its encoders
         copied = COPIES[way](model)
-        assert copied.training and not copied.model.audio_encoder.training
+        assert copied.training and not copied.model.encoders["audio"].encoder.training
         state, of_copy = model.state_dict(), copied.state_dict()
         assert state.keys() == of_copy.keys()
         assert all(torch.equal(of_copy[name], value) for name, value in state.items())
@@ -63,19 +63,19 @@ def test_a_copy_records_states_once():
         with torch.no_grad():
             output = of_model(**batch, output_hidden_states=True, output_attentions=True)
         assert len(output.hidden_states) == 3 and len(output.attentions) == 2
-        states = of_model.model.encode(**batch)
+        states = of_model.model.encoders(batch)
         assert [states[m][0].shape[1] for m in ("audio", "text")] == [3, 4]
 
 
 def test_the_precision_of_a_model_survives():
     copied = pickle.loads(pickle.dumps(tiny_model().bfloat16()))
     assert {p.dtype for p in copied.parameters()} == {torch.bfloat16}
-    assert copied.model.text_encoder.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert copied.model.encoders["text"].encoder.get_input_embeddings().weight.dtype == torch.bfloat16
 
 
 def test_an_encoder_that_has_more_weights_than_its_class_is_not_lost_in_silence():
     model = tiny_model()
-    model.model.text_encoder.adapter = torch.nn.Linear(2, 2)
+    model.model.encoders["text"].encoder.adapter = torch.nn.Linear(2, 2)
     pickled = pickle.dumps(model)
     with pytest.raises(ValueError, match="roberta encoder was changed.*adapter"):
         pickle.loads(pickled)

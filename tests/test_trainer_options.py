@@ -155,7 +155,7 @@ def test_a_model_is_made_anew_for_each_run(tmp_path):
     )
     trainer.train()
     assert len(made) == 2 and trainer.model is made[1]
-    assert not trainer.model.model.mask_token.requires_grad
+    assert not trainer.model.model.masking.mask_token.requires_grad
     assert trainer.model.model.embedders["audio"].standardizer.calibrated
     assert not made[0].model.embedders["audio"].standardizer.calibrated  # nothing was computed for the first
 

@@ -47,7 +47,7 @@ class StartArguments:
 
 # What the commands settle themselves, from the encoders and the corpus.
 _NOT_OPTIONS = {
-    *("auto_map", "custom_pipelines", "audio_config", "text_config"),
+    *("auto_map", "custom_pipelines", "modalities", "audio_config", "text_config"),
     *("audio_encoder_name_or_path", "text_encoder_name_or_path"),
     *("label_scale", "rope_parameters", "emotion_class_weights", "sentiment_class_weights"),
 }

@@ -171,7 +171,8 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         tokens = self.model.embed(**inputs)
         outputs = self._predict_combinations(tokens, labels, smoothing)
         if self.model.recorded(**options):
-            outputs.update(_recorded(self.model.run_one_pass(tokens, **options)))
+            for name, value in _recorded(self.model.run_one_pass(tokens, **options)).items():
+                outputs[name] = value
         return outputs
 
     def _predict_fullest(self, inputs, options) -> MMEROutput:

@@ -128,7 +128,7 @@ class SharedTransformer(nn.Module):
             one_call = self.cls_token.device.type != "cpu"
         if not one_call:
             return {name: self._run_alone(of_pass, **kwargs) for name, of_pass in passes.items()}
-        assembled = {name: self._assemble(of_pass) for name, of_pass in passes.items()}
+        assembled = {name: self.assemble(of_pass) for name, of_pass in passes.items()}
         sequences = torch.cat([output.sequence for output in assembled.values()])
         masks = torch.cat([output.mask for output in assembled.values()])
         contextual = self.run_layers(sequences, masks, **kwargs).chunk(len(assembled))
@@ -140,11 +140,11 @@ class SharedTransformer(nn.Module):
         if not rows.any():  # nothing to run; the zeros carry a graph, so that all processes share one backward
             void = (self.cls_token * 0.0).expand(len(rows), 1, -1)
             return PassOutput(void, torch.zeros_like(rows[:, None]), spans={})
-        assembled = self._assemble(of_pass.only(rows))
+        assembled = self.assemble(of_pass.only(rows))
         contextual = self.run_layers(assembled.sequence, assembled.mask, **kwargs)
         return replace(assembled, sequence=contextual).spread(rows)
 
-    def _assemble(self, of_pass: Pass) -> PassOutput:
+    def assemble(self, of_pass: Pass) -> PassOutput:
         """Eq. 3: CLS | audio + v^audio | SEP | text + v^text as (B, S, d), and the mask (B, S) of what is shown."""
         rows = len(of_pass.rows)
         cls, sep = (token.expand(rows, 1, -1) for token in (self.cls_token, self.sep_token))
