@@ -155,7 +155,12 @@ def test_contradictory_configs_are_refused(wrong):
 # ── broken and partial checkpoints ──────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("lost", ["heads.emotion.0.weight", "model.transformer.cls_token", "model.encoders.audio.encoder.conv1.weight"])
+@pytest.mark.parametrize(
+    "lost",
+    ["heads.emotion.0.weight", "model.transformer.cls_token", "model.encoders.audio.encoder.conv1.weight"],
+)
+    "lost", ["heads.emotion.0.weight", "model.transformer.cls_token", "model.encoders.audio.encoder.conv1.weight"]
+)
 def test_a_missing_weight_is_refused_by_name(lost, tmp_path):
     tiny_model().save_pretrained(tmp_path)
     edit_weights(tmp_path, lambda weights: weights.pop(lost))

@@ -27,7 +27,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.model.losses import gather_rows
+from modeling_mmer.model.distributed import gather_rows
 from modeling_mmer.model.transformer import SharedTransformer
 
 RECIPES = REPOSITORY / "recipes" / "accelerate"

@@ -8,10 +8,7 @@ Shapes: B examples, L+1 encoder states (embedding output and every layer), T fra
 """
 
 import copy
-import logging
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -23,7 +20,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_mmer import MMERConfig
-from .hub_names import loading_explained
+from .encoder_weights import load_encoder, pack_encoder, unpack_encoder, without_pooler
 from .passes import spread_rows
 
 
@@ -328,77 +325,3 @@ def fill_window(features: torch.Tensor, mask: torch.Tensor, frames: int) -> torc
     silence = (loudest - 2.0).clamp(min=-1.5)
     features = torch.where(mask[:, None], features, silence)
     return torch.cat([features, silence.expand(-1, features.shape[1], frames - features.shape[2])], dim=2)
-
-
-# ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def load_encoder(
-    model_class, name_or_path: str, revision: str | None, dtype: torch.dtype = torch.float32, **options
-) -> PreTrainedModel:
-    options |= {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    with loading_reports_off(), loading_explained(name_or_path, revision):
-        # decoders and language-model heads are unexpected here, and meant to be
-        encoder, report = model_class.from_pretrained(name_or_path, revision=revision, **options)
-    missing = {key for key in report["missing_keys"] if not key.startswith(("pooler.", "masked_spec_embed"))}
-    misshapen = {key[0] for key in report["mismatched_keys"]}
-    if missing or misshapen:
-        some = ", ".join(sorted(missing | misshapen)[:5])
-        raise ValueError(
-            f"{name_or_path} does not hold the weights of a {encoder.config.model_type} encoder: {len(missing)} are "
-            f"missing, {len(misshapen)} have another shape (such as {some})."
-        )
-    return encoder
-
-
-def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
-    """Drop BERT's pooler: its output is not among the L+1 states, and many checkpoints hold no weights for it."""
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-    return encoder
-
-
-@contextmanager
-def loading_reports_off() -> Iterator[None]:
-    """Without what `from_pretrained` warns of in this thread; other threads and the log's level are left alone."""
-    here, log = threading.get_ident(), logging.getLogger("transformers.modeling_utils")
-
-    def is_other(record: logging.LogRecord) -> bool:
-        return record.thread != here or record.levelno >= logging.ERROR
-
-    log.addFilter(is_other)
-    try:
-        yield
-    finally:
-        log.removeFilter(is_other)
-
-
-# ── pickling ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-PackedEncoder = tuple[type[PreTrainedModel], PreTrainedConfig, dict[str, torch.Tensor]]
-
-
-def pack_encoder(encoder: PreTrainedModel) -> PackedEncoder:
-    """What an encoder is made of, to be pickled in its place.
-
-    An encoder that has run holds closures (transformers' hooks, which record its states), wav2vec2 and its kind hold
-    parametrized weights, and neither can be pickled.
-    """
-    return type(encoder), encoder.config, encoder.state_dict()
-
-
-def unpack_encoder(packed: PackedEncoder) -> PreTrainedModel:
-    """The encoder that was packed, frozen, on the device on which it was.
-
-    Raises:
-        ValueError: weights had been added to it, such as those of an adapter.
-    """
-    encoder_class, config, weights = packed
-    some = next(iter(weights.values()))
-    with loading_reports_off():
-        encoder, report = encoder_class.from_pretrained(
-            None, config=config, state_dict=weights, dtype=some.dtype, output_loading_info=True
-        )
-    if report["unexpected_keys"]:
-        raise ValueError(f"The {config.model_type} encoder was changed: it has no {sorted(report['unexpected_keys'])}.")
-    return without_pooler(encoder).to(some.device).requires_grad_(False).eval()

@@ -17,7 +17,8 @@ from .autoencoder import TokenMasking
 from .configuration_mmer import MMERConfig
 from .distributed import gather_rows
 from .embedding import ModalityEmbedder, StateMixer
-from .encoders import FrozenEncoders, loading_reports_off
+from .encoder_weights import loading_reports_off
+from .encoders import FrozenEncoders
 from .hub_names import commit_of, hub_options
 from .transformer import SharedTransformer
 
