@@ -156,9 +156,6 @@ def test_contradictory_configs_are_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    "lost",
-    ["heads.emotion.0.weight", "model.transformer.cls_token", "model.encoders.audio.encoder.conv1.weight"],
-)
     "lost", ["heads.emotion.0.weight", "model.transformer.cls_token", "model.encoders.audio.encoder.conv1.weight"]
 )
 def test_a_missing_weight_is_refused_by_name(lost, tmp_path):
