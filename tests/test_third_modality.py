@@ -62,6 +62,7 @@ def test_a_training_step_runs_all_seven_combinations():
     }
     output.loss.backward()
     assert {"supervised", "mae", "contrastive"} <= set(output.losses)
+    assert output.face_embeds.shape == output.text_embeds.shape
     untouched = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert untouched == []
     assert model.model.embedders["face"].projection.weight.grad.abs().sum() > 0

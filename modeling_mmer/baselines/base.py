@@ -13,11 +13,10 @@ from transformers.utils.generic import can_return_tuple
 
 from ..model.configuration_mmer import MMERConfig
 from ..model.heads import TaskHeads
-from ..model.losses import supervised_loss, total_loss
+from ..model.losses import read_labels, supervised_loss, total_loss
 from ..model.modeling_base import MMERBackbone, States
-from ..model.outputs import MMEROutput, as_fields, void_rows
+from ..model.outputs import MMEROutput, void_rows
 from ..model.passes import Pass, PassOutput, fullest
-from ..model.tasks import read_labels
 from ..model.transformer import SharedTransformer
 
 Predictions = dict[str, dict[str, torch.Tensor]]  # combination → task → logits (B, K) or values (B,)
@@ -120,10 +119,10 @@ class Baseline(MMERBackbone):
         present: dict[str, torch.Tensor],
         losses: dict[str, torch.Tensor] | None,
     ) -> MMEROutput:
-        return MMEROutput(
+        return MMEROutput.of(
+            fullest(predictions, present),
             loss=None if losses is None else total_loss(losses, self.loss_weights),
             losses=losses,
-            **as_fields(fullest(predictions, present)),
             combinations={name: void_rows(predictions[name], ~rows) for name, rows in present.items()},
         )
 

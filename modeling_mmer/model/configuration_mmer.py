@@ -19,7 +19,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_rope_utils import RopeParameters
 
 from .hub_names import commit_of, hub_options
-from .tasks import Task
+from .tasks import DIMENSIONS, Task
 
 if TYPE_CHECKING:
     # Never run, but read by transformers. It keeps a folder's code by the folder's name and a digest of a file with all
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     # digest must cover the model's code: two folders of one name and of two versions then load side by side.
     from .modeling_mmer import MMERModel  # noqa: F401
 
-DIMENSIONS = ("valence", "arousal", "dominance")
 LABEL_FIELDS = ("emotion_labels", "id2label", "label2id", "num_labels")  # the ways of giving the emotions
 MODALITIES = ("audio", "text")
 

@@ -99,10 +99,10 @@ class MMERPreTrainedModel(PreTrainedModel):
                 ignore_mismatched_sizes=True,  # or loading ends before anything could be said
                 **kwargs,
             )
-        model._settle_training_parts(info)
+        model._drop_absent_training_parts(info)
         if pretrained_model_name_or_path is not None:
             stored, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **where)
-            model._renew_renamed_heads(stored, info)
+            model._renew_relabelled_heads(stored, info)
         model._refuse_broken(pretrained_model_name_or_path, info, ignore_mismatched_sizes)
         if with_encoders and model.config.audio_encoder_name_or_path is not None:
             model.load_encoders(**hub)
@@ -203,7 +203,7 @@ class MMERPreTrainedModel(PreTrainedModel):
                 name for name in module.state_dict() if name.startswith(("encoders.", "model.encoders."))
             }
 
-    def _settle_training_parts(self, info):
+    def _drop_absent_training_parts(self, info):
         for part in self._training_parts:
             module = getattr(self, part, None)
             names = {f"{part}.{name}" for name, _ in module.named_parameters()} if module is not None else set()
@@ -211,16 +211,17 @@ class MMERPreTrainedModel(PreTrainedModel):
                 setattr(self, part, None)
                 info["missing_keys"] = type(info["missing_keys"])(set(info["missing_keys"]) - names)
 
-    def _renew_renamed_heads(self, stored: dict, info):
+    def _renew_relabelled_heads(self, stored: dict, info):
         """Start the last layer of a head anew if its classes are not the stored ones, though they may be as many."""
         mismatched = {key[0] for key in info["mismatched_keys"]}
-        for task, head in getattr(self, "heads", {}).items():
-            classes = f"{task}_labels"
-            if not hasattr(self.config, classes):
+        heads = getattr(self, "heads", {})
+        for task in self.config.tasks:
+            if not task.is_class or task.name not in heads:
                 continue
-            trained_for = list(stored.get(classes, getattr(type(self.config), classes)))
-            last = f"heads.{task}.{len(head) - 1}"
-            if getattr(self.config, classes) == trained_for or f"{last}.weight" in mismatched:
+            field, head = f"{task.name}_labels", heads[task.name]
+            trained_for = tuple(stored.get(field, getattr(type(self.config), field)))
+            last = f"heads.{task.name}.{len(head) - 1}"
+            if task.labels == trained_for or f"{last}.weight" in mismatched:
                 continue
             nn.init.normal_(head[-1].weight, std=self.config.initializer_range)
             nn.init.zeros_(head[-1].bias)

@@ -16,12 +16,11 @@ from .autoencoder import StateDecoders, TokenMasking
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedders, ModalityTokens
 from .heads import ContrastiveHead, TaskHeads
-from .losses import contrastive_loss, supervised_loss, total_loss
+from .losses import contrastive_loss, read_labels, supervised_loss, total_loss
 from .modeling_base import MMERBackbone, MMERPreTrainedModel
-from .outputs import MMERModelOutput, MMEROutput, as_fields, void_rows
+from .outputs import MMERModelOutput, MMEROutput, void_rows
 from .passes import fullest, show
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
-from .tasks import read_labels
 from .transformer import SharedTransformer, only
 
 
@@ -177,7 +176,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
 
     def _predict_fullest(self, inputs, options) -> MMEROutput:
         outputs = self.model(**inputs, **options, return_dict=True)
-        return MMEROutput(**as_fields(self.heads(outputs.last_hidden_state[:, 0])), **_recorded(outputs))
+        return MMEROutput.of(self.heads(outputs.last_hidden_state[:, 0]), **_recorded(outputs))
 
     def _predict_combinations(self, tokens, labels, smoothing) -> MMEROutput:
         combinations, modalities = self.config.combinations, self.config.modalities
@@ -204,11 +203,11 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
                 losses["mae"] = self.global_batch(self.decoders(outputs["masked"], tokens, masked)).mean()
             if with_contrast:
                 losses["contrastive"] = self._contrastive_loss(*map(self.global_batch, (embeds, present)))
-        return MMEROutput(
+        return MMEROutput.of(
+            fullest(predictions, present),
+            embeds={m: z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()},
             loss=None if losses is None else total_loss(losses, self.loss_weights),
             losses=losses,
-            **as_fields(fullest(predictions, present)),
-            **as_fields({f"{m}_embeds": z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()}),
             combinations={name: void_rows(predictions[name], ~rows) for name, rows in present.items()},
         )
 

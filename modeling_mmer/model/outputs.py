@@ -55,6 +55,18 @@ class MMEROutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
+    @classmethod
+    def of(cls, predictions: dict[str, torch.Tensor], embeds: dict[str, torch.Tensor] | None = None, **fields):
+        """The output with predictions by task and embeddings by modality; those without a field follow the others."""
+        fields |= {PREDICTION_FIELDS.get(task, task): values for task, values in predictions.items()}
+        fields |= {f"{modality}_embeds": values for modality, values in (embeds or {}).items()}
+        known = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
+        output = cls(**known)
+        for name, value in fields.items():
+            if name not in known:
+                output[name] = value
+        return output
+
 
 def void_rows(predictions: dict[str, torch.Tensor], void: torch.Tensor) -> dict[str, torch.Tensor]:
     """Predictions with NaN in the rows that a combination does not have: what was not measured is no figure."""
@@ -62,9 +74,3 @@ def void_rows(predictions: dict[str, torch.Tensor], void: torch.Tensor) -> dict[
         task: values.detach().masked_fill(void.view((-1,) + (1,) * (values.dim() - 1)), torch.nan)
         for task, values in predictions.items()
     }
-
-
-def as_fields(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Values by task, or by the name of a field → those that [`MMEROutput`] has a field for."""
-    named = {PREDICTION_FIELDS.get(name, name): of_name for name, of_name in values.items()}
-    return {field: of_field for field, of_field in named.items() if field in MMEROutput.__dataclass_fields__}

@@ -11,10 +11,10 @@ from typing import Any
 
 from ..evaluation.metrics import NOT_COMBINATIONS
 from ..files import write_text
+from ..model.tasks import DIMENSIONS
 
 ABSENT = "–"
 COMBINATIONS = ("audio", "text", "audio_text")
-DIMENSIONS = ("valence", "arousal", "dominance")
 
 
 def results_table(results_for_split: Mapping[str, Any]) -> str:
