@@ -189,7 +189,9 @@ def require_single_values(values: Sequence, field: str, column: str, name: str) 
     Raises:
         CorpusError: one of them is a list, or anything else that is more than one value.
     """
-    if any(issubclass(kind, _NESTED) for kind in set(map(type, values))):
+    if not pd.api.types.infer_dtype(values).startswith(("mixed", "bytes")):  # all are text, or numbers, or …
+        return values
+    if any(isinstance(value, _NESTED) for value in values):
         place, value = next((i, value) for i, value in enumerate(values, start=1) if isinstance(value, _NESTED))
         raise CorpusError(_nested(name, place, field, column, value))
     return values

@@ -20,7 +20,7 @@ def read_times(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]]
     """`start` and `end` as numbers, None where there is none or no audio; and which rows' are no times, and why."""
     has_audio = table["audio"].notna()
     given = table[["start", "end"]].where(has_audio, None)
-    given = given.map(lambda value: value.strip() or None if isinstance(value, str) else value)
+    given = given.map(lambda value: value.strip() or None if isinstance(value, str) else value, na_action="ignore")
     times = given.apply(pd.to_numeric, errors="coerce").astype("float64")
     is_text = (times.isna() & given.notna()).any(axis=1)
     is_odd = ~is_text & ((times < 0).any(axis=1) | times.isin([math.inf]).any(axis=1))
