@@ -13,7 +13,7 @@ import pandas as pd
 from .emotions import known_share
 from .recordings import AUDIO_SUFFIXES
 from .rows import clean_strings
-from .schema import CorpusError, canonical_split
+from .schema import CorpusError, canonical_split, counted
 
 COLUMN_NAMES = {
     "utterance_id": ("utterance_id",),
@@ -215,7 +215,7 @@ def drop_emptied(table: pd.DataFrame, column_map: Mapping[str, str]) -> tuple[pd
         return table, []
     kept = table.columns.intersection(["audio", "text"])
     empty = table[kept].apply(clean_strings).isna().all(axis=1)
-    notices = [
-        f"{empty.sum()} of {len(table)} rows have nothing but the {unread[0]}, which is not read; they are left out"
-    ]
-    return table[~empty].reset_index(drop=True), notices if empty.any() else []
+    of = f"of {counted(len(table), 'row')}"
+    said = counted(int(empty.sum()), f"{of} is left out", f"{of} are left out")
+    notices = [f"{said}: nothing but the {unread[0]}, which is not read"] if empty.any() else []
+    return table[~empty].reset_index(drop=True), notices

@@ -16,7 +16,7 @@ from .faults import fault_of
 from .labels import map_emotions, map_sentiments, read_dimensions, sentiment_of_valence
 from .paths import Finder
 from .recordings import AUDIO_SUFFIXES, Recording, read_headers
-from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, LeftOut, canonical_split
+from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, LeftOut, canonical_split, counted
 from .spans import measure, read_times, shared_recordings
 
 _LINES = ("utterance_id", "emotion", "sentiment", "speaker", "split")  # of one line each, whatever a cell holds
@@ -124,7 +124,8 @@ def locate(audio: pd.Series) -> tuple[pd.Series, dict[str, Recording], list[str]
         return audio, headers, []
     headers |= read_headers(meant.values())
     notice = (
-        f"{len(meant)} recordings were found under another spelling of their path (case, accents, separators, "
+        f"{counted(len(meant), 'recording was', 'recordings were')} found under another spelling of the path (case, "
+        "accents, separators, "
         f"extension): {Path(next(iter(meant))).name} is {Path(next(iter(meant.values()))).name}"
     )
     return pd.Series([meant.get(path, path) for path in audio], dtype=object), headers, [notice]
@@ -202,4 +203,5 @@ def _left_out(table: pd.DataFrame, given: pd.Series, unknown: set[str]) -> list[
 # -------------------------------------------------------------------------------------------------------------- notices
 def _missing(table: pd.DataFrame) -> list[str]:
     counts = {what: int(table[what].isna().sum()) for what in ("audio", "text")}
-    return [f"{n} of {len(table)} rows have no {what}" for what, n in counts.items() if n]
+    of = f"of {counted(len(table), 'row')}"
+    return [counted(n, f"{of} has no {what}", f"{of} have no {what}") for what, n in counts.items() if n]

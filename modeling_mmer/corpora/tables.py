@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .schema import CorpusError, name_some
+from .schema import CorpusError, counted, name_some
 
 DELIMITED = (".csv", ".tsv")
 SUFFIXES = (*DELIMITED, ".jsonl", ".parquet")
@@ -205,9 +205,13 @@ def _columns(
     if len(longer) < len(begins):
         wrong = sorted(wrong + longer)
     if repeated:
-        notices.append(f"{repeated} rows of {file.name} are its header once more, and are not read")
+        notices.append(
+            f"{counted(repeated, f'row of {file.name} is', f'rows of {file.name} are')} not read: the header once more"
+        )
     if blank:
-        notices.append(f"{blank} rows of {file.name} have nothing in any cell, and are not read")
+        notices.append(
+            f"{counted(blank, f'row of {file.name} is', f'rows of {file.name} are')} not read: nothing in any cell"
+        )
     return begins, [cells[i::n_columns] for i in range(n_columns)], wrong
 
 
@@ -255,7 +259,8 @@ def _ragged(file: Path, names: list[str], wrong: list[tuple[int, int]], lines: l
     named = [f"line {number} has {n} ({_shown(lines[number - 1])})" for number, n in wrong]
     written = "a tab" if delimiter == "\t" else f"{delimiter!r}"
     return (
-        f"{file}: the header has {len(names)} columns ({name_some(names)}), but {name_some(named, most=5)}: a cell "
+        f"{file}: the header has {counted(len(names), 'column')} ({name_some(names)}), but {name_some(named, most=5)}: "
+        "a cell "
         f"that holds {written} needs quotation marks around it, and a blank cell its delimiter"
     )
 
@@ -290,7 +295,8 @@ def _look_into_broken_cells(
                 )
     where = name_some((f"line {number}" for number in dict.fromkeys(number for number, _, _ in broken)), most=5)
     return [
-        f"{len(broken)} cells of {file.name} hold line breaks ({where}); where that is not meant, a quotation mark is "
+        f"{counted(len(broken), f'cell of {file.name} has', f'cells of {file.name} have')} line breaks ({where}); "
+        "where that is not meant, a quotation mark is "
         "left open"
     ]
 
