@@ -12,7 +12,7 @@ from ..batching import with_lengths
 from ..collator import MMERCollator, UtteranceError
 from ..configuration_mmer import MMERConfig
 from ..corpora import Corpus
-from ..corpora.digest import content_digests
+from ..corpora.digests import content_digests
 from ..corpora.requirements import is_labelled, require_trainable
 from ..divergence import DivergedError
 from ..encoders import build_text_encoder, text_positions

@@ -10,7 +10,7 @@ from datasets import Dataset, Value
 
 from ...configuration_mmer import MMERConfig
 from ...corpora import FOLDS, Corpus
-from ...corpora.digest import content_digests
+from ...corpora.digests import content_digests
 from ...corpora.requirements import require_trainable
 from ...features import STATES, FeatureCache
 from ...modeling_mmer import MMERForEmotionRecognition
