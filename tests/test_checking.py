@@ -118,8 +118,7 @@ def test_recordings_of_one_content_in_two_splits_are_said(folder, tmp_path):
     (folder / "t0.wav").write_bytes((folder / "a0.wav").read_bytes())
     corpus = check(folder, tmp_path, on_bad_rows="skip")
     assert any(
-        notice.startswith("1 recordings are in more than one split") and "a0 = t0" in notice
-        for notice in corpus.caveats
+        notice.startswith("1 recording is in more than one split") and "a0 = t0" in notice for notice in corpus.caveats
     )
 
 
@@ -128,7 +127,7 @@ def test_recordings_beyond_the_window_are_counted(folder, tmp_path):
     write_wav(folder / "a4.wav", 30, 4)
     corpus = check(folder, tmp_path, on_bad_rows="skip")
     *_, notice = note_cropped(corpus, real_input_processor()).caveats
-    assert notice.startswith("1 of 8 recordings last longer than 30 s")
+    assert notice.startswith("1 of 8 recordings lasts longer than 30 s")
     unnoted = only(corpus, "test")
     assert note_cropped(unnoted, real_input_processor()).caveats == unnoted.caveats
 

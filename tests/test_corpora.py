@@ -404,7 +404,7 @@ def test_texts_in_several_splits_are_said(tmp_path, table):
     (caveat,) = [
         caveat for caveat in load(tmp_path, table).caveats if "in more than one split" in caveat and "text" in caveat
     ]
-    assert caveat.startswith("1 texts") and "So it is" in caveat
+    assert caveat.startswith("1 text is") and "So it is" in caveat
 
 
 def test_a_long_list_of_broken_audio_is_cut(tmp_path):

@@ -213,7 +213,7 @@ def test_rows_without_a_place_in_the_schema_are_counted(folder):
     corpus = load_corpora("folder", folder, emotion_labels=LABELS, label_scale=(1, 5), on_bad_rows="keep")
     figures = describe(corpus)
     assert figures["all"]["rows"] == 11 and len(figures["broken"]) == 6
-    assert "1 bad rows are left out: rows of unknown splits (1): row 4 (words): holdout" in figures["caveats"]
+    assert "1 bad row is left out: rows of unknown splits (1): row 4 (words): holdout" in figures["caveats"]
 
 
 def test_the_order_of_rows_changes_no_table(folder, figures):

@@ -171,6 +171,6 @@ def test_texts_shared_between_corpora_are_said(tmp_path):
         table.to_csv(tmp_path / name / "metadata.csv", index=False)
     corpus = load_corpora(["folder"] * 2, [tmp_path / "one", tmp_path / "two"], emotion_labels=LABELS)
     (caveat,) = [caveat for caveat in corpus.caveats if "in more than one split" in caveat]
-    assert caveat.startswith("1 texts are in more than one split") and "So it is" in caveat
+    assert caveat.startswith("1 text is in more than one split") and "So it is" in caveat
     assert any(n.endswith("held out in another: s1") for n in corpus.notices)
     assert note_shared(corpus) == corpus  # said once, however often it is asked

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from modeling_mmer.commands import main
 from modeling_mmer.corpora import load_corpora
-from modeling_mmer.corpora.digest import content_digests
+from modeling_mmer.corpora.digests import content_digests
 from modeling_mmer.training.fingerprint import difference, read_fingerprint
 
 DEMO = REPOSITORY / "modeling_mmer/corpora/demo_data"

@@ -95,6 +95,15 @@ def test_what_cannot_be_told_apart_is_refused(pipe, given, says):
         pipe(**given)
 
 
+def test_a_misspelt_key_is_refused_and_a_column_of_a_data_set_is_not(pipe):
+    for given in ({"audo": X, "text": "no"}, [{"text": "no"}, {"text": "no", "audo": X}]):
+        with pytest.raises(ValueError, match="Input [01]: it has 'audo', .*audio.*text.*sampling_rate.*start.*end"):
+            list(pipe(given))
+    rows = [{"text": "no", "speaker": "x"}, {"text": SENTENCE, "speaker": "y"}]
+    for output, row in zip(pipe(Dataset.from_list(rows)), rows, strict=True):
+        assert_close(output, pipe({"text": row["text"]}))
+
+
 def test_a_processor_takes_no_list_of_recordings_for_one(pipe):
     with pytest.raises(ValueError, match=r"audio\[1\]: it is a list of recordings"):
         pipe.processor(audio=[X, [X, Y]])

@@ -104,13 +104,13 @@ def test_msp_podcasts_irregularities_are_counted(msp):
     assert rows_of(corpus)["MSP-PODCAST_0003_0002"]["valence"] is None  # 9.5 is beyond the scale
     for words in (
         ("no agreement (1)", "contempt (1)"),
-        ("1 of 7 rows have an unknown speaker",),
+        ("1 of 7 rows has an unknown speaker",),
         ("2 of 7 rows have no text",),
-        ("1 lines of Partitions.txt cannot be read", "this line is torn"),
-        ("1 utterances have another split", "MSP-PODCAST_4515_0062_003.wav"),
-        ("1 recordings have no labels", "test3_0001"),
-        ("1 recordings are in no list", "MSP-PODCAST_9999_0001.wav"),
-        ("1 values are not on the scale 1 to 7", "MSP-PODCAST_0003_0002: valence 9.5"),
+        ("1 line of Partitions.txt cannot be read", "this line is torn"),
+        ("1 utterance has another split", "MSP-PODCAST_4515_0062_003.wav"),
+        ("1 recording has no labels", "test3_0001"),
+        ("1 recording is in no list", "MSP-PODCAST_9999_0001.wav"),
+        ("1 value is not on the scale 1 to 7", "MSP-PODCAST_0003_0002: valence 9.5"),
     ):
         assert said(corpus, *words), (words, corpus.notices)
 
@@ -211,7 +211,7 @@ def test_msp_podcast_2_as_it_is_unpacked(msp):
     }  # fmt: skip
     assert corpus.splits["test3"]["utterance_id"][:] == ["MSP-PODCAST_test3_0001"]
     assert corpus.splits["train"]["text"][0] == "words of MSP-PODCAST_0001_0008.wav"
-    assert said(corpus, "1 labels are of recordings that the release lacks", "MSP-PODCAST_1909_1017.wav")
+    assert said(corpus, "1 label is of recordings that the release lacks", "MSP-PODCAST_1909_1017.wav")
 
 
 def test_splits_of_msp_podcast_without_a_column_come_from_the_partitions(msp):
@@ -324,7 +324,7 @@ def test_crema_d(tmp_path):
     assert rows["1001_TSI_FEA_XX"]["emotion"] is None and rows["1001_ITH_SAD_X"]["emotion"] == "sadness"
     speakers = {split: set(part["speaker"]) for split, part in corpus.splits.items()}
     assert speakers == {"train": set(actors[:8]), "validation": set(actors[8:10]), "test": set(actors[10:])}
-    assert said(corpus, "1 files", "copy of 1001.wav") and said(corpus, "fear (12)")
+    assert said(corpus, "1 file has", "copy of 1001.wav") and said(corpus, "fear (12)")
 
 
 def test_ravdess(tmp_path):
@@ -344,9 +344,9 @@ def test_ravdess(tmp_path):
         "train": ["01", "02", "03", "04"], "validation": ["05"], "test": ["06"],
     }  # fmt: skip
     for words in (
-        ("1 recordings of song",),
-        ("1 recordings with another name",),
-        ("1 recordings lie", "more than once"),
+        ("1 recording of song",),
+        ("1 recording with another name",),
+        ("1 recording lies", "more than once"),
     ):
         assert said(corpus, *words), (words, corpus.notices)
 
@@ -401,7 +401,7 @@ def test_meld_takes_audio_out_of_its_clips_once(meld, ffmpeg):
     heard = {name for name, row in rows_of(corpus).items() if row["audio"]}
     assert heard == {"train_dia0_utt0", "dev_dia0_utt0", "test_dia0_utt0"}
     assert rows_of(corpus)["train_dia0_utt0"]["duration"] == pytest.approx(0.1)
-    assert said(corpus, "1 clips cannot be decoded", "dia0_utt1.mp4") and said(corpus, "2 rows have no clip")
+    assert said(corpus, "1 clip cannot be decoded", "dia0_utt1.mp4") and said(corpus, "2 rows have no clip")
     before = ffmpeg.read_text().splitlines()
     load("meld", meld)
     again = ffmpeg.read_text().splitlines()[len(before) :]
@@ -414,7 +414,7 @@ def test_meld_without_ffmpeg_says_so(meld, monkeypatch):
     monkeypatch.setenv("PATH", "")
     corpus = load("meld", meld)
     assert not any(row["audio"] for row in rows_of(corpus).values())
-    assert said(corpus, "ffmpeg is not installed", "1 clips")
+    assert said(corpus, "ffmpeg is not installed", "1 clip cannot be heard")
 
 
 # ── CMU-MOSEI ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -466,10 +466,10 @@ def test_cmu_mosei(mosei, put_labels):
     assert (second["start"], second["end"], second["text"]) == (1.5, 2.0, "or not")
     assert second["audio"] == str(mosei / "Audio/Full/WAV_16000/aBc-1.wav") and second["duration"] == pytest.approx(0.5)
     for words in (
-        ("1 lines cannot be read", "no line of this kind"),
-        ("1 transcripts have no label", "f@0.0"),
-        ("1 labels have no transcript", "gone@0.0"),
-        ("1 segments have two strongest emotions",),
+        ("1 line cannot be read", "no line of this kind"),
+        ("1 transcript has no label", "f@0.0"),
+        ("1 label has no transcript", "gone@0.0"),
+        ("1 segment has two strongest emotions",),
         ("2 segments have no recording", "d_2_0"),
         ("split by video",),
     ):
@@ -481,7 +481,7 @@ def test_segments_of_cmu_mosei_end_with_their_recording(mosei):
     record(mosei / "Audio/Full/WAV_16000/aBc-1.wav", seconds=1.25)
     corpus = load("cmu_mosei", mosei)
     first, second = (rows_of(corpus)[name] for name in ("aBc-1_0", "aBc-1_1"))
-    assert (first["end"], first["duration"]) == (1.25, 1.25) and said(corpus, "1 segments end after", "aBc-1_0")
+    assert (first["end"], first["duration"]) == (1.25, 1.25) and said(corpus, "1 segment ends after", "aBc-1_0")
     assert second["audio"] is None and second["start"] is None and said(corpus, "no recording", "aBc-1_1")
 
 
@@ -499,7 +499,7 @@ def test_cmu_mosei_leaves_out_and_counts_videos_of_no_fold(mosei):
         put(mosei / f"{name}.txt", f"{video}\n")
     corpus = load("cmu_mosei", mosei)
     assert sorted(rows_of(corpus)) == ["d_2_0", "e__3_0"]
-    assert said(corpus, "1 videos are in none of", "not read (aBc-1)")
+    assert said(corpus, "1 video is in none of", "not read (aBc-1)")
 
 
 def test_cmu_mosei_joins_the_nearest_start(tmp_path):
@@ -513,7 +513,7 @@ def test_cmu_mosei_joins_the_nearest_start(tmp_path):
     rows = rows_of(corpus)
     assert {name: row["valence"] for name, row in rows.items()} == {"v_0": 0, "v_1": 1, "v_2": 2, "v_5": 1, "v_9": 2}
     assert rows["v_9"]["text"] == "it's dull"
-    assert said(corpus, "2 transcripts have no label", "v@5.0, v@7.0") and said(corpus, "1 labels have no", "v@5.3")
+    assert said(corpus, "2 transcripts have no label", "v@5.0, v@7.0") and said(corpus, "1 label has no", "v@5.3")
 
 
 # ── data sets of `datasets` ─────────────────────────────────────────────────────────────────────────────────────────
@@ -556,7 +556,7 @@ def test_columns_of_a_data_set_are_mapped_or_left(saved):
     corpus = load(f"hf:{saved}", column_map={"text": "", "speaker": "age"})
     assert set(corpus.splits["validation"]["text"]) == {None}
     assert list(corpus.splits["validation"]["speaker"]) == ["1", "2"]
-    assert len(corpus.splits["train"]) == 2 and said(corpus, "1 of 5 rows have nothing but the text")
+    assert len(corpus.splits["train"]) == 2 and said(corpus, "1 of 5 rows is left out: nothing but the text")
 
 
 def test_a_data_set_that_cannot_be_loaded_is_named(tmp_path, saved):

@@ -165,6 +165,28 @@ def test_other_settings_need_another_folder(demo_encoders, tables, capsys, chang
     assert not list((tables / "unfinished").glob("*/"))
 
 
+def test_another_column_map_needs_another_folder(demo_encoders, tmp_path, capsys):
+    """Even where the column holds the same labels: the map is what a record says of where they came from."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    emotions = ["neutral", "happiness", "sadness", "anger"] * 3
+    splits = ["train"] * 4 + ["validation"] * 4 + ["test"] * 4
+    columns = {"text": [f"so it goes, {i}" for i in range(12)], "split": splits, "first": emotions, "second": emotions}
+    pd.DataFrame(columns).to_csv(corpus / "metadata.csv", index=False)
+    options = command(demo_encoders, tmp_path / "tables", "--only", "probe", "--max_steps", "2")
+    options += ["--corpus", "folder", "--corpus_dir", str(corpus), "--feature_cache", str(tmp_path / "features")]
+    main([*options, "--column_map", "emotion=first"])
+    before = (tmp_path / "tables/runs/probe-seed-0.json").read_bytes()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main([*options, "--column_map", "emotion=second", "--seeds", "2"])
+    message = capsys.readouterr().err
+    assert end.value.code == 1 and "--output_dir" in message
+    assert "column_map was ['emotion=first'] and is ['emotion=second']" in message
+    assert (tmp_path / "tables/runs/probe-seed-0.json").read_bytes() == before
+    assert not list((tmp_path / "tables").rglob("*seed-1*"))
+
+
 def test_a_run_that_was_begun_under_other_settings_is_not_gone_on_with(demo_encoders, tmp_path, monkeypatch, capsys):
     options = command(demo_encoders, tmp_path, "--only", "probe")
 

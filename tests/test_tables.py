@@ -65,7 +65,7 @@ def test_sep_line_blank_rows_and_delimiters_at_the_end(tmp_path):
     notices: list[str] = []
     table = read_table(put(tmp_path / "m.csv", "\n".join(lines)), notices)
     assert list(table.columns) == CELLS[0] and table.to_numpy().tolist() == CELLS[1:]
-    assert notices == ["2 rows of m.csv have nothing in any cell, and are not read"]
+    assert notices == ["2 rows of m.csv are not read: nothing in any cell"]
 
 
 def test_a_delimiter_at_the_end_of_every_row_is_no_cell(tmp_path):
@@ -77,7 +77,7 @@ def test_a_header_among_the_rows_is_no_row(tmp_path):
     notices: list[str] = []
     put(tmp_path / "m.csv", "\ufeff\ufefftext,emotion\nfine,sad\n\ufeffText,emotion\n\ufefftext,emotion\n")
     assert read_table(tmp_path / "m.csv", notices).to_numpy().tolist() == [["fine", "sad"], ["\ufeffText", "emotion"]]
-    assert notices == ["1 rows of m.csv are its header once more, and are not read"]
+    assert notices == ["1 row of m.csv is not read: the header once more"]
 
 
 def test_blanks_before_quotation_marks_are_none_of_a_cell(tmp_path):
@@ -176,7 +176,7 @@ def test_headers_in_any_case_with_blanks(tmp_path, header):
         (["text,emotion", "Oh, no,anger", "fine,neutral"], ["2 columns (text, emotion)", "line 2 has 3", "Oh, no"]),
         (["text,emotion", "fine,neutral", "Oh, no,anger"], ["line 3 has 3"]),
         (["text,emotion,split", "fine,neutral"], ["line 2 has 2", "3 columns"]),
-        (["text", "Oh, no"], ["line 2 has 2", "1 columns"]),
+        (["text", "Oh, no"], ["line 2 has 2", "1 column ("]),
         (["text;emotion", "a;b;c"], ["';'", "line 2 has 3"]),
         (["text,emotion,", "Oh, no,anger"], ["line 2 has 3"]),
         (["text,emotion,speaker", "a,sad,A", "Oh, no,anger,", "b,sad,B"], ["line 3 has 4", "Oh, no,anger,"]),
@@ -199,7 +199,7 @@ def test_cells_with_line_breaks_are_read_and_counted(tmp_path):
     put(tmp_path / "metadata.csv", 'text,emotion,split\n"one\ntwo, three, four",sad,train\nfive,angry,test\n')
     corpus = load(tmp_path)
     assert rows_of(corpus)[0]["text"] == "one\ntwo, three, four"
-    assert any("1 cells of metadata.csv hold line breaks (line 2)" in notice for notice in corpus.notices)
+    assert any("1 cell of metadata.csv has line breaks (line 2)" in notice for notice in corpus.notices)
 
 
 def test_json_lines_name_the_line_that_is_none(tmp_path):
@@ -279,7 +279,7 @@ def test_files_are_found_under_another_spelling(tmp_path, written_as, on_disk):
     put(tmp_path / "metadata.csv", f"path,emotion\n{written_as},sad\n")
     corpus = load(tmp_path)
     assert rows_of(corpus)[0]["audio"] == str(file)
-    assert any("1 recordings were found under another spelling" in n for n in corpus.notices) == ("\\" not in str(file))
+    assert any("1 recording was found under another spelling" in n for n in corpus.notices) == ("\\" not in str(file))
 
 
 def test_two_files_that_could_be_meant_are_none(tmp_path):

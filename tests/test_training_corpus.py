@@ -16,8 +16,8 @@ from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.commands import main
 from modeling_mmer.commands.training_rows import set_apart
 from modeling_mmer.corpora import CorpusError, Reading, load_corpora
-from modeling_mmer.corpora.contents import row_digests
 from modeling_mmer.corpora.demo import DEMO_FOLDER
+from modeling_mmer.corpora.digests import row_digests
 from modeling_mmer.corpora.faults import examine
 from modeling_mmer.corpora.recordings import read_recordings
 from modeling_mmer.training import training_corpus

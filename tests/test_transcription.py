@@ -304,7 +304,7 @@ def test_an_empty_transcript_is_missing_text_and_is_not_asked_for_again(which, f
         has_text = row["audio"] is None or (which == "missing" and row["utterance_id"] in ("u1", "u5", "u9"))
         assert (row["text"] is not None, row["text_source"]) == ((True, "reference") if has_text else (False, None))
     n = {"missing": 6, "all": 9}[which]
-    assert corpus.caveats[-1].endswith(f"; {n} more came out empty and have no text")
+    assert corpus.caveats[-1].endswith(f"; {n} more came out empty: no text")
     forbid(monkeypatch)
     assert heard(load(folder), deaf, which) == rows_of(corpus)
 
@@ -495,3 +495,18 @@ def test_training_and_evaluation_run_on_what_was_heard(ctc, folder, encoders, tm
         with pytest.raises(SystemExit) as end:
             main([*command, *corpus[:4], "--transcribe_rows", "all", "--output_dir", str(tmp_path / "none")])
         assert end.value.code == 1 and "name one with --transcribe" in capsys.readouterr().err
+
+
+def test_texts_that_are_shared_once_heard_are_counted(ctc, folder, encoders, tmp_path, capsys):
+    """The text of a training row is what the recogniser hears in a test row, which had no text before."""
+    (heard_in_test,) = (said_by_ctc(ctc, row["audio"]) for name, row in rows_of(load(folder)).items() if name == "u8")
+    table = pd.read_csv(folder / "metadata.csv")
+    table.loc[table["utterance_id"] == "u3", "text"] = heard_in_test
+    table.to_csv(folder / "metadata.csv", index=False)
+    assert not [said for said in load(folder).caveats if "in more than one split" in said]
+    options = ["--corpus", "folder", "--corpus_dir", str(folder), "--transcribe", str(ctc), "--disable_tqdm", "true"]
+    options += ["--emotion_labels", "neutral", "happiness", "--audio_context", "trimmed", "--max_steps", "1"]
+    main(["train", *options, *encoders, "--output_dir", str(tmp_path / "run")])
+    told = json.loads((tmp_path / "run/results.json").read_text())["caveats"]
+    (shared,) = (said for said in told if "in more than one split, so scores from text" in said)
+    assert shared.startswith("1 text is ") and heard_in_test in shared

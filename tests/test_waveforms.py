@@ -208,8 +208,8 @@ def test_texts_that_are_cut_are_counted(processor):
     assert 1 <= counted < 4
     corpus = note_cropped(corpus_of(duration=[31.0, 30.0, None, 2.0, 2.0], text=texts), processor)
     assert corpus.caveats == [
-        "1 of 4 recordings last longer than 30 s: only their first 30 s are heard",
-        f"{counted} of 4 texts are cut at {limit} tokens: only their beginning is read",
+        "1 of 4 recordings lasts longer than 30 s: only the first 30 s are heard",
+        f"{counted} of 4 texts {'is' if counted == 1 else 'are'} cut at {limit} tokens: only the beginning is read",
     ]
     with pytest.warns(UserWarning, match=f"1 of 2 texts were cut at {limit} tokens"):
         processor(text=["so", "so " * limit])

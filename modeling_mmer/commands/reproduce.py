@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..corpora.schema import counted
 from ..report.reproduction import write_reproduction
 from ..reproduction.grid import tasks, work_through
 from ..reproduction.material import Material
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> None:
         write_reproduction(folder, of_plan.tables, material.corpus(material.folds()[0]).name)
     print(f"\nTables: {folder / 'README.md'} and {folder / 'index.html'}")
     if failed:
-        raise SystemExit(f"{PROG}: {len(failed)} runs have no figures, for they diverged: {', '.join(failed)}.")
+        raise SystemExit(f"{PROG}: {counted(len(failed), 'run')} without figures, diverged: {', '.join(failed)}.")
 
 
 def check(grid: GridArguments, corpus: CorpusArguments, run: RunArguments) -> None:

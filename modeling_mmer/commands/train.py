@@ -8,7 +8,7 @@ import torch
 from transformers import set_seed
 
 from ..corpora import Corpus
-from ..corpora.digest import content_digests
+from ..corpora.digests import content_digests
 from ..corpora.requirements import is_labelled, require_trainable
 from ..evaluation.figures import judge_split
 from ..features.cache import FeatureCache

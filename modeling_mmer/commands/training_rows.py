@@ -6,6 +6,7 @@ from typing import Literal
 from datasets import Dataset
 
 from ..corpora import Corpus
+from ..corpora.schema import counted
 from ..training.training_corpus import FILE, USED, TrainingCorpus
 
 TrainingRows = Literal["stop", "skip", "keep"]
@@ -23,26 +24,28 @@ def set_apart(
         ValueError: a tenth or more of the rows were used, and they are to stop the evaluation; or no other row is left.
     """
     rows = corpus.splits[split]
+    of = f"of {counted(len(rows), 'row')}"
     if training is None:
         notice = f"{model} has no {FILE}: whether it was trained on these rows is not known"
         return replace(corpus, notices=[*corpus.notices, notice])
     if split in USED and (of_split := training.seen(corpus, split, split)):
-        corpus = with_caveat(corpus, f"{len(of_split)} of {len(rows)} rows are rows that {model} was {USED[split]}")
+        said = counted(len(of_split), f"{of} is a row that", f"{of} are rows that")
+        corpus = with_caveat(corpus, f"{said} {model} was {USED[split]}")
     others = {"train": [], "validation": ["train"]}.get(split, list(USED))
     used = set().union(*(training.seen(corpus, split, other) for other in others))
     if not used:
         return corpus
-    counted = f"{len(used)} of {len(rows)} rows are among the {' or '.join(others)} rows of {model}"
+    told = counted(len(used), f"{of} is", f"{of} are") + f" among the {' or '.join(others)} rows of {model}"
     if training_rows == "skip":
         if len(used) == len(rows):
-            raise ValueError(f"{corpus.name}, {split}: {counted}, and no other row is left.")
-        return with_caveat(without(corpus, split, used), f"{counted}; they are left out")
+            raise ValueError(f"{corpus.name}, {split}: {told}, and no other row is left.")
+        return with_caveat(without(corpus, split, used), f"{told}; left out")
     if training_rows == "stop" and len(used) >= FEW * len(rows):
         raise ValueError(
-            f"{corpus.name}, {split}: {counted}, so figures would not be those of new data.{cause(corpus)} "
+            f"{corpus.name}, {split}: {told}, so figures would not be those of new data.{cause(corpus)} "
             "--training_rows skip judges the other rows only, --training_rows keep all of them."
         )
-    return with_caveat(corpus, f"{counted}, so scores are not on unseen data")
+    return with_caveat(corpus, f"{told}, so scores are not on unseen data")
 
 
 def cause(corpus: Corpus) -> str:

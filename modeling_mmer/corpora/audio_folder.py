@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from .recordings import AUDIO_SUFFIXES
-from .schema import CorpusError, canonical_split
+from .schema import CorpusError, canonical_split, counted
 
 
 def find_split_tables(root: Path, tables_in: Callable[[Path], list[Path]]) -> list[tuple[str, Path]]:
@@ -56,7 +56,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, list[str]]:
     table = pd.DataFrame(rows, columns=["utterance_id", "audio", "emotion", "split"], dtype=object)
     if (twice := table["utterance_id"].duplicated(keep=False)).any():  # a.wav beside a.flac
         table.loc[twice, "utterance_id"] = [str(Path(path).relative_to(root)) for path in table["audio"][twice]]
-    return table, [f"no table: the emotions of {len(table)} recordings are the names of their folders"]
+    return table, [f"no table: the emotions of {counted(len(table), 'recording')} are the names of folders"]
 
 
 def split_of_paths(table: pd.DataFrame, root: Path, notices: list[str]) -> tuple[pd.DataFrame, list[str]]:

@@ -64,7 +64,7 @@ def load_cmu_mosei(
     segments["text"] = segments["text"].map(without_bytes)
     labels = read_labels(require(root, *LABELS))
     table, notices = join(segments, labels)
-    notices += count("lines cannot be read", unread) + blank_off_scale(table, SCALE)
+    notices += count("line", "lines", "cannot be read", unread) + blank_off_scale(table, SCALE)
     table["split"], split_notices = official_splits(root, table["video"])
     table = table[table["split"].notna()].reset_index(drop=True)
     table["audio"], audio_notices = find_recordings(root, table)
@@ -126,13 +126,17 @@ def join(segments: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, li
     joined = joined[has_label].sort_values("transcript").reset_index(drop=True)
     used = pd.MultiIndex.from_frame(joined[["video", "labelled"]])
     unused = starts[~pd.MultiIndex.from_frame(starts[["video", "labelled"]]).isin(used)]
-    notices = count("segments are labelled more than once", twice["video"].tolist(), "the first labels are used")
-    notices += count("transcripts have no label", _named(without), "they are not read")
-    notices += count("labels have no transcript", _named(unused), "they are not read")
+    notices = count(
+        "segment is", "segments are", "labelled more than once", twice["video"].tolist(), "the first label is used"
+    )
+    notices += count("transcript has", "transcripts have", "no label", _named(without), "not read")
+    notices += count("label has", "labels have", "no transcript", _named(unused), "not read")
     table = joined.drop(columns=["transcript", "labelled", "distance"])
     strengths = table[list(EMOTIONS)].to_numpy(float)
     tied = ((strengths == strengths.max(1, keepdims=True)).sum(1) > 1) & (strengths.max(1) > 0)
-    notices += count("segments have two strongest emotions", table["video"][tied].tolist(), "they count as unlabelled")
+    notices += count(
+        "segment has", "segments have", "two strongest emotions", table["video"][tied].tolist(), "unlabelled"
+    )
     strongest = pd.Series(np.array(EMOTIONS)[np.nan_to_num(strengths, nan=-1).argmax(1)], dtype=object)
     table["emotion"] = strongest.mask(strengths.max(1) == 0, "neutral").mask(tied | np.isnan(strengths).any(1), None)
     table["utterance_id"] = table["video"] + "_" + table["clip"]
@@ -153,7 +157,7 @@ def official_splits(root: Path, videos: pd.Series) -> tuple[pd.Series, list[str]
     of_video = {video: name for name, path in zip(names, lists, strict=True) for video in read_lines(path)}
     splits = videos.map(of_video)
     unlisted = sorted(set(videos[splits.isna()]))
-    notices = count("videos are in none of train.txt, validation.txt and test.txt", unlisted, "they are not read")
+    notices = count("video is", "videos are", "in none of train.txt, validation.txt and test.txt", unlisted, "not read")
     return splits, notices
 
 
@@ -175,6 +179,6 @@ def find_recordings(root: Path, table: pd.DataFrame) -> tuple[list[str | None], 
     ends_late = is_heard & (table["end"] > lasts)
     table["end"] = table["end"].where(~ends_late, lasts)
     without, late = (table["utterance_id"][rows].tolist() for rows in (~is_heard, ends_late))
-    notices = count("segments have no recording that can be read", without, "they are text only")
-    notices += count("segments end after their recording", late, "they end with it")
+    notices = count("segment has", "segments have", "no recording that can be read", without, "text only")
+    notices += count("segment ends", "segments end", "after the recording", late, "heard to its end")
     return [path if heard else None for path, heard in zip(paths, is_heard, strict=True)], notices

@@ -13,7 +13,7 @@ import pandas as pd
 from .emotions import known_share
 from .recordings import AUDIO_SUFFIXES
 from .rows import clean_strings
-from .schema import CorpusError, canonical_split
+from .schema import CorpusError, canonical_split, counted
 
 COLUMN_NAMES = {
     "utterance_id": ("utterance_id",),
@@ -189,7 +189,9 @@ def require_single_values(values: Sequence, field: str, column: str, name: str) 
     Raises:
         CorpusError: one of them is a list, or anything else that is more than one value.
     """
-    if any(issubclass(kind, _NESTED) for kind in set(map(type, values))):
+    if not pd.api.types.infer_dtype(values).startswith(("mixed", "bytes")):  # all are text, or numbers, or …
+        return values
+    if any(isinstance(value, _NESTED) for value in values):
         place, value = next((i, value) for i, value in enumerate(values, start=1) if isinstance(value, _NESTED))
         raise CorpusError(_nested(name, place, field, column, value))
     return values
@@ -213,7 +215,7 @@ def drop_emptied(table: pd.DataFrame, column_map: Mapping[str, str]) -> tuple[pd
         return table, []
     kept = table.columns.intersection(["audio", "text"])
     empty = table[kept].apply(clean_strings).isna().all(axis=1)
-    notices = [
-        f"{empty.sum()} of {len(table)} rows have nothing but the {unread[0]}, which is not read; they are left out"
-    ]
-    return table[~empty].reset_index(drop=True), notices if empty.any() else []
+    of = f"of {counted(len(table), 'row')}"
+    said = counted(int(empty.sum()), f"{of} is left out", f"{of} are left out")
+    notices = [f"{said}: nothing but the {unread[0]}, which is not read"] if empty.any() else []
+    return table[~empty].reset_index(drop=True), notices

@@ -57,7 +57,7 @@ def load_crema_d(
         )
     table = pd.DataFrame(rows, columns=["utterance_id", "audio", "text", "emotion", "speaker"])
     table["split"], notices = split_by_speaker(table["speaker"])
-    notices += count("files have a name that says no emotion", unread, "they are not read")
+    notices += count("file has", "files have", "a name that says no emotion", unread, "not read")
     facts = {"license": "odbl", "language": "en", "folder": folder.parent}
     labelling = {"label_scale": (1.0, 7.0), "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("crema_d", table, notices=notices, **labelling, **facts)

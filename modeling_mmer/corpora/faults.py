@@ -13,9 +13,9 @@ from typing import Literal
 import pandas as pd
 from datasets import Dataset
 
-from .contents import row_digests
+from .digests import row_digests
 from .recordings import Recording, Source, as_clip, sources_of
-from .schema import FEATURES, Corpus, CorpusError, Fault, name_some, split_spellings
+from .schema import FEATURES, Corpus, CorpusError, Fault, counted, name_some, split_spellings
 from .sharing import in_several_splits
 
 BadRows = Literal["stop", "skip"]
@@ -44,9 +44,9 @@ OF_RECORDING = {
 }
 KINDS = OF_TABLE | OF_RECORDING
 OF_SOUND = {  # kind of a recording that is heard all the same -> what is odd about it
-    "too loud": "recordings are far beyond full scale (1), as integers kept as floats are; divide int16 by 32768",
-    "cancelled": "recordings have channels that are each other's inverse, so that next to nothing is left of them once "
-    "averaged; invert one of the two, or keep one",
+    "too loud": "far beyond full scale (1), as integers kept as floats are; divide int16 by 32768",
+    "cancelled": "with channels that are each other's inverse, so that next to nothing is left of them once averaged; "
+    "invert one of the two, or keep one",
 }
 _NAMED = 20  # rows of each kind in a message
 
@@ -116,8 +116,8 @@ def message(corpus: Corpus) -> str:
     for kind, faults in _by_kind(corpus.faults):
         lines += [f"{KINDS[kind]} ({len(faults)}):", *(f"  {fault}" for fault in faults[:_NAMED])]
         lines += [f"  and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
-    if counted := [*corpus.caveats, *corpus.notices]:
-        lines += ["no reason to stop, but counted:", *(f"  {sentence}" for sentence in counted)]
+    if beside := [*corpus.caveats, *corpus.notices]:
+        lines += ["no reason to stop, but counted:", *(f"  {sentence}" for sentence in beside)]
     return "\n  ".join(lines)
 
 
@@ -129,7 +129,7 @@ def left_out(faults: Sequence[Fault]) -> list[str]:
         f"{KINDS[kind].partition(';')[0]} ({len(of_kind)}): {name_some(of_kind, most=5)}"
         for kind, of_kind in _by_kind(faults)
     )
-    return [f"{_count(faults)} bad rows are left out: {'; '.join(kinds)}"]
+    return [f"{counted(_count(faults), 'bad row is', 'bad rows are')} left out: {'; '.join(kinds)}"]
 
 
 def as_table(faults: Sequence[Fault]) -> str:
@@ -155,7 +155,8 @@ def _odd_sounds(table: pd.DataFrame, recordings: dict[Source, Recording]) -> lis
     """Caveats of recordings that a model hears, and not as they were meant."""
     kinds = pd.Series([recordings[source].kind for source in sources_of(table)], dtype=object)
     return [
-        f"{(kinds == kind).sum()} {what} ({name_some(table['utterance_id'][kinds == kind], most=5)})"
+        f"{counted((kinds == kind).sum(), 'recording')} {what} "
+        f"({name_some(table['utterance_id'][kinds == kind], most=5)})"
         for kind, what in OF_SOUND.items()
         if (kinds == kind).any()
     ]
@@ -165,14 +166,14 @@ def _oddities(table: pd.DataFrame, recordings: dict[Source, Recording]) -> list[
     """What of the recordings does not stop anything: some are silent, cut short, very short."""
     found = [recordings[source] for source in sources_of(table)]
     odd = {
-        "recordings are silent from beginning to end": [recording.kind == "silent" for recording in found],
-        "recordings are cut short, and are heard as far as they go": [
+        "silent from beginning to end": [recording.kind == "silent" for recording in found],
+        "cut short, and heard as far as possible": [
             recording.usable and recording.kind == "truncated" for recording in found
         ],
-        f"recordings last less than {SHORT} s": [recording.usable and recording.seconds < SHORT for recording in found],
+        f"shorter than {SHORT} s": [recording.usable and recording.seconds < SHORT for recording in found],
     }
     return [
-        f"{sum(is_odd)} {what} ({name_some(table['utterance_id'][is_odd], most=5)})"
+        f"{counted(sum(is_odd), 'recording')} {what} ({name_some(table['utterance_id'][is_odd], most=5)})"
         for what, is_odd in odd.items()
         if any(is_odd)
     ]
@@ -187,4 +188,7 @@ def _shared_recordings(table: pd.DataFrame, recordings: dict[Source, Recording])
         return []
     ids = table["utterance_id"].groupby(digests).agg(list)
     named = name_some((" = ".join(ids[digest][:3]) for digest in same), most=5)
-    return [f"{len(same)} recordings are in more than one split, so scores are not on unseen data ({named})"]
+    return [
+        f"{counted(len(same), 'recording is', 'recordings are')} in more than one split, so scores are not on unseen "
+        f"data ({named})"
+    ]

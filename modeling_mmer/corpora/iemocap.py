@@ -13,7 +13,7 @@ import pandas as pd
 from .emotions import classes_of
 from .layout import blank_off_scale, count, match_lines, read_lines, require
 from .rows import build_corpus
-from .schema import Corpus
+from .schema import Corpus, counted
 
 SCALE = (1.0, 5.0)
 FOLDS = 5
@@ -62,9 +62,9 @@ def load_iemocap(
     table = table.rename(columns={"v": "valence", "a": "arousal", "d": "dominance"})
     table["text"] = table["utterance_id"].map(texts)
     notices = [f"fold {fold} of {FOLDS}: tested on session {fold}, selected on session {fold % FOLDS + 1}"]
-    notices += count("lines cannot be read", unread) + blank_off_scale(table, SCALE)
+    notices += count("line", "lines", "cannot be read", unread) + blank_off_scale(table, SCALE)
     notices += count(
-        "transcripts have no label", sorted(texts.keys() - set(table["utterance_id"])), "they are not read"
+        "transcript has", "transcripts have", "no label", sorted(texts.keys() - set(table["utterance_id"])), "not read"
     )
     label_map, excitement = with_excitement(table["emotion"], emotion_labels, label_map)
     facts = {"license": "other", "language": "en", "folder": root}
@@ -99,5 +99,6 @@ def with_excitement(
     if "excitement" in classes_of(chosen).values():
         return dict(label_map or {}), []
     n = int((emotions == "excitement").sum())
-    notice = [f"{n} rows labelled excitement count as happiness, as in the usual four classes"] if n else []
-    return {**(label_map or {}), "excitement": "happiness"}, notice
+    said = counted(n, "row labelled excitement counts", "rows labelled excitement count")
+    notices = [f"{said} as happiness, as in the usual four classes"] if n else []
+    return {**(label_map or {}), "excitement": "happiness"}, notices

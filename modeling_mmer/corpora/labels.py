@@ -10,10 +10,10 @@
 Every function takes columns of one table and leaves their order alone.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from .emotions import classes_of, plain
@@ -105,17 +105,10 @@ def map_sentiments(sentiments: pd.Series) -> tuple[pd.Series, list[str]]:
 def sentiment_of_valence(valence: pd.Series, label_scale: tuple[float, float]) -> pd.Series:
     """Sentiment by the thresholds; a valence at a threshold is neutral, a missing one has no sentiment."""
     low, high = label_scale
-
-    def sentiment(value: float | None) -> str | None:
-        if value is None or math.isnan(value):
-            return None
-        thirds = 3 * (value - low) / (high - low)
-        if math.isclose(thirds, 1, abs_tol=1e-9) or math.isclose(thirds, 2, abs_tol=1e-9):
-            return "neutral"  # exactly at a threshold, whatever the division rounds to
-        return "negative" if thirds < 1 else "positive" if thirds > 2 else "neutral"
-
-    of_value = {value: sentiment(value) for value in set(valence)}
-    return _column(valence.index, [of_value.get(value) for value in valence])
+    thirds = 3 * (valence - low) / (high - low)
+    margin = 1e-9  # what the division rounds to is still at the threshold
+    cases = [thirds.isna(), thirds < 1 - margin, thirds > 2 + margin]
+    return _column(valence.index, np.select(cases, [None, "negative", "positive"], "neutral"))
 
 
 def read_dimensions(table: pd.DataFrame, label_scale: tuple[float, float]) -> tuple[pd.DataFrame, dict[int, list[str]]]:
@@ -155,5 +148,5 @@ def rescale(values: pd.Series, old: tuple[float, float], new: tuple[float, float
     return new[0] + (values - old[0]) * ((new[1] - new[0]) / (old[1] - old[0]))
 
 
-def _column(index: pd.Index, values: list[str | None]) -> pd.Series:
+def _column(index: pd.Index, values: Sequence[str | None]) -> pd.Series:
     return pd.Series(values, index=index, dtype=object)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .schema import DIMENSIONS, CorpusError, name_some
+from .schema import DIMENSIONS, CorpusError, counted, name_some
 
 READERS = 16  # threads: small files wait for the disk, not for the processor
 
@@ -60,11 +60,17 @@ def match_lines(lines: Iterable[str], pattern: re.Pattern, unread: list[str]) ->
             yield match
 
 
-def count(what: str, items: Collection[object], consequence: str = "") -> list[str]:
-    """A notice that there are some of these, naming a few; nothing if there are none."""
+def count(one: str, many: str, what: str, items: Collection[object], consequence: str = "") -> list[str]:
+    """A notice that there are some of these, naming a few; nothing if there are none.
+
+    Args:
+        one, many: how it begins, as `row has` and `rows have`; `what` comes after that.
+        consequence: whatever the number is, as `not read`.
+    """
     if not items:
         return []
-    return [f"{len(items)} {what}{': ' + consequence if consequence else ''} ({name_some(items, most=5)})"]
+    said = f"{counted(len(items), one, many)} {what}"
+    return [f"{said}{': ' + consequence if consequence else ''} ({name_some(items, most=5)})"]
 
 
 def blank_off_scale(table: pd.DataFrame, scale: tuple[float, float]) -> list[str]:
@@ -75,7 +81,7 @@ def blank_off_scale(table: pd.DataFrame, scale: tuple[float, float]) -> list[str
         bad = table[dimension].notna() & ~values.between(*scale)
         wrong += [f"{row.utterance_id}: {dimension} {row[dimension]}" for _, row in table[bad].iterrows()]
         table[dimension] = values.where(~bad)
-    return count(f"values are not on the scale {scale[0]:g} to {scale[1]:g}", wrong, "they count as unlabelled")
+    return count("value is", "values are", f"not on the scale {scale[0]:g} to {scale[1]:g}", wrong, "unlabelled")
 
 
 def split_by_speaker(speakers: pd.Series, name: Callable[[str], str] = str) -> tuple[pd.Series, list[str]]:

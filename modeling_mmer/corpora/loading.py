@@ -27,7 +27,7 @@ from .meld import load_meld
 from .msp_podcast import load_msp_podcast
 from .ravdess import load_ravdess
 from .reading import Reading, fitting
-from .schema import Corpus, CorpusError
+from .schema import Corpus, CorpusError, counted
 from .sharing import note_shared
 
 PACKAGED = {"demo": load_demo}
@@ -201,8 +201,10 @@ def _check_names(names: list[str], directories: list) -> None:
     need_directory = [name for name in names if _needs_directory(name)]
     if len(directories) != len(need_directory):
         raise CorpusError(
-            f"{len(need_directory)} of the named corpora ({', '.join(need_directory) or 'none'}) are read from a "
-            f"directory, but {len(directories)} directories are given; give one for each, in the same order"
+            f"{counted(len(need_directory), 'named corpus is', 'named corpora are')} read from a directory "
+            f"({', '.join(need_directory) or 'none'}), but "
+            f"{counted(len(directories), 'directory is', 'directories are')} given; give "
+            "one for each, in the same order"
         )
 
 

@@ -18,7 +18,7 @@ from .folder import read_table
 from .layout import count, require
 from .paths import Finder
 from .rows import build_corpus
-from .schema import Corpus, CorpusError
+from .schema import Corpus, CorpusError, counted
 
 SPLITS = {  # of the CSV files → the folders of their clips
     "train": ("train_splits",),
@@ -88,16 +88,16 @@ def take_out_audio(root: Path, table: pd.DataFrame) -> tuple[list[str | None], l
     has_clip = table["clip"].notna()
     if not has_clip.any():
         return [None] * len(table), ["no clips beside the CSV files: text only"]
-    notices = count("rows have no clip", table["utterance_id"][~has_clip].tolist(), "they are text only")
+    notices = count("row has", "rows have", "no clip", table["utterance_id"][~has_clip].tolist(), "text only")
     clips = {
         root / EXTRACTED / f"{row.utterance_id}.flac": root / row.clip for row in table[has_clip].itertuples()
     }  # audio → clip
     lacking = {audio: clip for audio, clip in clips.items() if not audio.is_file()}
     ffmpeg = shutil.which("ffmpeg")
     if lacking and ffmpeg is None:
-        notices.append(f"ffmpeg is not installed: {len(lacking)} clips stay unheard, their rows are text only")
+        notices.append(f"ffmpeg is not installed: {counted(len(lacking), 'clip')} cannot be heard (text only)")
     elif lacking:
-        notices += count("clips cannot be decoded", decode_all(ffmpeg, lacking), "their rows are text only")
+        notices += count("clip", "clips", "cannot be decoded", decode_all(ffmpeg, lacking), "text only")
     audio = {path.stem: str(path) for path in clips if path.is_file()}
     return [audio.get(name) for name in table["utterance_id"]], notices
 

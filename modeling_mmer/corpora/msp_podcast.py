@@ -14,7 +14,7 @@ import pandas as pd
 from .folder import read_table
 from .layout import blank_off_scale, count, match_lines, read_lines, read_texts, require
 from .rows import build_corpus, clean_strings
-from .schema import Corpus, CorpusError, canonical_split
+from .schema import Corpus, CorpusError, canonical_split, counted
 
 SCALE = (1.0, 7.0)
 EMOTIONS = {
@@ -75,9 +75,13 @@ def load_msp_podcast(
     transcripts = next((path for path in (root / "Transcripts/Transcripts",) if path.is_dir()), root / "Transcripts")
     table["text"] = read_texts(transcripts / f"{name}.txt" for name in table["utterance_id"])
     notices += split_notices + fill_speakers(root, table) + blank_off_scale(table, SCALE)
-    notices += count("recordings have no labels", [file for file in files if file not in labels.index])
-    notices += count("labels are of recordings that the release lacks", absent, "they are not read")
-    notices += count("recordings are in no list of the release", sorted(present.difference(files)), "they are not read")
+    notices += count(
+        "recording has", "recordings have", "no labels", [file for file in files if file not in labels.index]
+    )
+    notices += count("label is", "labels are", "of recordings that the release lacks", absent, "not read")
+    notices += count(
+        "recording is", "recordings are", "in no list of the release", sorted(present.difference(files)), "not read"
+    )
     notices += count_votes(labels_file)
     facts = {"license": "other", "language": "en", "folder": root}
     labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
@@ -155,7 +159,7 @@ def read_partitions(root: Path) -> tuple[pd.Series, list[str]]:
     unread: list[str] = []
     lines = match_lines(read_lines(found[0]), PARTITION_LINE, unread)
     splits = {match["file"]: match["split"] for match in lines}
-    return pd.Series(splits, dtype=object), count(f"lines of {found[0].name} cannot be read", unread)
+    return pd.Series(splits, dtype=object), count("line", "lines", f"of {found[0].name} cannot be read", unread)
 
 
 def agreed_splits(labels: pd.DataFrame, partitions: pd.Series) -> tuple[pd.Series, list[str]]:
@@ -163,7 +167,9 @@ def agreed_splits(labels: pd.DataFrame, partitions: pd.Series) -> tuple[pd.Serie
     ours, theirs = labels["Split_Set"], partitions.astype(object)
     both = ours.notna() & theirs.notna()
     differ = [file for file in labels.index[both] if canonical_split(ours[file]) != canonical_split(theirs[file])]
-    notice = count("utterances have another split in the partition file", differ, "that of the labels is used")
+    notice = count(
+        "utterance has", "utterances have", "another split in the partition file", differ, "that of the labels is used"
+    )
     return ours.where(ours.notna(), theirs), notice
 
 
@@ -176,5 +182,7 @@ def fill_speakers(root: Path, table: pd.DataFrame) -> list[str]:
         table["speaker"] = table["speaker"].where(table["speaker"].notna(), table["utterance_id"].map(known))
     unknown = table["speaker"].str.lower() == "unknown"
     table["speaker"] = table["speaker"].where(~unknown, None)
-    notices = count("lines of Speaker_ids.txt cannot be read", unread)
-    return notices + ([f"{int(unknown.sum())} of {len(table)} rows have an unknown speaker"] if unknown.any() else [])
+    notices = count("line", "lines", "of Speaker_ids.txt cannot be read", unread)
+    of = f"of {counted(len(table), 'row')}"
+    said = counted(int(unknown.sum()), f"{of} has an unknown speaker", f"{of} have an unknown speaker")
+    return [*notices, said] if unknown.any() else notices

@@ -13,7 +13,7 @@ import pandas as pd
 
 from .layout import count, split_by_speaker
 from .rows import build_corpus
-from .schema import Corpus, CorpusError
+from .schema import Corpus, CorpusError, counted
 
 EMOTIONS = dict(
     zip(
@@ -57,8 +57,11 @@ def load_ravdess(
         raise CorpusError(f"{root} holds no spoken recording of RAVDESS: looked for Actor_NN/03-01-EE-II-SS-RR-AA.wav")
     table = pd.DataFrame(list(rows.values()))
     table["split"], notices = split_by_speaker(table["speaker"])
-    notices += [f"{n} recordings {what} are not read" for what, n in sorted(left_aside.items())]
-    notices += count("recordings lie there more than once", repeated, "one of each is read")
+    notices += [
+        counted(n, f"recording {what} is not read", f"recordings {what} are not read")
+        for what, n in sorted(left_aside.items())
+    ]
+    notices += count("recording lies", "recordings lie", "there more than once", repeated, "one of each is read")
     facts = {"license": "cc-by-nc-sa-4.0", "language": "en", "folder": root}
     labelling = {"label_scale": (1.0, 7.0), "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("ravdess", table, notices=notices, **labelling, **facts)

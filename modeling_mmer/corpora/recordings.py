@@ -68,10 +68,7 @@ def sources_of(rows: Dataset | pd.DataFrame) -> list[Source | None]:
     """What each row is heard from; None without audio. A table without the columns `start` and `end` has whole
     recordings alone."""
     names = rows.column_names if isinstance(rows, Dataset) else rows.columns
-    columns = (
-        [None if _is_absent(value) else value for value in rows[name][:]] if name in names else [None] * len(rows)
-        for name in ("audio", "start", "end")
-    )
+    columns = (_or_none(rows[name][:]) if name in names else [None] * len(rows) for name in ("audio", "start", "end"))
     return [
         path if path is None or (start is None and end is None) else Clip(path, start, end)
         for path, start, end in zip(*columns, strict=True)
@@ -83,8 +80,9 @@ def seconds_text(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:.6f}".rstrip("0").rstrip(".")
 
 
-def _is_absent(value: object) -> bool:
-    return value is None or value != value  # NaN is the one value unequal to itself
+def _or_none(values: Sequence) -> list:
+    values = pd.Series(values, dtype=object)
+    return values.where(values.notna(), None).tolist()
 
 
 @dataclass(frozen=True)

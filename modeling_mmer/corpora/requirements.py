@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from datasets import Dataset
 
 from .emotions import classes_of, plain, spellings_of
-from .schema import TASKS, Corpus, CorpusError, name_some
+from .schema import TASKS, Corpus, CorpusError, counted, name_some
 
 _PLACEHOLDER = "CLASS"
 
@@ -54,12 +54,14 @@ def require_labels(corpus: Corpus, split: str) -> None:
         return
     if left_out := Counter({one.emotion: one.rows for one in corpus.left_out if one.split == split}):
         raise CorpusError(
-            f"No labels found in {corpus.name}, {split}, that the model has: its {len(rows)} rows are "
-            f"{_counted(left_out)}; name the classes to learn with --emotion_labels, or map these to the model's with "
-            "--label_map"
+            f"No labels found in {corpus.name}, {split}, that the model has: its "
+            f"{counted(len(rows), 'row is', 'rows are')} {_counted(left_out)}; name the classes to learn "
+            "with --emotion_labels, or map these to the model's with --label_map"
         )
     option = corpus.advice.get("emotion", "--column_map emotion=COLUMN (or sentiment, valence, arousal, dominance)")
-    raise CorpusError(f"No labels found in {corpus.name}, {split} ({len(rows)} rows); map them with {option}")
+    raise CorpusError(
+        f"No labels found in {corpus.name}, {split} ({counted(len(rows), 'row')}); map them with {option}"
+    )
 
 
 def is_labelled(rows: Dataset) -> bool:
@@ -78,7 +80,7 @@ def require_understood(corpus: Corpus, split: str, emotion_labels: Sequence[str]
     if not unknown or 2 * usable >= labelled:
         return
     raise CorpusError(
-        f"{corpus.name}, {split}: only {usable} of {labelled} rows with an emotion have one of the model's "
+        f"{corpus.name}, {split}: only {usable} of {counted(labelled, 'row')} with an emotion have one of the model's "
         f"({', '.join(emotion_labels)}). Not understood: {_counted(unknown)}. Say what they mean: "
         f"{label_map_for(unknown, emotion_labels)} ({_PLACEHOLDER}: one of the model's; nothing after = leaves rows "
         "unlabelled), or name the classes to learn with --emotion_labels, or leave the column unread with "

@@ -7,6 +7,7 @@ column `place` says where each row was written, where a number would not.
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
 
@@ -15,7 +16,7 @@ from .faults import fault_of
 from .labels import map_emotions, map_sentiments, read_dimensions, sentiment_of_valence
 from .paths import Finder
 from .recordings import AUDIO_SUFFIXES, Recording, read_headers
-from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, LeftOut, canonical_split
+from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, LeftOut, canonical_split, counted
 from .spans import measure, read_times, shared_recordings
 
 _LINES = ("utterance_id", "emotion", "sentiment", "speaker", "split")  # of one line each, whatever a cell holds
@@ -92,7 +93,7 @@ def normalise(raw: pd.DataFrame) -> pd.DataFrame:
     for field in _TEXT_FIELDS:
         table[field] = clean_strings(table[field], one_line=field in _LINES)
     table["utterance_id"] = [given or f"row_{i:05d}" for i, given in enumerate(table["utterance_id"], start=1)]
-    table["text_source"] = table["text"].map(lambda _: "reference", na_action="ignore")
+    table["text_source"] = pd.Series(np.where(table["text"].notna(), "reference", None), dtype=object)
     return table
 
 
@@ -103,14 +104,13 @@ def clean_strings(values: pd.Series, one_line: bool = False) -> pd.Series:
     def clean(value: object) -> str | None:
         if isinstance(value, str):
             return (" ".join(value.split()) if one_line else value.strip()) or None
-        if value is None or value is pd.NA or value is pd.NaT or value != value:  # NaN is unequal to itself
-            return None
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         return str(value).strip() or None
 
-    cleaned = {value: clean(value) for value in set(values)}  # most columns have few; NaN is found in no dict
-    return pd.Series([cleaned.get(value) for value in values], index=values.index, dtype=object)
+    code_of_row, distinct = pd.factorize(values)  # most columns have few; -1 where there is none
+    cleaned = np.array([*map(clean, distinct), None], dtype=object)
+    return pd.Series(cleaned[code_of_row], index=values.index, dtype=object)
 
 
 def locate(audio: pd.Series) -> tuple[pd.Series, dict[str, Recording], list[str]]:
@@ -124,7 +124,8 @@ def locate(audio: pd.Series) -> tuple[pd.Series, dict[str, Recording], list[str]
         return audio, headers, []
     headers |= read_headers(meant.values())
     notice = (
-        f"{len(meant)} recordings were found under another spelling of their path (case, accents, separators, "
+        f"{counted(len(meant), 'recording was', 'recordings were')} found under another spelling of the path (case, "
+        "accents, separators, "
         f"extension): {Path(next(iter(meant))).name} is {Path(next(iter(meant.values()))).name}"
     )
     return pd.Series([meant.get(path, path) for path in audio], dtype=object), headers, [notice]
@@ -202,4 +203,5 @@ def _left_out(table: pd.DataFrame, given: pd.Series, unknown: set[str]) -> list[
 # -------------------------------------------------------------------------------------------------------------- notices
 def _missing(table: pd.DataFrame) -> list[str]:
     counts = {what: int(table[what].isna().sum()) for what in ("audio", "text")}
-    return [f"{n} of {len(table)} rows have no {what}" for what, n in counts.items() if n]
+    of = f"of {counted(len(table), 'row')}"
+    return [counted(n, f"{of} has no {what}", f"{of} have no {what}") for what, n in counts.items() if n]

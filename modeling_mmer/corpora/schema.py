@@ -160,3 +160,8 @@ def name_some(items: Iterable[object], most: int = 20) -> str:
     items = [str(item) for item in items]
     rest = len(items) - most
     return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """A number and what there is of it: `1 row`, `2 rows`; `1 row has`, `2 rows have`. Without `many` an s is added."""
+    return f"{n} {one if n == 1 else many or f'{one}s'}"

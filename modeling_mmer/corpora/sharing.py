@@ -6,7 +6,7 @@ from textwrap import shorten
 import numpy as np
 import pandas as pd
 
-from .schema import Corpus, name_some
+from .schema import Corpus, counted, name_some
 
 
 def known_speakers(speakers: pd.Series) -> pd.Series:
@@ -65,6 +65,7 @@ def _shared_texts(table: pd.DataFrame) -> list[str]:
     texts = (shorten(table["text"][i], 60, placeholder=" …") for i in shared["first"][:3])
     more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
     return [
-        f"{len(shared)} texts are in more than one split, so scores from text are not on unseen ones: "
+        f"{counted(len(shared), 'text is', 'texts are')} in more than one split, so scores from text are not on unseen "
+        "ones: "
         f"{', '.join(texts)}{more}"
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from .recordings import Recording, Source, sources_of, span_fault
-from .schema import CorpusError
+from .schema import CorpusError, counted
 
 _MILLISECONDS = re.compile(  # ends the name of a column whose times are no seconds
     r"(?:[\s_(\[.-]|(?<=start)|(?<=begin)|(?<=onset)|(?<=end)|(?<=stop)|(?<=offset)|(?<=time)|(?<=duration))ms[)\]]?$",
@@ -20,7 +20,7 @@ def read_times(table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]]
     """`start` and `end` as numbers, None where there is none or no audio; and which rows' are no times, and why."""
     has_audio = table["audio"].notna()
     given = table[["start", "end"]].where(has_audio, None)
-    given = given.map(lambda value: value.strip() or None if isinstance(value, str) else value)
+    given = given.map(lambda value: value.strip() or None if isinstance(value, str) else value, na_action="ignore")
     times = given.apply(pd.to_numeric, errors="coerce").astype("float64")
     is_text = (times.isna() & given.notna()).any(axis=1)
     is_odd = ~is_text & ((times < 0).any(axis=1) | times.isin([math.inf]).any(axis=1))
@@ -59,7 +59,8 @@ def shared_recordings(table: pd.DataFrame) -> list[str]:
     caveats = []
     if len(rows):
         caveats.append(
-            f"{rows.sum()} rows share {len(rows)} recordings, and each hears the whole of its recording; if they are "
+            f"{rows.sum()} rows share {counted(len(rows), 'recording')}, and each hears the whole of its recording; if "
+            "they are "
             "parts of it, give their start and end in seconds, in columns of these names"
         )
     spans = with_audio[~is_whole]
@@ -67,7 +68,8 @@ def shared_recordings(table: pd.DataFrame) -> list[str]:
     divided = int((spans.groupby("audio")["split"].nunique() > 1).sum())
     if divided:
         caveats.append(
-            f"{divided} recordings have spans in more than one split, so scores are not on unseen recordings"
+            f"{counted(divided, 'recording has', 'recordings have')} spans in more than one split, so scores are not "
+            "on unseen recordings"
         )
     return caveats
 
@@ -81,7 +83,8 @@ def _open_spans(spans: pd.DataFrame, field: str) -> list[str]:
     heard = "from its beginning" if field == "start" else "to its end"
     nor = "" if field == "start" else " and no duration"
     return [
-        f"{rows.sum()} rows share {len(rows)} recordings and have no {field}{nor}, so that each hears its recording "
+        f"{rows.sum()} rows share {counted(len(rows), 'recording')} and have no {field}{nor}, so that each hears its "
+        "recording "
         f"{heard}; --column_map {field}=COLUMN names the column that has it"
     ]
 

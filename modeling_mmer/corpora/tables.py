@@ -10,11 +10,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 
-from .schema import CorpusError, name_some
+from .schema import CorpusError, counted, name_some
 
 DELIMITED = (".csv", ".tsv")
 SUFFIXES = (*DELIMITED, ".jsonl", ".parquet")
@@ -166,13 +167,14 @@ def _read_delimited(file: Path, notices: list[str]) -> pd.DataFrame:
     notices += _look_into_broken_cells(file, names, lines, begins, columns, delimiter)
     if delimiter != ",":
         columns = [_with_points(column) for column in columns]
+    columns = [[cell or None for cell in column] if "" in column else column for column in columns]
     table = pd.DataFrame({i: pd.Series(column, dtype=object) for i, column in enumerate(columns)})
     return table.set_axis(names, axis=1)
 
 
 def _columns(
     file: Path, names: list[str], width: int, rows: Iterable[tuple[int, list[str]]], notices: list[str]
-) -> tuple[list[int], list[list[str | None]], list[tuple[int, int]]]:
+) -> tuple[list[int], list[list[str]], list[tuple[int, int]]]:
     """Where the rows begin, the cells of each column, and the rows that have other cells than the header: where they
     begin, and how many they have. Rows without any content are left out, and so is a header among the rows, where
     files were put together.
@@ -184,29 +186,33 @@ def _columns(
         width: cells of the header, with its blank ones at the end.
     """
     begins: list[int] = []
-    columns: list[list[str | None]] = [[] for _ in names]
+    cells: list[str] = []  # row after row: Python's garbage collector would visit a list for each
     blank, repeated, wrong, longer = 0, 0, [], []
+    n_columns, most = len(names), max(width, len(names))
     for number, given in rows:
-        row = given if len(given) == len(names) else _without_blank_end(given, len(names))
+        row = given if len(given) == n_columns else _without_blank_end(given, n_columns)
         if not row[0].strip() and not any(cell.strip() for cell in row):
             blank += 1
-        elif len(names) > 1 and _named(row[0]) == names[0] and list(map(_named, row)) == names:
+        elif names[0] in row[0] and n_columns > 1 and list(map(_named, row)) == names:
             repeated += 1
-        elif len(row) != len(names):
+        elif len(row) != n_columns:
             wrong.append((number, len(row)))
         else:
-            if len(given) > max(width, len(names)):
+            if len(given) > most:
                 longer.append((number, len(given)))
             begins.append(number)
-            for column, cell in zip(columns, row, strict=True):
-                column.append(cell or None)
+            cells += row
     if len(longer) < len(begins):
         wrong = sorted(wrong + longer)
     if repeated:
-        notices.append(f"{repeated} rows of {file.name} are its header once more, and are not read")
+        notices.append(
+            f"{counted(repeated, f'row of {file.name} is', f'rows of {file.name} are')} not read: the header once more"
+        )
     if blank:
-        notices.append(f"{blank} rows of {file.name} have nothing in any cell, and are not read")
-    return begins, columns, wrong
+        notices.append(
+            f"{counted(blank, f'row of {file.name} is', f'rows of {file.name} are')} not read: nothing in any cell"
+        )
+    return begins, [cells[i::n_columns] for i in range(n_columns)], wrong
 
 
 def _named(cell: str) -> str:
@@ -253,13 +259,14 @@ def _ragged(file: Path, names: list[str], wrong: list[tuple[int, int]], lines: l
     named = [f"line {number} has {n} ({_shown(lines[number - 1])})" for number, n in wrong]
     written = "a tab" if delimiter == "\t" else f"{delimiter!r}"
     return (
-        f"{file}: the header has {len(names)} columns ({name_some(names)}), but {name_some(named, most=5)}: a cell "
+        f"{file}: the header has {counted(len(names), 'column')} ({name_some(names)}), but {name_some(named, most=5)}: "
+        "a cell "
         f"that holds {written} needs quotation marks around it, and a blank cell its delimiter"
     )
 
 
 def _look_into_broken_cells(
-    file: Path, names: list[str], lines: list[str], begins: list[int], columns: list[list[str | None]], delimiter: str
+    file: Path, names: list[str], lines: list[str], begins: list[int], columns: list[list[str]], delimiter: str
 ) -> list[str]:
     """A notice of cells that hold line breaks.
 
@@ -267,15 +274,16 @@ def _look_into_broken_cells(
         CorpusError: one of them has swallowed other rows, because a quotation mark was left open. That is so where one
             of its lines but the last has as many cells as a row, and in some column what other rows have there.
     """
-    broken = sorted(
-        (begins[row], i, cell)
+    several = [row for row, (begin, after) in enumerate(pairwise([*begins, len(lines) + 1])) if after - begin > 1]
+    broken = [
+        (begins[row], i, column[row])
+        for row in several  # lines, of which some may be blank, or repeat the header
         for i, column in enumerate(columns)
-        for row, cell in enumerate(column)
-        if cell and ("\n" in cell or "\r" in cell)
-    )
+        if "\n" in column[row] or "\r" in column[row]
+    ]
     if not broken:
         return []
-    known = [{cell.strip() for cell in column if cell and cell.strip()} for column in columns]
+    known = [{cell.strip() for cell in column if cell.strip()} for column in columns]
     for number, i, cell in broken:
         for k in range(len(_LINE_BREAK.split(cell)) - 1):
             parts = [part.strip() for part in lines[number - 1 + k].split(delimiter)]
@@ -287,17 +295,18 @@ def _look_into_broken_cells(
                 )
     where = name_some((f"line {number}" for number in dict.fromkeys(number for number, _, _ in broken)), most=5)
     return [
-        f"{len(broken)} cells of {file.name} hold line breaks ({where}); where that is not meant, a quotation mark is "
+        f"{counted(len(broken), f'cell of {file.name} has', f'cells of {file.name} have')} line breaks ({where}); "
+        "where that is not meant, a quotation mark is "
         "left open"
     ]
 
 
-def _with_points(column: list[str | None]) -> list[str | None]:
+def _with_points(column: list[str]) -> list[str]:
     """A column of numbers with decimal commas, as a spreadsheet writes them, with points; any other as it is."""
-    given = [cell.strip() for cell in column if cell is not None and cell.strip()]
+    given = [cell.strip() for cell in column if cell.strip()]
     if not any("," in cell for cell in given) or not all(_DECIMAL_COMMA.fullmatch(cell) for cell in given):
         return column
-    return [cell and cell.replace(",", ".") for cell in column]
+    return [cell.replace(",", ".") for cell in column]
 
 
 def _shown(text: str) -> str:

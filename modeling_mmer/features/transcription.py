@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from ..corpora import Corpus
 from ..corpora.recordings import Source, as_clip, as_input, sources_of
-from ..corpora.schema import FEATURES
+from ..corpora.schema import FEATURES, counted
 from ..model.hub_names import commit_of
 from ..model.processing_mmer import SHORTEST_WAVEFORM
 from ..model.waveforms import read_recording
@@ -119,8 +119,9 @@ def transcribed(splits: Mapping[str, Dataset], texts: Mapping[Source, str | None
     ]
     heard = sum(came_from == "asr" for *_, came_from in rows)
     empty = sum(source in texts and text is None for source, text, _ in rows)
-    said = f"{heard} of {len(rows)} rows have text that {model} transcribed, not reference text"
-    return f"{said}; {empty} more came out empty and have no text" if empty else said
+    of = f"of {counted(len(rows), 'row')}"
+    said = counted(heard, f"{of} has", f"{of} have") + f" text that {model} transcribed, not reference text"
+    return f"{said}; {empty} more came out empty: no text" if empty else said
 
 
 # Where transcripts lie
@@ -247,7 +248,8 @@ def load_recogniser(model: str, commit: str | None, device: torch.device) -> Aut
     # What masks spans of the speech in training is left out of many a checkpoint.
     if missing := sorted(name for name in info["missing_keys"] if not name.endswith("masked_spec_embed")):
         raise ValueError(
-            f"{model} is no speech recogniser: it lacks {len(missing)} weights of a {type(recogniser.model).__name__}, "
+            f"{model} is no speech recogniser: it lacks {counted(len(missing), 'weight')} of a "
+            f"{type(recogniser.model).__name__}, "
             f"such as {missing[0]}."
         )
     return recogniser

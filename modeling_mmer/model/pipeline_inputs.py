@@ -24,6 +24,7 @@ from .windows import Window, cut_windows, in_blocks, long_file, read_channels, s
 logger = logging.get_logger(__name__)
 
 DEFAULT_CHUNK_SECONDS = 30.0  # of encoders without a window of their own
+KEYS = ("audio", "text", "sampling_rate", "start", "end")  # of an input
 TEXT_FORMS = f'a string, a list of {SEGMENT_FORM} or, with channels="split", a list with one of these per channel'
 
 
@@ -32,10 +33,14 @@ TEXT_FORMS = f'a string, a list of {SEGMENT_FORM} or, with channels="split", a l
 
 @dataclass
 class NumberedInput:
-    """An input and its number, by which an error names it."""
+    """An input and its number, by which an error names it.
+
+    is_row: of a data set, which may have further columns.
+    """
 
     number: int
     sample: Any
+    is_row: bool = False
 
 
 class NumberedRows(Dataset):
@@ -45,7 +50,7 @@ class NumberedRows(Dataset):
         self.rows = rows
 
     def __iter__(self) -> Iterator[NumberedInput]:
-        return (NumberedInput(number, self.rows[number]) for number in range(len(self.rows)))
+        return (NumberedInput(number, self.rows[number], True) for number in range(len(self.rows)))
 
 
 def number_inputs(inputs, num_workers: int):
@@ -57,7 +62,8 @@ def number_inputs(inputs, num_workers: int):
     if isinstance(inputs, (list, tuple)):
         return [NumberedInput(number, sample) for number, sample in enumerate(inputs)]
     of_library = hasattr(inputs, "column_names") and not isinstance(inputs, dict)  # `datasets`, which is not imported
-    if isinstance(inputs, Dataset) or of_library:
+    are_rows = isinstance(inputs, Dataset) or of_library
+    if are_rows:
         if hasattr(inputs, "__len__") and not isinstance(inputs, IterableDataset):
             return NumberedRows(inputs)
     elif not isinstance(inputs, types.GeneratorType):
@@ -67,7 +73,7 @@ def number_inputs(inputs, num_workers: int):
             f"num_workers={num_workers} starts a process, to which a {type(inputs).__name__} cannot be sent: give a "
             "list or a data set with a length, or leave num_workers out."
         )
-    return (NumberedInput(number, sample) for number, sample in enumerate(inputs))
+    return (NumberedInput(number, sample, are_rows) for number, sample in enumerate(inputs))
 
 
 def separate_inputs(audio=None, text=None, sampling_rate: int | None = None):
@@ -128,7 +134,7 @@ class InputReader:
         """
         number, sample = numbered.number, numbered.sample
         try:
-            audio, text, rate = self._read_input(sample)
+            audio, text, rate = self._read_input(sample, numbered.is_row)
             tell = functools.partial(_warn, number, sample)
             chunk, stride = self._chunk_and_stride(chunk_length_s, stride_length_s)
             split = channels == "split" and audio is not None
@@ -147,7 +153,12 @@ class InputReader:
         except ValueError as error:
             raise ValueError(f"Input {number}{_file_name(sample)}: {error}") from error
 
-    def _read_input(self, sample) -> tuple[Any, str | list | None, int | None]:
+    def _read_input(self, sample, is_row: bool) -> tuple[Any, str | list | None, int | None]:
+        if isinstance(sample, dict) and not is_row and (unknown := [key for key in sample if key not in KEYS]):
+            raise ValueError(
+                f'it has {", ".join(map(repr, unknown))}, which no input has: give a dict with "audio", "text" or '
+                'both, and beside them "sampling_rate", "start" and "end" where they are needed.'
+            )
         if not isinstance(sample, dict) or not {"audio", "text"} & sample.keys():
             raise ValueError('give a dict with "audio", "text" or both.')
         audio, text = sample.get("audio"), sample.get("text")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ..corpora.schema import counted
 from ..report.records import Records
 from ..training.fingerprint import difference
 from .material import Material
@@ -51,7 +52,7 @@ def work_through(grid: list[Task], plan: Plan, material: Material) -> list[str]:
     """
     require_same_settings(grid, plan, material)
     pending = [task for task in grid if status(task, grid, material) not in (Status.DONE, Status.DIVERGED)]
-    print(f"{len(grid) - len(pending)} of {len(grid)} runs are there; {len(pending)} to go.")
+    print(f"{len(grid) - len(pending)} of {counted(len(grid), 'run')} done before; {len(pending)} to go.")
     while pending:
         waiting = [task for task in pending if not attempt(task, grid, material)]
         if len(waiting) == len(pending):
@@ -136,4 +137,4 @@ def time_left(grid: list[Task], material: Material) -> str:
             open_tasks.append(task)
     everything = [seconds for of_run in taken.values() for seconds in of_run]
     likely = sum(np.mean(taken.get(task.run.name, everything)) for task in open_tasks)
-    return f"{len(grid) - len(open_tasks)} of {len(grid)} runs done, about {likely / 60:.0f} min left."
+    return f"{len(grid) - len(open_tasks)} of {counted(len(grid), 'run')} done, about {likely / 60:.0f} min left."

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset, Value
 
 from ..corpora import FOLDS, Corpus
-from ..corpora.digest import content_digests
+from ..corpora.digests import content_digests
 from ..corpora.requirements import require_trainable
 from ..features.cache import STATES, FeatureCache
 from ..model.configuration_mmer import COMBINATIONS, MODALITIES, MMERConfig

@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from ..corpora import BadRows, Corpus, CorpusError, Reading, load_corpora
 from ..corpora.faults import as_table, examine, message, settle
 from ..corpora.recordings import Recording, Source, as_clip, read_recordings, sources_of
+from ..corpora.schema import counted
 from ..corpora.sharing import note_shared
 from ..files import write_text
 from ..model.processing_mmer import MMERProcessor
@@ -126,11 +127,13 @@ def note_cropped(corpus: Corpus, processor: MMERProcessor) -> Corpus:
     texts = [text for rows in splits for text in rows["text"][:] if text is not None]
     caveats = []
     if cropped := sum(one > window for one in seconds):
+        of = f"of {counted(len(seconds), 'recording')}"
         caveats.append(
-            f"{cropped} of {len(seconds)} recordings last longer than {window:g} s: only their first {window:g} s are "
-            "heard"
+            counted(cropped, f"{of} lasts", f"{of} last")
+            + f" longer than {window:g} s: only the first {window:g} s are heard"
         )
     if cut := processor.count_cut_texts(texts):
         tokens = processor.tokenizer.model_max_length
-        caveats.append(f"{cut} of {len(texts)} texts are cut at {tokens} tokens: only their beginning is read")
+        of = f"of {counted(len(texts), 'text')}"
+        caveats.append(f"{counted(cut, f'{of} is', f'{of} are')} cut at {tokens} tokens: only the beginning is read")
     return replace(corpus, caveats=[*corpus.caveats, *caveats]) if caveats else corpus

@@ -1,6 +1,6 @@
 """What a model was trained on, beside its weights: how its corpora were read, and which rows they had.
 
-`training_corpus.json` lies next to `config.json`. Rows are kept as digests of what they hold (`corpora/contents.py`),
+`training_corpus.json` lies next to `config.json`. Rows are kept as digests of what they hold (`corpora/digests.py`),
 eight bytes each, so that an evaluation can tell rows that the model has seen from those that it has not.
 """
 
