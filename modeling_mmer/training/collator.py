@@ -8,7 +8,7 @@ not run again. Labels are looked up by name, never by position.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..model.processing_mmer import MMERProcessor, pad_rows, require_a_modality
 from ..model.waveforms import with_span
 
 NOT_LABELLED = -100  # the class index that torch's cross-entropy leaves out; a dimension that is not labelled is NaN
-
+UTTERANCE_IDS = "utterance_ids"  # of a batch, for messages: the trainer takes them off, for no model takes them
 
 HOW_TO_GO_ON = (
     "Mend it, or leave its row out (--on_bad_rows skip, which reads every recording anew), and start again; training "
@@ -105,6 +105,11 @@ class MMERCollator:
         for dimension in self.dimensions:
             labels[dimension] = torch.tensor([_number(row, dimension) for row in rows], dtype=torch.float32)
         return labels
+
+
+def with_ids(collator: Callable[[Sequence[dict[str, Any]]], dict[str, Any]], rows: Sequence[dict[str, Any]]):
+    """The batch of any collator, and the `utterance_id` of its rows, if rows have one."""
+    return {**collator(rows), UTTERANCE_IDS: [row["utterance_id"] for row in rows if "utterance_id" in row]}
 
 
 def _content(row: dict[str, Any], modality: str) -> Any:

@@ -1,11 +1,6 @@
-"""Training stops where it has diverged, and names the batch: the ids of its utterances travel with it as far as the
-trainer."""
+"""The error in which training ends where it has diverged."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-UTTERANCES = "utterance_ids"  # the key of a batch that no model sees
+from collections.abc import Sequence
 
 
 class DivergedError(ValueError):
@@ -22,13 +17,3 @@ class DivergedError(ValueError):
     def __reduce__(self):
         """Pickled by what it was made of: `args` holds the finished message, which `__init__` does not take."""
         return type(self), (self.what, self.step, self.utterances)
-
-
-@dataclass
-class NamingCollator:
-    """A collator whose batches also hold the `utterance_id` of their rows, if rows have one."""
-
-    collator: Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        return {**self.collator(rows), UTTERANCES: [row["utterance_id"] for row in rows if "utterance_id" in row]}

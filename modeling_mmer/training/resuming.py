@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -107,15 +107,17 @@ def is_failed_write(error: Exception) -> bool:
 
 
 class EarlyStopping(EarlyStoppingCallback):
-    """Counts on in a resumed run, from the evaluations in its log, and ends at once one that was over."""
+    """Counts on in a resumed run, from the evaluations in its log."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
-        best = state.best_global_step or 0
-        self.early_stopping_patience_counter = sum(
-            entry["step"] > best for entry in state.log_history if "eval_loss" in entry
-        )
+        self.early_stopping_patience_counter = evaluations_since_best(state)
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        if self.early_stopping_patience_counter >= self.early_stopping_patience:
-            control.should_training_stop = True
+    def is_over(self, state: TrainerState) -> bool:
+        """Whether a run had come to its end in this state."""
+        return evaluations_since_best(state) >= self.early_stopping_patience
+
+
+def evaluations_since_best(state: TrainerState) -> int:
+    best = state.best_global_step or 0
+    return sum(entry["step"] > best for entry in state.log_history if "eval_loss" in entry)
