@@ -7,29 +7,47 @@ content or the new, never half of it.
 
 import json
 import os
+import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` (UTF-8) to `path` in one step. Missing parent folders are created; an existing file is replaced.
+@contextmanager
+def written_beside(path: str | os.PathLike, folder: Path | None = None) -> Iterator[Path]:
+    """A temporary name for a file or folder, which takes the place of `path` in one step once the block has ended.
 
-    If writing fails, what was at `path` before is untouched and no temporary file stays behind.
+    Missing parent folders are created. If the block fails, what was at `path` before is untouched and nothing stays
+    behind. A process that is killed leaves the temporary file, which is hidden.
+
+    Args:
+        folder: where it lies until then, on the disk of `path`; by default beside it.
     """
+    path = Path(path)
+    beside = (folder or path.parent) / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    for parent in (path.parent, beside.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        else:
+            beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` (UTF-8) to `path` in one step; see `written_beside`."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     """Write `content` to `path` in one step, as `write_text` does."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_beside(path) as beside:
+        beside.write_bytes(content)
 
 
 def write_json(path: str | os.PathLike, data: Any) -> None:
