@@ -117,11 +117,11 @@ def decode_all(ffmpeg: str, clips: Mapping[Path, Path]) -> list[str]:
 
 
 def decode_one(ffmpeg: str, audio: Path, clip: Path) -> bool:
-    """Write a clip's audio whole or not at all; whether there was any."""
+    """Write the audio of a clip. Returns whether that succeeded."""
     command = [ffmpeg, *"-nostdin -v error -y -i".split(), str(clip), *"-vn -ac 1 -ar 16000 -f flac".split()]
     try:
         with written_beside(audio) as beside:
             subprocess.run([*command, str(beside)], capture_output=True, check=True)
-    except (subprocess.CalledProcessError, FileNotFoundError):  # it failed, or it wrote nothing
+    except (subprocess.CalledProcessError, FileNotFoundError):  # failed, or wrote no file
         return False
     return True

@@ -51,7 +51,7 @@ def write_answers(path: Path, rows: Dataset, predictions: dict[str, Any], config
 
 
 def rows_present(of_tasks: dict[str, NDArray]) -> NDArray[np.int_]:
-    """The rows that a combination was judged for: those of the others are NaN."""
+    """The rows that have predictions of a combination; those of the others are NaN."""
     return np.flatnonzero(~np.isnan(of_tasks["emotion"]).any(-1))
 
 
@@ -69,7 +69,7 @@ def pick(column: Sequence[Any], present: Sequence[int]) -> list[Any]:
 
 
 def write_parts(path: Path, parts: Sequence[Columns]) -> None:
-    """One combination after the other into one file, which is whole or not there."""
+    """Write the combinations, one after the other, into one file."""
     columns = {name: [value for part in parts for value in part[name]] for name in parts[0]}
     with written_beside(path) as beside:
         Dataset.from_dict(columns).to_parquet(beside)

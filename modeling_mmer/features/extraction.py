@@ -177,7 +177,7 @@ def encode_group(
 
 
 def write_states(features: FeatureCache, name: str, states: torch.Tensor) -> None:
-    """Write states (L', T, D) whole or not at all; in float32 where the cache's dtype cannot hold them."""
+    """Write states (L', T, D); in float32 if they exceed the range of the cache's dtype."""
     if states.abs().max() < torch.finfo(features.dtype).max:
         states = states.to(features.dtype)
     states = states.cpu().contiguous()

@@ -1,8 +1,7 @@
-"""`MMERTrainer`: transformers' Trainer with Eq. 7 as its loss, its terms in the log, and every combination judged at
-once.
+"""`MMERTrainer`: trains with Eq. 7, logs its terms, and evaluates all combinations of modalities in one pass.
 
-A batch statistic (CCC, Eq. 6) is that of the global batch over processes; under gradient accumulation it is that of the
-micro-batch, for the rows of the other micro-batches are gone by then.
+Losses over a batch (CCC, Eq. 6) use the global batch of all processes. With gradient accumulation, they use the
+micro-batch.
 """
 
 import inspect
@@ -37,26 +36,23 @@ logger = logging.get_logger(__name__)
 
 
 class MMERTrainer(ResumableTrainer):
-    """Trains the trainable parts of a [`MMERForEmotionRecognition`] or of a rival (`baselines/`).
+    """Trains a [`MMERForEmotionRecognition`] or a baseline (`baselines/`).
 
-    Takes the arguments of `transformers.Trainer`, with these differences. Without a `data_collator`, rows are collated
-    by an [`MMERCollator`] around `processing_class`, an [`MMERProcessor`]. Rows reach the collator whole, whatever
-    `remove_unused_columns` says. `label_smoothing_factor` smooths the labels of emotion and sentiment. These are
-    refused: `compute_loss_func`, the options listed in `trainer_options.py`, adapters of PEFT, and several GPUs without
-    a launcher.
+    Takes the arguments of `transformers.Trainer`, with these differences: The default `data_collator` is an
+    [`MMERCollator`] with `processing_class`, an [`MMERProcessor`]. The collator always gets all columns, as if
+    `remove_unused_columns` were false. `label_smoothing_factor` applies to emotion and sentiment. Not supported are
+    `compute_loss_func`, the options in `trainer_options.py`, PEFT adapters, and several GPUs without a launcher.
 
-    Logs, beside the Trainer's own figures, the mean of every loss term since the last log (`loss_supervised`,
-    `loss_mae`, `loss_contrastive`, `loss_emotion`, …; `eval_loss_…` in an evaluation) and, per combination of
-    modalities, `eval_audio_ua`, `eval_audio_text_valence_ccc`, …, `eval_retrieval_audio_to_text` and `eval_score`, the
-    mean of every UA and CCC; and, with every evaluation of a training run, the layer-mix weights w^m of Eq. 1,
-    `audio_layer_0`, `text_layer_0`, …
-
-    A run that is resumed equals the uninterrupted one, on a CPU bit for bit.
+    In addition to what the Trainer logs, it logs:
+    - the mean of each loss term since the last log: `loss_supervised`, `loss_mae`, `loss_contrastive`, `loss_emotion`,
+      …, and `eval_loss_…` in an evaluation;
+    - the metrics of each combination of modalities: `eval_audio_ua`, `eval_audio_text_valence_ccc`, …,
+      `eval_retrieval_audio_to_text`, and `eval_score`, the mean of all UA and CCC;
+    - with each evaluation during training, the layer weights w^m of Eq. 1: `audio_layer_0`, `text_layer_0`, …
 
     Raises:
-        ValueError: an argument is refused, or the validation rows cannot give the figure that the best model is chosen
-            by.
-        DivergedError: a loss, a gradient or a prediction is NaN or infinite; the message names the batch's utterances.
+        ValueError: an argument is not supported, or the validation rows cannot give `metric_for_best_model`.
+        DivergedError: a loss, gradient or prediction is NaN or infinite. The message names the utterances of the batch.
         WriteError: a checkpoint cannot be written.
     """
 
@@ -75,8 +71,8 @@ class MMERTrainer(ResumableTrainer):
         if arguments.get("model") is not None:
             refuse_model(arguments["model"])
         super().__init__(**arguments)
-        refuse_data_parallel(self.args)  # now that the Trainer knows whether the model is spread over the GPUs
-        self._complete_data()
+        refuse_data_parallel(self.args)  # the Trainer has decided about model parallelism by now
+        self._check_data()
         self._require_selection()
         if self.pop_callback(PrinterCallback) or self.pop_callback(ProgressCallback):
             self.add_callback(LogLines if self.args.disable_tqdm else ProgressBar)
@@ -84,16 +80,16 @@ class MMERTrainer(ResumableTrainer):
 
     @staticmethod
     def _check_options(args: TrainingArguments):
-        """Refuse options that would change nothing, and set those that there is no choice of."""
+        """Refuse options that are not supported, and set those that must have a certain value."""
         refuse_options(args, OPTIONS)
         if args.auto_find_batch_size and getattr(args, "max_frames_per_batch", None) is not None:
-            raise ValueError("auto_find_batch_size does not go with max_frames_per_batch, which sizes the batches.")
+            raise ValueError("auto_find_batch_size cannot be used with max_frames_per_batch.")
         if args.ddp_find_unused_parameters is None:
-            args.ddp_find_unused_parameters = True  # a batch without text, say, leaves its embedder unused
-        args.remove_unused_columns = False  # the collator reads columns that the model never sees
+            args.ddp_find_unused_parameters = True  # a batch without text does not use the text embedder
+        args.remove_unused_columns = False  # the collator needs columns that are not inputs of the model
 
-    def _complete_data(self):
-        """A collator, and lengths where batches are made by them."""
+    def _check_data(self):
+        """Set the default collator, and require the column that batches by length need."""
         processor, config = self.processing_class, self.model.config
         if self.data_collator is default_data_collator and hasattr(processor, "encode_audio"):
             labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
@@ -104,38 +100,36 @@ class MMERTrainer(ResumableTrainer):
         if by_length and not capped and columns is not None and self.args.length_column_name not in columns:
             raise ValueError(
                 f"train_sampling_strategy='group_by_length' needs a column `{self.args.length_column_name}` of the "
-                "training rows: `batching.with_lengths` adds `length`."
+                "training rows: add `length` with `batching.with_lengths`."
             )
 
     def call_model_init(self, trial=None):
-        """Without it, a model from `model_init` would not be checked, nor trained as one that was given."""
+        """Without it, models from `model_init` would not be checked, and would train parts without a loss."""
         model = super().call_model_init(trial)
         refuse_model(model)
         model.freeze_untrained()
         return model
 
     def trainable_parameters(self) -> int:
-        """How many parameters the objective trains; those of a term with λ = 0 are not among them."""
+        """Number of trained parameters, without those of a term with λ = 0."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def get_train_dataloader(self):
-        """Without it, `state_normalization="standardize"` would have no statistics before the first batch."""
+        """Without it, `state_normalization="standardize"` would have no statistics in the first batch."""
         loader = super().get_train_dataloader()
-        if self.resumed_from is None:  # a checkpoint brings its statistics
+        if self.resumed_from is None:  # otherwise the checkpoint has the statistics
             self.calibrate()
         return loader
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Without it, the terms of Eq. 7 would not be logged, and smoothing would expect labels that are one tensor.
-
-        Their sum is the model's, weighed by the λs of its config.
-        """
+        """Without it, the terms of Eq. 7 would not be logged, and label smoothing would expect one label tensor."""
         if self.args.label_smoothing_factor:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor}
         outputs = model(**inputs)
         for name, term in outputs.losses.items():
             total, count = self._terms.get(name, (0.0, 0))
             self._terms[name] = (total + term.detach().float(), count + 1)
+        # The model has weighted and summed the terms: the λs are in its config, and any other Trainer needs `loss`.
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def loss_details(self) -> str:
@@ -143,12 +137,12 @@ class MMERTrainer(ResumableTrainer):
         return f" (its terms: {', '.join(terms)})"
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Without it, predictions would be of the fullest combination alone. One forward gives those of all."""
+        """Without it, only the fullest combination would be evaluated. One forward pass gives all of them."""
         ids, inputs = split_ids(inputs)
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-        if not outputs.logits.isfinite().all():  # every row has some modality, so this is no absence
+        if not outputs.logits.isfinite().all():  # not a missing modality: each row has at least one
             raise DivergedError("The model predicts NaN or infinity", self.state.global_step, ids)
         predictions: dict[str, Any] = dict(outputs.combinations)
         if outputs.audio_embeds is not None:
@@ -158,20 +152,20 @@ class MMERTrainer(ResumableTrainer):
         return loss, nested_detach(predictions), nested_detach(inputs["labels"])
 
     def create_model_card(self, *args, **kwargs):
-        """Without it, a push would write over the card of the measured results (`report.write_card`)."""
+        """Without it, a push would overwrite the model card with the results (`report.write_card`)."""
         if not Path(self.args.output_dir, "README.md").is_file():
             super().create_model_card(*args, **kwargs)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        """Without it, the layer-mix weights would not be logged."""
+        """Without it, the layer weights would not be logged."""
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        # Once, where there are several splits; and a process of FSDP holds no whole parameter.
+        # Once for several evaluation sets; and under FSDP no process has the full parameters.
         if self.is_in_train and metric_key_prefix == "eval" and not self.is_fsdp_enabled:
             self.log(layer_weights(self.model))
         return metrics
 
     def evaluation_loop(self, *args, **kwargs):
-        """Without it, the terms of an evaluation would be counted among those of training."""
+        """Without it, the loss terms of an evaluation would be added to those of training."""
         training_terms, self._terms = self._terms, {}
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
@@ -180,8 +174,8 @@ class MMERTrainer(ResumableTrainer):
         return output
 
     def log(self, logs, start_time=None):
-        """Without it, the log would have the sum of Eq. 7 alone, without its terms."""
-        if "loss" in logs:  # a step of training; an evaluation has added its own terms
+        """Without it, the log would only have the sum of the terms of Eq. 7."""
+        if "loss" in logs:  # of training: `evaluation_loop` adds the terms of an evaluation
             logs |= {f"loss_{name}": mean for name, mean in self._mean_terms().items()}
             self._terms.clear()
         super().log(logs, start_time)
@@ -199,7 +193,7 @@ class MMERTrainer(ResumableTrainer):
         return figures_of(prediction.predictions, prediction.label_ids, self.model.config.dimensions)
 
     def _require_selection(self):
-        """Raise a ValueError, before any work, if no evaluation can give `metric_for_best_model`."""
+        """Raise a ValueError if an evaluation cannot give `metric_for_best_model`."""
         metric, figures = self.args.metric_for_best_model, self.compute_metrics
         if metric is None or self.args.eval_strategy == "no" or "loss" in metric or figures != self._figures:
             return
@@ -208,18 +202,18 @@ class MMERTrainer(ResumableTrainer):
         for name, rows in splits.items():
             of_split = set() if self.args.prediction_loss_only else measurable(rows, self.model)
             if of_split is None:
-                return  # nobody knows what a collator makes of these rows
+                return  # unknown: the labels are not in columns of a `Dataset`
             known |= {f"{name}_{figure}" if name else figure for figure in of_split}
         if metric.removeprefix("eval_") not in known:
             given = f"give {', '.join(sorted(known))}" if known else "hold no label that the model knows"
             raise ValueError(
-                f"The validation rows cannot give {metric}, by which the best model is chosen: they {given}. Map the "
-                "columns and classes of their labels (--column_map, --label_map, --emotion_labels), or choose by the "
-                "loss (--metric_for_best_model loss --greater_is_better false)."
+                f"The validation rows cannot give {metric}, which selects the best model: they {given}. Map their "
+                "labels (--column_map, --label_map, --emotion_labels), or select by the loss (--metric_for_best_model "
+                "loss --greater_is_better false)."
             )
 
     def calibrate(self):
-        """Set the statistics of `state_normalization="standardize"` from the training set, once."""
+        """Compute the statistics of `state_normalization="standardize"` from the training set, if there are none."""
         core = self.model.base_model
         standardizers = [e.standardizer for e in core.embedders.values() if e.standardizer is not None]
         if all(standardizer.calibrated for standardizer in standardizers):
@@ -243,7 +237,7 @@ class MMERTrainer(ResumableTrainer):
 
 
 def layer_weights(model) -> dict[str, float]:
-    """w^m of Eq. 1 of every mixer in a model: `audio_layer_0`, …, numbered as the encoder's layers."""
+    """The layer weights w^m of Eq. 1: `audio_layer_0`, …, numbered like the layers of the encoder."""
     weights = {}
     for name, mixer in model.named_modules():
         if isinstance(mixer, StateMixer):
