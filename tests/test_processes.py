@@ -302,7 +302,7 @@ def predictions_and_metrics(folder):
 def statistics(folder):
     """What `state_normalization="standardize"` finds in an uneven number of training rows."""
     model = tiny_model(audio_context="trimmed", state_normalization="standardize")
-    toy_trainer(folder, model, rows=37)._calibrate(model)
+    toy_trainer(folder, model, rows=37).calibrate()
     return {name: value for name, value in model.state_dict().items() if "standardizer." in name}
 
 

@@ -191,7 +191,7 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path):
     trainer.train()
     tried = list(dict.fromkeys(sizes))
     assert tried[0] == 8 and tried == sorted(tried, reverse=True) and trainer.state.global_step == 4
-    with pytest.raises(ValueError, match="auto_find_batch_size does not go with max_frames_per_batch"):
+    with pytest.raises(ValueError, match="auto_find_batch_size cannot be used with max_frames"):
         toy_trainer(tmp_path, auto_find_batch_size=True, max_frames_per_batch=100)
 
 

@@ -5,12 +5,10 @@ gives the outputs that it should.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,6 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from safetensors.torch import load_file
 from transformers import AutoProcessor
 
+from ..files import written_beside
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
 from ..training.training_corpus import TrainingCorpus
@@ -114,9 +113,7 @@ def write_verified(
     Raises:
         ValueError: the folder does not give this model's outputs; it is then removed.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    beside = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
-    try:
+    with written_beside(destination) as beside:
         model.save_pretrained(beside)
         processor.save_pretrained(beside)
         copy_card(source, beside, model_id or destination.name)
@@ -125,9 +122,6 @@ def write_verified(
         deviation = verify(model, processor, beside)
         if destination.exists():
             destination.rmdir()
-        os.replace(beside, destination)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return deviation
 
 

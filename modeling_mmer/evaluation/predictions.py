@@ -1,6 +1,5 @@
 """What was predicted for each utterance from each combination it has, with the references beside it, as Parquet."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..files import written_beside
 from ..model.configuration_mmer import COMBINATIONS, MMERConfig
 
 Columns = dict[str, list]
@@ -50,7 +50,7 @@ def write_answers(path: Path, rows: Dataset, predictions: dict[str, Any], config
 
 
 def rows_present(of_tasks: dict[str, NDArray]) -> NDArray[np.int_]:
-    """The rows that a combination was judged for: those of the others are NaN."""
+    """The rows that have predictions of a combination; those of the others are NaN."""
     return np.flatnonzero(~np.isnan(of_tasks["emotion"]).any(-1))
 
 
@@ -68,12 +68,10 @@ def pick(column: Sequence[Any], present: Sequence[int]) -> list[Any]:
 
 
 def write_parts(path: Path, parts: Sequence[Columns]) -> None:
-    """One combination after the other into one file, which is whole or not there."""
+    """Write the combinations, one after the other, into one file."""
     columns = {name: [value for part in parts for value in part[name]] for name in parts[0]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    Dataset.from_dict(columns).to_parquet(beside)
-    os.replace(beside, path)
+    with written_beside(path) as beside:
+        Dataset.from_dict(columns).to_parquet(beside)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def paired_bootstrap(
             they are drawn together.
 
     Raises:
-        ValueError: the systems were not judged on the same n rows.
+        ValueError: the systems were not evaluated on the same n rows.
     """
     if any(len(predictions) != len(references) for predictions in [*one, *other]):
         raise ValueError("A paired bootstrap needs both systems' predictions of the same utterances.")

@@ -6,10 +6,8 @@ same files bit for bit, and repeats no more than the group that was open. Files 
 runs may fill one folder at once.
 """
 
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..corpora.recordings import as_input, sources_of
+from ..files import written_beside
 from ..model.configuration_mmer import MODALITIES
 from ..model.modeling_mmer import MMERForEmotionRecognition, MMERModel
 from ..model.processing_mmer import ExampleError, MMERProcessor
@@ -178,15 +177,12 @@ def encode_group(
 
 
 def write_states(features: FeatureCache, name: str, states: torch.Tensor) -> None:
-    """Write states (L', T, D) whole or not at all; in float32 where the cache's dtype cannot hold them."""
+    """Write states (L', T, D); in float32 if they exceed the range of the cache's dtype."""
     if states.abs().max() < torch.finfo(features.dtype).max:
         states = states.to(features.dtype)
     states = states.cpu().contiguous()
-    path, unfinished = features.path(name), features.folder / UNFINISHED / uuid.uuid4().hex
-    for folder in (path.parent, unfinished.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    save_file({"states": states}, unfinished, metadata={"crc32": checksum(states)})
-    os.replace(unfinished, path)
+    with written_beside(features.path(name), features.folder / UNFINISHED) as unfinished:
+        save_file({"states": states}, unfinished, metadata={"crc32": checksum(states)})
 
 
 def sweep(features: FeatureCache) -> None:

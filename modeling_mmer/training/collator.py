@@ -1,14 +1,13 @@
-"""Rows of a corpus → one padded batch.
+"""Collates rows of a corpus to a padded batch.
 
-A row follows the schema of `corpora` (`utterance_id, audio, start, end, text, emotion, sentiment, valence, …`); what is
-None is missing or not labelled. Of a recording with `start` or `end`, in seconds, only that span is read. Raw audio and
-text go through the processor. Where rows carry the states of the frozen encoders instead (`audio_hidden_states`,
-`text_hidden_states`: L+1 states of T frames or tokens, width D), these are stacked as they are, and the encoders need
-not run again. Labels are looked up by name, never by position.
+A row follows the schema of `corpora` (`utterance_id, audio, start, end, text, emotion, sentiment, valence, …`). None
+means missing or not labelled. If a recording has `start` or `end`, in seconds, only that span is read. Raw audio and
+text are preprocessed by the processor. Rows may have the states of the frozen encoders instead (`audio_hidden_states`,
+`text_hidden_states`: L+1 states of T frames or tokens, width D). These are stacked, and the encoders are not run.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,20 +17,20 @@ from ..features.cache import FeatureCache
 from ..model.processing_mmer import MMERProcessor, pad_rows, require_a_modality
 from ..model.waveforms import with_span
 
-NOT_LABELLED = -100  # the class index that torch's cross-entropy leaves out; a dimension that is not labelled is NaN
-
+NOT_LABELLED = -100  # the class index that torch's cross-entropy ignores; for dimensions it is NaN
+UTTERANCE_IDS = "utterance_ids"  # key of a batch, for messages; the trainer removes it, because models do not accept it
 
 HOW_TO_GO_ON = (
-    "Mend it, or leave its row out (--on_bad_rows skip, which reads every recording anew), and start again; training "
-    "goes on with --resume_from_checkpoint true."
+    "Repair it, or leave out its row with --on_bad_rows skip, which reads all recordings again. Resume training with "
+    "--resume_from_checkpoint true."
 )
 
 
 class UtteranceError(ValueError):
-    """An utterance cannot be read; the message names it, and says how to go on."""
+    """An utterance cannot be read. The message names it and says what to do."""
 
     def __init__(self, message: str):
-        # What a worker raises, torch hands on as the text of a traceback, whose end is the message.
+        # torch passes on the error of a worker as the text of its traceback, which ends with the message.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
@@ -40,11 +39,11 @@ class MMERCollator:
     """Collates B rows for `MMERForEmotionRecognition`.
 
     Args:
-        processor: for rows with raw audio and text.
-        emotion_labels: the classes; an emotion outside them counts as not labelled.
+        processor: preprocesses raw audio and text.
+        emotion_labels: the emotion classes. Rows with other emotions are not labelled.
         sentiment_labels: the sentiment classes, likewise.
         dimensions: the regression targets, such as `["valence", "arousal", "dominance"]`.
-        features: a cache that holds the encoder states of every row it located, in place of raw inputs.
+        features: a cache with the encoder states of all rows, to use instead of raw inputs.
     """
 
     processor: MMERProcessor
@@ -54,18 +53,17 @@ class MMERCollator:
     features: FeatureCache | None = None
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Builds one batch.
+        """Collate B rows.
 
         Returns:
             The processor's tensors, or `audio_hidden_states (B, L+1, T_a, D_a)` with `audio_mask (B, T_a)` and
-            `text_hidden_states (B, L+1, T_t, D_t)` with `text_mask (B, T_t)` where rows carry states; and `labels`:
+            `text_hidden_states (B, L+1, T_t, D_t)` with `text_mask (B, T_t)` for rows with states; and `labels`:
             `emotion` and `sentiment` (B,), int64, -100 = not labelled, and each dimension (B,), float32, on the
             corpus's scale, NaN = not labelled.
 
         Raises:
-            UtteranceError: if a recording, a text or the cached states of a row cannot be read.
-            ValueError: if a row has raw input where others have states, or a label that is no name or no number.
-                Every message names the `utterance_id`.
+            UtteranceError: a recording, text or cached state cannot be read.
+            ValueError: only some rows have states, or the type of a label is wrong. The message names the utterance.
         """
         if self.features is not None:
             try:
@@ -75,7 +73,7 @@ class MMERCollator:
         try:
             inputs = self._encode(rows)
         except ValueError as error:
-            # By attribute, not by class: a processor loaded as remote code brings its own ExampleError.
+            # Not by class: a processor that is loaded as remote code has its own ExampleError class.
             index = getattr(error, "index", None)
             if index is None:
                 raise
@@ -107,8 +105,13 @@ class MMERCollator:
         return labels
 
 
+def with_ids(collator: Callable[[Sequence[dict[str, Any]]], dict[str, Any]], rows: Sequence[dict[str, Any]]):
+    """The batch of any collator, with the `utterance_id` of each row, if rows have one."""
+    return {**collator(rows), UTTERANCE_IDS: [row["utterance_id"] for row in rows if "utterance_id" in row]}
+
+
 def _content(row: dict[str, Any], modality: str) -> Any:
-    """The text of a row, or its recording with its span, if the row is one."""
+    """The text or recording of a row; a recording with its span, if it has one."""
     content = row.get(modality)
     return with_span(content, row.get("start"), row.get("end")) if modality == "audio" else content
 
@@ -121,7 +124,7 @@ def _stack_states(states: list[Any], modality: str) -> dict[str, torch.Tensor]:
 
 
 def _check_states(rows: Sequence[dict[str, Any]], states: list[Any], modality: str) -> None:
-    """All states (L+1, T, D) agree in L+1 and D, and no row has raw input where others have states."""
+    """Require states (L+1, T, D) with equal L+1 and D, and no raw inputs in other rows."""
     expected = next(state for state in states if state is not None)
     for row, state in zip(rows, states, strict=True):
         if state is None:
@@ -139,7 +142,7 @@ def _check_states(rows: Sequence[dict[str, Any]], states: list[Any], modality: s
 
 
 def _class_indices(rows: Sequence[dict[str, Any]], field: str, classes: list[str]) -> torch.Tensor:
-    """The index (B,) of each row's label among the classes; -100 where it is None or not one of them."""
+    """The class index of each row's label (B,); -100 if it is None or not one of the classes."""
     indices = {name: index for index, name in enumerate(classes)}
     nameless = [row for row in rows if not isinstance(row.get(field), str | None)]
     if nameless:

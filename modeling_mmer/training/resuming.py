@@ -1,8 +1,8 @@
-"""What a stopped run goes on from: checkpoints that are whole, and callbacks that go on counting.
+"""Complete checkpoints, and early stopping that a resumed run continues.
 
-The Trainer writes a checkpoint file by file into `checkpoint-STEP`, `trainer_state.json` last. So that a process may be
-killed, or the disk may fill up, at any moment, a folder counts as a checkpoint once that file is in it, and until then
-holds a marker, under the name that transformers gives it; older checkpoints are deleted only afterwards.
+The Trainer writes the files of a checkpoint into `checkpoint-STEP`, `trainer_state.json` last. A folder with that file
+is a complete checkpoint. Until then it has a marker, named as in transformers, and older checkpoints are not deleted.
+The process can therefore be killed, or the disk can fill up, at any time.
 """
 
 import errno
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -21,15 +21,15 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 MARKER = "checkpoint-is-incomplete.txt"
-NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of writes alone
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # only raised by writing
 
 
 class WriteError(OSError):
-    """What a run has to keep could not be written: a full disk, a quota, a folder that is read-only."""
+    """A file of a run could not be written: the disk or quota is full, or the folder is read-only."""
 
 
 def is_whole(checkpoint: str | Path) -> bool:
-    """Whether a checkpoint was written to its end."""
+    """Whether a checkpoint is complete."""
     try:
         json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -38,21 +38,21 @@ def is_whole(checkpoint: str | Path) -> bool:
 
 
 def last_checkpoint(folder: str | Path) -> str | None:
-    """The whole checkpoint under `folder` with the most steps; None if there is none."""
+    """The complete checkpoint in `folder` with the most steps; None if there is none."""
     whole = [checkpoint for checkpoint in checkpoints_under(folder) if is_whole(checkpoint)]
     return str(whole[-1]) if whole else None
 
 
 def remove_broken_off(folder: str | Path) -> None:
-    """Delete what a run that was killed while it wrote a checkpoint has left of it."""
+    """Delete incomplete checkpoints, left by a run that was killed while writing them."""
     for checkpoint in checkpoints_under(folder):
         if (checkpoint / MARKER).exists() and not is_whole(checkpoint):
-            logger.warning(f"{checkpoint} was not written to its end: it is deleted.")
+            logger.warning(f"{checkpoint} is incomplete and will be deleted.")
             shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def checkpoints_under(folder: str | Path) -> list[Path]:
-    """`checkpoint-STEP` folders, whole or not, by step."""
+    """All `checkpoint-STEP` folders, complete or not, sorted by step."""
     prefix = f"{PREFIX_CHECKPOINT_DIR}-"
     found = [path for path in Path(folder).glob(f"{prefix}*") if path.name.removeprefix(prefix).isdecimal()]
     return sorted(found, key=lambda path: int(path.name.removeprefix(prefix)))
@@ -60,7 +60,7 @@ def checkpoints_under(folder: str | Path) -> list[Path]:
 
 @contextmanager
 def marked_until_whole(checkpoint: Path) -> Iterator[None]:
-    """Around the writing of a checkpoint: what breaks off is marked as such, and deleted if writing fails.
+    """Mark a checkpoint as incomplete while the block writes it, and delete it if writing fails.
 
     Raises:
         WriteError: the checkpoint cannot be written.
@@ -69,7 +69,7 @@ def marked_until_whole(checkpoint: Path) -> Iterator[None]:
         try:
             checkpoint.mkdir(parents=True, exist_ok=True)
             (checkpoint / MARKER).touch()
-            (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)  # of the same step, from before
+            (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)  # from an earlier checkpoint of the same step
             yield
             (checkpoint / MARKER).unlink()
         finally:
@@ -79,10 +79,10 @@ def marked_until_whole(checkpoint: Path) -> Iterator[None]:
 
 @contextmanager
 def write_errors_named(folder: str | Path) -> Iterator[None]:
-    """Turn what a failed write raises, which each library does in its own way, into an error that says what to do.
+    """Raise a `WriteError` that says what to do for the different errors that libraries raise if writing fails.
 
     Raises:
-        WriteError: something under `folder` cannot be written.
+        WriteError: a file in `folder` cannot be written.
     """
     try:
         yield
@@ -92,13 +92,13 @@ def write_errors_named(folder: str | Path) -> Iterator[None]:
         existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
         free = shutil.disk_usage(existing).free / 1e9
         raise WriteError(
-            f"{folder} cannot be written ({error}); {free:.1f} GB are free there. Checkpoints that were whole before "
-            "are kept: make room, and go on from the last one with --resume_from_checkpoint true."
+            f"{folder} cannot be written ({error}); {free:.1f} GB are free there. Earlier checkpoints are kept: free "
+            "some space, and resume from the last one with --resume_from_checkpoint true."
         ) from error
 
 
 def is_failed_write(error: Exception) -> bool:
-    """Whether it is a write that failed, as Python, safetensors and torch tell it; torch names no cause."""
+    """Whether an error of Python, safetensors or torch (which gives no reason) means that writing failed."""
     if isinstance(error, OSError):
         return error.errno in NOT_WRITTEN
     if isinstance(error, SafetensorError):
@@ -107,15 +107,14 @@ def is_failed_write(error: Exception) -> bool:
 
 
 class EarlyStopping(EarlyStoppingCallback):
-    """Counts on in a resumed run, from the evaluations in its log, and ends at once one that was over."""
+    """Early stopping that, in a resumed run, counts the evaluations in the log too."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
-        best = state.best_global_step or 0
-        self.early_stopping_patience_counter = sum(
-            entry["step"] > best for entry in state.log_history if "eval_loss" in entry
-        )
+        self.has_stopped(state)
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        if self.early_stopping_patience_counter >= self.early_stopping_patience:
-            control.should_training_stop = True
+    def has_stopped(self, state: TrainerState) -> bool:
+        """Count the evaluations since the best one. Returns whether they have stopped the run."""
+        best = state.best_global_step or 0
+        self.early_stopping_patience_counter = sum(e["step"] > best for e in state.log_history if "eval_loss" in e)
+        return self.early_stopping_patience_counter >= self.early_stopping_patience
