@@ -1,8 +1,8 @@
-"""What a training step costs on this machine, as ratios measured side by side in one run.
+"""Cost of a training step in several variants, as ratios.
 
 A step is forward and backward of the full objective (Eq. 7) over a batch of 32 utterances of about 3.5 s, from encoder
-states of Whisper-tiny's and MiniLM's size, so that the encoders themselves are not timed. Each variant is run in turn,
-round after round, and the fastest round counts: what else the machine does slows single rounds only.
+states of Whisper-tiny's and MiniLM's size, so that the encoders are not timed. The variants run in rounds, and
+the fastest round of each counts, because other processes slow down single rounds.
 
     python benchmarks/train_step.py
 """

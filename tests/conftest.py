@@ -1,7 +1,7 @@
-"""What the tests share: tiny encoders of each kind, made offline, and the way to real encoders and corpora.
+"""Shared fixtures: tiny encoders of each kind, created offline, and paths of pretrained encoders and corpora.
 
-Real ones are found through `MMER_TEST_DATA` (default: a folder `shared` beside the checkout); a test that needs them
-skips where they are absent.
+The latter are in the folder `MMER_TEST_DATA` (default: `shared`, next to the checkout). Tests that need them are
+skipped without them.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Properties of any batch, by hypothesis: whatever modalities, labels and lengths its rows have.
+"""Property-based tests of batches with any modalities, labels and lengths.
 
-Rows bring encoder states, so that no encoder runs. What a tensor holds behind a row's own length is noise.
+Rows have encoder states, so that no encoder runs. Padding is filled with noise.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Which room imports which: arrows run one way, and what travels with a checkpoint knows nothing of the rest."""
+"""Imports between the folders of the package go one way, and the files of a checkpoint import no others."""
 
 import ast
 import sys

@@ -20,7 +20,7 @@ from modeling_mmer.baselines import (
     SeparateModel,
 )
 from modeling_mmer.baselines.cif_mmin_training import IMAGINATION_STAGE, TEACHER_STAGE, CIFMMINTrainer, stage_arguments
-from modeling_mmer.evaluation.figures import judge
+from modeling_mmer.evaluation.figures import compute_figures
 from modeling_mmer.training.arguments import RunArguments
 
 CLASSES = {
@@ -419,7 +419,7 @@ def test_each_rival_beats_chance_wherever_its_input_carries_information(tmp_path
         trainer = trainer_class(model, arguments, **options)
         trainer.train()
         output = trainer.predict(test)
-        results = judge(output.predictions, output.label_ids, model.config.dimensions)
+        results = compute_figures(output.predictions, output.label_ids, model.config.dimensions)
         assert set(results) == set(SERVED[name])
         for combination, figures in results.items():
             assert figures["ua"] > (0.8 if combination == "audio_text" else 0.4), (name, combination, figures["ua"])

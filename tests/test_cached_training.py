@@ -1,4 +1,4 @@
-"""Training from cached states: the losses of training online, in memory that does not grow with the corpus."""
+"""Training from cached states has the losses of training online, and memory does not grow with the corpus."""
 
 import ctypes
 import os

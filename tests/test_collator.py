@@ -125,7 +125,7 @@ def test_states_keep_their_type(collator):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"audio": "not/here.wav", "text": "i"}, "not/here.wav.*no such file"),
+        ({"audio": "not/here.wav", "text": "i"}, "not/here.wav.*file does not exist"),
         ({"audio": b"junk"}, "cannot be decoded"),
         ({"text": 3}, "is a int"),
         ({"text": " "}, "neither audio nor text"),

@@ -1,4 +1,4 @@
-"""`train.py` and `eval.py` as a user runs them: what they write, and how they answer bad input."""
+"""`train.py` and `eval.py` as run by a user: their outputs, and errors for invalid input."""
 
 import json
 import re

@@ -1,5 +1,4 @@
-"""Every exception of the package survives pickling: one that does not, raised by a worker, leaves its pool waiting for
-ever."""
+"""All exceptions of the package can be pickled. A pool waits forever for a worker that raises one that cannot."""
 
 import importlib
 import inspect

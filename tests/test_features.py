@@ -1,4 +1,4 @@
-"""Encoder states on disk: found by content, equal to fresh ones, made once, and never trusted when damaged."""
+"""The feature cache: states are keyed by content, equal to fresh ones, computed once, and verified."""
 
 import os
 import pickle
@@ -222,12 +222,12 @@ def test_the_size_that_is_reckoned_is_near_the_size_that_comes(processor, rows, 
     empty = FeatureCache(tmp_path / "empty", build_model().model, processor)
     for free, fits in ((actual * 0.5, False), (actual * 2, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(10**12, 0, free))
-        groups = {m: extraction.lacking_groups(empty, [located], m, 4) for m in MODALITIES}
+        groups = {m: extraction.missing_groups(empty, [located], m, 4) for m in MODALITIES}
         if fits:
-            extraction.check_space(empty, build_model().model, groups)
+            extraction.require_disk_space(empty, build_model().model, groups)
         else:
             with pytest.raises(ValueError, match="--feature_cache"):
-                extraction.check_space(empty, build_model().model, groups)
+                extraction.require_disk_space(empty, build_model().model, groups)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -237,7 +237,7 @@ def test_a_late_process_takes_its_own_share_whatever_others_have_written(modalit
     located = features.locate(rows, processor)
     shares = []
     for rank in range(2):  # the second looks when the first is done
-        groups = extraction.lacking_groups(features, [located], modality, 2, slice(rank, None, 2))
+        groups = extraction.missing_groups(features, [located], modality, 2, slice(rank, None, 2))
         shares.append({entry.name for group in groups for entry in group})
         for group in groups:
             extraction.encode_group(

@@ -1,5 +1,5 @@
-"""Models, processor and pipeline are pickled and copied, before and after they have run; and a worker process may be
-spawned, as it is on macOS, Windows and Python 3.14."""
+"""Models, processor and pipeline can be pickled and copied, before and after use, and work with spawned processes, the
+default on macOS, Windows and Python 3.14."""
 
 import copy
 import io
@@ -122,7 +122,7 @@ def test_a_worker_that_is_spawned_reads_the_inputs(kind, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(multiprocessing.context._default_context, "_actual_context", multiprocessing.get_context("spawn"))
         assert_close(pipe(inputs, num_workers=1, batch_size=2), expected)
-        with pytest.raises(ValueError, match="num_workers=1 starts a process, to which a generator cannot be sent"):
+        with pytest.raises(ValueError, match="num_workers=1 starts a process, but a generator cannot be sent"):
             pipe((given for given in inputs), num_workers=1)
         assert_close(list(pipe(given for given in inputs)), expected)
 

@@ -1,6 +1,6 @@
-"""Properties of several processes: the loss, the gradients and the figures of one, and nobody who waits for ever.
+"""Distributed runs have the loss, gradients and figures of a single process, and no process waits forever.
 
-They meet over gloo, on the CPU; one that hears nothing of the other for five minutes fails.
+They use gloo on the CPU, with a timeout of five minutes.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a run shows while it runs: to trackers, on the terminal, in `training_curves.png`."""
+"""The log of a run: in trackers, on the terminal, and in `training_curves.png`."""
 
 from types import SimpleNamespace
 

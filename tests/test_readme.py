@@ -1,5 +1,5 @@
-"""What the README and the guides in `docs/` say: their Python runs as written, their commands have options that exist,
-and their links lead somewhere."""
+"""The README and the guides in `docs/`: their Python code runs, their commands have valid options, and their links are
+valid."""
 
 import re
 import shlex

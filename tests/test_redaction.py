@@ -1,4 +1,4 @@
-"""What is written of a command line, and what a recipe says of one: secrets, null, `~`, lists and mappings."""
+"""Command lines without secrets, and values in recipes: null, `~`, lists and mappings."""
 
 import os
 import shlex

@@ -1,5 +1,4 @@
-"""A folder is all that is needed: where the package cannot be imported, without a network, every way of loading a saved
-model gives the outputs of the process that saved it."""
+"""Saved models load without the package and without a network, in all ways, and give the same outputs as before."""
 
 import ast
 import json

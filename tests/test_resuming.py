@@ -1,5 +1,4 @@
-"""Properties of a stopped run that goes on, and of one that must not: what counts as a checkpoint, what is remembered,
-which utterances are named."""
+"""Resuming: which folders are complete checkpoints, which state is restored, and which utterances errors name."""
 
 import os
 import re

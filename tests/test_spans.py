@@ -1,4 +1,4 @@
-"""Rows that are spans of a longer recording: they are read, checked, heard and kept as files cut out of it would be."""
+"""Rows that are spans of a longer recording are read, checked, transcribed and cached like separate files."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from modeling_mmer.corpora.faults import examine, settle
 from modeling_mmer.corpora.recordings import Clip, read_recordings, sources_of
 from modeling_mmer.features.cache import FeatureCache
 from modeling_mmer.features.extraction import extract
-from modeling_mmer.features.transcription import names_of, read, recordings, with_texts
+from modeling_mmer.features.transcription import fill_texts, read, recordings, storage_keys
 from modeling_mmer.training.collator import MMERCollator
 
 LABELS = ["neutral", "anger", "happiness"]
@@ -243,11 +243,11 @@ def test_states_of_a_span_are_those_of_a_file_cut_out_and_kept_by_content_and_sp
 
 def test_transcripts_of_spans_are_told_apart(both):
     spans, files = both
-    names = names_of([source for rows in both for source in sources_of(rows)])
+    names = storage_keys([source for rows in both for source in sources_of(rows)])
     assert len(set(names.values())) == 4
     assert [name.partition("#")[2] for name in names.values()] == ["0.5-1.75", "3-", "", ""]
     assert recordings(spans, "missing") == dict(zip(sources_of(spans), [1.25, 1.0], strict=True))
     texts = dict(zip(sources_of(spans), ["so", None], strict=True))
-    assert with_texts(spans, "missing", texts)["text"][:] == ["so", None]
+    assert fill_texts(spans, "missing", texts)["text"][:] == ["so", None]
     for span, file in zip(sources_of(spans), sources_of(files), strict=True):
         np.testing.assert_array_equal(read(span, RATE), read(file, RATE))

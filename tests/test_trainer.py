@@ -1,4 +1,4 @@
-"""Properties of training: what is logged and selected, that it repeats and resumes. On two processes: see
+"""Properties of training: logging, model selection, reproducibility and resuming. For two processes, see
 test_processes."""
 
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 
 from modeling_mmer import MMERTrainer
-from modeling_mmer.evaluation.figures import judge
+from modeling_mmer.evaluation.figures import compute_figures
 from modeling_mmer.training.arguments import RunArguments
 from modeling_mmer.training.batching import LengthBucketSampler
 
@@ -184,7 +184,7 @@ def test_an_evaluation_counts_every_row_once_in_its_own_order(tmp_path, strategy
     rows = toy_rows(13, seed=1)
     output = trainer.predict(rows)
     np.testing.assert_allclose(output.label_ids["arousal"], rows["arousal"], rtol=1e-6)
-    results = judge(output.predictions, output.label_ids, ["valence", "arousal", "dominance"])
+    results = compute_figures(output.predictions, output.label_ids, ["valence", "arousal", "dominance"])
     assert results["audio"]["n"] == sum(audio is not None for audio in rows["audio"])
     assert results["text"]["n"] == sum(text is not None for text in rows["text"])
 

@@ -1,4 +1,4 @@
-"""Every option of the Trainer works or is refused, and the trainer takes what `transformers.Trainer` takes."""
+"""All options of the Trainer work or are refused, and MMERTrainer accepts the arguments of `transformers.Trainer`."""
 
 import math
 from copy import copy

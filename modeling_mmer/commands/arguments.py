@@ -1,7 +1,7 @@
-"""Options of the commands: command line over recipe over defaults (= the paper), and an unknown name is an error.
+"""Options of the commands. The command line overrides the recipe, and the recipe overrides the defaults (the paper's).
 
-A recipe is a YAML mapping from option names to values. It is read as if its options stood before those of the command
-line, so that the later one wins and both are checked by the same parser.
+A recipe is a YAML mapping from option names to values. Its options are parsed as if they came first on the command
+line: the same parser checks both, and an unknown option is an error.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 
-from .. import registration  # noqa: F401 - every command may load MMER by transformers' Auto classes
+from .. import registration  # noqa: F401 - commands load MMER through transformers' Auto classes
 from ..model.configuration_mmer import MMERConfig
 from ..redaction import redacted
 from .help import MODEL_HELP, OptionParser
@@ -23,15 +23,15 @@ from .help import MODEL_HELP, OptionParser
 
 @dataclass
 class StartArguments:
-    """What a run starts from: two encoders and a new model over them, or a checkpoint."""
+    """What training starts from: a new model on two pretrained encoders, or a checkpoint."""
 
-    _argument_group_name = "what training starts from"
+    _argument_group_name = "the initial model"
 
     model: str | None = field(
         default=None,
         metadata={
-            "help": "Fine-tune this checkpoint, a folder or a hub name: its encoders and its config, but for the "
-            "options that are given."
+            "help": "Checkpoint to fine-tune, a folder or a hub name. Its encoders and config are kept, except for "
+            "options that you set."
         },
     )
     audio_encoder: str = field(
@@ -45,7 +45,7 @@ class StartArguments:
     )
 
 
-# What the commands settle themselves, from the encoders and the corpus.
+# Set by the commands, from the encoders and the corpus.
 _NOT_OPTIONS = {
     *("auto_map", "custom_pipelines", "modalities", "audio_config", "text_config"),
     *("audio_encoder_name_or_path", "text_encoder_name_or_path"),
@@ -71,7 +71,7 @@ ModelArguments = make_dataclass(
     ],
 )
 ModelArguments._argument_group_name = "the model"
-ModelArguments.__doc__ = "The fields of [`MMERConfig`] that a run may choose, with its defaults."
+ModelArguments.__doc__ = "The fields of [`MMERConfig`] that can be set as options, with its defaults."
 
 
 def parse(
@@ -79,39 +79,40 @@ def parse(
 ) -> tuple:
     """Parse `[recipe.yaml] [--option value …]` into one instance of each class.
 
-    `usage` stands above every error: argparse's own would list well over a hundred options there.
+    Args:
+        usage: printed above errors. The usage that argparse generates would list more than a hundred options.
 
     Raises:
-        SystemExit: an option is unknown or malformed, or the recipe cannot be read.
+        SystemExit: an option is unknown or invalid, or the recipe cannot be read.
     """
-    argv = [expanded(word) for word in with_recipe(argv, prog)]
+    argv = [expand_home(word) for word in expand_recipe(argv, prog)]
     parser = OptionParser(argument_classes, prog, usage)
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False
         )
-    except (ValueError, ImportError) as error:  # TrainingArguments checks its values, and what they need
+    except (ValueError, ImportError) as error:  # from TrainingArguments: invalid values or missing packages
         parser.error(str(error))
     if unknown:
         parser.error(f"unknown options: {' '.join(redacted(unknown))} (--help lists all)")
     for group in arguments:
-        for name, value in given(argv, group).items():
-            if "" in (value if isinstance(value, list) else [value]):  # such as of a shell's variable that is not set
+        for name, value in explicit_options(argv, group).items():
+            if "" in (value if isinstance(value, list) else [value]):  # for example from an unset shell variable
                 parser.error(f"--{name} is empty: give a value, or leave the option out")
-        keep_token_out(group)
+        move_token_to_environment(group)
     return tuple(arguments)
 
 
-def keep_token_out(arguments: object) -> None:
-    """Hand the hub's token on as the hub's library finds it, since the Trainer writes its arguments into each folder
-    (`training_args.bin`), which may be pushed."""
+def move_token_to_environment(arguments: object) -> None:
+    """Move `hub_token` into `HF_TOKEN`, where huggingface_hub finds it. The Trainer saves its arguments in every output
+    folder (`training_args.bin`), which may be pushed."""
     if (token := getattr(arguments, "hub_token", None)) is not None:
         os.environ["HF_TOKEN"] = token
         arguments.hub_token = None
 
 
-def with_recipe(argv: list[str], prog: str) -> list[str]:
-    """`[recipe.yaml] [--option value …]` with the recipe's options spelt out before those of the command line.
+def expand_recipe(argv: list[str], prog: str) -> list[str]:
+    """Replace the recipe in `[recipe.yaml] [--option value …]` by its options.
 
     Raises:
         SystemExit: the recipe cannot be read.
@@ -121,16 +122,17 @@ def with_recipe(argv: list[str], prog: str) -> list[str]:
     return argv
 
 
-def given(argv: list[str], arguments: object) -> dict[str, object]:
-    """The fields of parsed `arguments` that `argv` names, as against those that hold a default."""
+def explicit_options(argv: list[str], arguments: object) -> dict[str, object]:
+    """The fields of parsed `arguments` that `argv` sets explicitly."""
     named = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     return {name: value for name, value in vars(arguments).items() if name in named or f"no_{name}" in named}
 
 
 def recipe_options(recipe: Path, prog: str) -> list[str]:
-    """A recipe as command-line options. `${NAME}` in a value is the environment variable of that name.
+    """The options of a recipe as command-line words. `${NAME}` in a value is replaced by that environment variable.
 
-    `MMER_TEST_DATA`, where encoders and corpora outside the repository lie, defaults to a folder `shared` beside it.
+    `MMER_TEST_DATA`, the folder of encoders and corpora that are not part of the repository, defaults to `shared` next
+    to the repository.
     """
     try:
         options = yaml.safe_load(recipe.read_text(encoding="utf-8"))
@@ -141,22 +143,22 @@ def recipe_options(recipe: Path, prog: str) -> list[str]:
     os.environ.setdefault("MMER_TEST_DATA", str(recipe.resolve().parent.parent.parent / "shared"))
     argv = []
     for name, value in options.items():
-        if value is None:  # as if it were not there
+        if value is None:  # the same as leaving the option out
             continue
         values = value if isinstance(value, list) else [value]
         if any(v is None for v in values):
             raise SystemExit(f"{prog}: the recipe {recipe} has an empty entry in the list of {name}.")
-        argv += [f"--{name}", *map(_recipe_word, values)]
+        argv += [f"--{name}", *map(_recipe_value, values)]
     return argv
 
 
-def _recipe_word(value: object) -> str:
-    """A recipe's value as on the command line; mappings in JSON, as options take them."""
-    return expanded(os.path.expandvars(json.dumps(value) if isinstance(value, dict) else str(value)))
+def _recipe_value(value: object) -> str:
+    """A value of a recipe as it is written on the command line. Mappings are written as JSON."""
+    return expand_home(os.path.expandvars(json.dumps(value) if isinstance(value, dict) else str(value)))
 
 
-def expanded(word: str) -> str:
-    """A word of the command line with the home folder for `~`, which shells leave in `--option=~/folder`."""
+def expand_home(word: str) -> str:
+    """Expand `~` to the home folder, also in `--option=~/folder`, where shells do not."""
     name, equals, value = word.partition("=")
     if name.startswith("--") and equals:
         return f"{name}={os.path.expanduser(value)}"
@@ -164,8 +166,8 @@ def expanded(word: str) -> str:
 
 
 @contextmanager
-def bad_input_ends(prog: str, errors: tuple[type[Exception], ...] = (ValueError, OSError, StrictDataclassError)):
-    """Turn the errors that bad input raises, or those given, into a message and exit status 1, without a traceback."""
+def exit_on_bad_input(prog: str, errors: tuple[type[Exception], ...] = (ValueError, OSError, StrictDataclassError)):
+    """Turn `errors`, those of invalid input, into a message and exit status 1, without a traceback."""
     try:
         yield
     except errors as error:

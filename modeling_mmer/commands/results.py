@@ -1,4 +1,4 @@
-"""What `mmer train` and `mmer eval` give: `results.json`, and its table on the terminal."""
+"""The output of `mmer train` and `mmer eval`: `results.json`, and its tables on the terminal."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,12 @@ from ..report import caveats_list, results_table, retrieval_line
 from ..training.trainer import MMERTrainer
 
 
-def results_of(trainer: MMERTrainer, corpus: Corpus, model: str, splits: dict[str, Any]) -> dict[str, Any]:
-    """`results.json`: what was judged, what changes the meaning of its figures, and each split's figures."""
+def build_results(trainer: MMERTrainer, corpus: Corpus, model: str, splits: dict[str, Any]) -> dict[str, Any]:
+    """The content of `results.json`: the model, the corpus with its caveats, and the figures of each split."""
     commit = getattr(trainer.model.config, "_commit_hash", None)
     return {
         "model": model,
-        **({} if commit is None else {"model_revision": commit}),  # of a model from the hub
+        **({} if commit is None else {"model_revision": commit}),  # if the model is from the hub
         "corpus": corpus.name,
         "seed": trainer.args.seed,
         "trainable_parameters": trainer.trainable_parameters(),
@@ -22,8 +22,8 @@ def results_of(trainer: MMERTrainer, corpus: Corpus, model: str, splits: dict[st
     }
 
 
-def show(results: dict[str, Any], folder: Path) -> None:
-    """Print each split's table, what changes the meaning of the figures, and where everything is."""
+def print_results(results: dict[str, Any], folder: Path) -> None:
+    """Print the table of each split, the caveats, and the output folder."""
     for split, figures in results["splits"].items():
         print(f"\n{results['corpus']}, {split}\n\n{results_table(figures)}")
         if "retrieval" in figures:

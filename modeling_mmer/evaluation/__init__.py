@@ -1,1 +1,1 @@
-"""From predictions and references to figures: metrics, the figures of a split, and what a difference means."""
+"""Evaluation: metrics, the figures of a split, and statistics of differences."""

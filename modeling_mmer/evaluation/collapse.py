@@ -1,4 +1,4 @@
-"""The spread of an utterance's embeddings before and after the shared transformer, as Table 2 measures collapse."""
+"""The spread of the embeddings of an utterance before and after the shared transformer (collapse, Table 2)."""
 
 from collections import defaultdict
 
@@ -17,15 +17,15 @@ UTTERANCES = 300
 
 @torch.no_grad()
 def collapse_distances(trainer: Trainer, rows: Dataset, seed: int) -> dict[str, dict[str, float]]:
-    """modality → `input` (h) and `output` (z): the largest pair-wise distance in an utterance, averaged over `n`.
+    """modality → `input` (h), `output` (z): the largest pair-wise distance in an utterance, averaged over `n` of them.
 
-    300 utterances are drawn by `seed`, if there are as many, and n are those that have the modality. The pass is the
-    clean one over everything that each has.
+    Up to 300 utterances are drawn by `seed`; n of them have the modality. The pass is the clean one over all
+    modalities of each utterance.
     """
     chosen = np.random.default_rng(seed).permutation(len(rows))[:UTTERANCES]
     core = trainer.model.base_model.eval()
     distances = {modality: defaultdict(list) for modality in MODALITIES}
-    loader = DataLoader(  # not the Trainer's, which deals rows out to processes
+    loader = DataLoader(  # not that of the Trainer, which distributes rows over processes
         rows.select(np.sort(chosen)), trainer.args.per_device_eval_batch_size, collate_fn=trainer.data_collator
     )
     for batch in loader:

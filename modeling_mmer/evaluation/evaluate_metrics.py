@@ -1,10 +1,10 @@
-"""The measures of `metrics.py` as `evaluate.Metric` classes, for those who work with Hugging Face `evaluate`.
+"""The metrics of `metrics.py` as `evaluate.Metric` classes, for use with Hugging Face `evaluate`.
 
     >>> CCC().compute(predictions=[1.0, 2.0, 3.0], references=[1.0, 2.0, 4.0])
     {'ccc': 0.8571428571428572}
 
-They add nothing but the interface (`compute`, `add`, `add_batch`, several processes). What cannot be measured is
-absent from the returned dictionary. In a module of its own because `import evaluate` takes seconds.
+They only add the interface (`compute`, `add`, `add_batch`, several processes). A figure that cannot be measured is
+absent from the returned dict. They are in a separate module because `import evaluate` takes seconds.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from .metrics import ccc, collapse_distance, macro_f1, mean_of_present, retrieva
 
 
 class _Metric(evaluate.Metric):
-    """What the five have in common: `_info` from the docstring and two class attributes."""
+    """Common base: `_info` from the docstring and two class attributes."""
 
     inputs: str
     columns: dict[str, Any]
@@ -28,12 +28,12 @@ class _Metric(evaluate.Metric):
             citation="",
             inputs_description=self.inputs,
             features=datasets.Features(self.columns),
-            format="numpy" if plain else None,  # evaluate allows it for plain columns only
+            format="numpy" if plain else None,  # evaluate supports it for plain columns only
         )
 
 
 _CLASSES = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
-_CLASS_INPUTS = "Class ids; a reference of -100 is not labelled."
+_CLASS_INPUTS = "Class ids; a reference of -100 means not labelled."
 _VECTOR = datasets.List(datasets.Value("float64"))
 
 
@@ -60,7 +60,7 @@ class MacroF1(_Metric):
 class CCC(_Metric):
     """Lin's concordance correlation coefficient with population moments, as `{"ccc": …}`."""
 
-    inputs = "Numbers on one scale; a reference of NaN is not labelled."
+    inputs = "Numbers on one scale; a reference of NaN means not labelled."
     columns = {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""From a split's predictions to one split of `results.json`: the figures of Table 1, and retrieval (Table 3)."""
+"""Figures of a split from its predictions: the metrics of Table 1 and retrieval (Table 3), as in `results.json`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,17 +14,19 @@ from .metrics import confusion_matrix, evaluate_predictions, flatten, per_class_
 RETRIEVAL_GROUP = 32  # N of Table 3
 
 
-def judge(predictions: Mapping[str, Any], labels: Mapping[str, np.ndarray], dimensions: list[str]) -> dict[str, Any]:
-    """One split's figures.
+def compute_figures(
+    predictions: Mapping[str, Any], labels: Mapping[str, np.ndarray], dimensions: list[str]
+) -> dict[str, Any]:
+    """The figures of one split.
 
     Args:
-        predictions: what `MMERTrainer` predicts: `audio`, `text`, `audio_text` → task → array, NaN in the rows that
-            lack a modality; and, where the model has g, `embeds` → modality → (n, d).
-        labels: task → (n,), −100 or NaN where not labelled.
+        predictions: the predictions of `MMERTrainer`: combination (`audio`, `text`, `audio_text`) → task → array, NaN
+            in rows that lack a modality; and, if the model has g, `embeds` → modality → (n, d).
+        labels: task → (n,), −100 or NaN = not labelled.
         dimensions: the regression tasks.
 
     Returns:
-        combination → figures, and `retrieval`; what was not measured is absent.
+        combination → figures, and `retrieval`. Figures that cannot be measured are absent.
     """
     combinations = {name: of_tasks for name, of_tasks in predictions.items() if name != "embeds"}
     results = evaluate_predictions(combinations, labels, dimensions)
@@ -38,16 +40,16 @@ def judge(predictions: Mapping[str, Any], labels: Mapping[str, np.ndarray], dime
 
 
 def figures_of(predictions: Mapping[str, Any], labels: Mapping[str, np.ndarray], dimensions: list[str]) -> dict:
-    """What a Trainer logs of `judge`: `audio_ua`, `text_valence_ccc`, …, and `score`, the mean of UA and CCC."""
-    results = judge(predictions, labels, dimensions)
+    """The figures as a Trainer logs them: `audio_ua`, `text_valence_ccc`, …, and `score`, the mean of UA and CCC."""
+    results = compute_figures(predictions, labels, dimensions)
     overall = score(results)
     return flatten(results) | ({} if overall is None else {"score": overall})
 
 
 def measurable(rows: Dataset, model: nn.Module) -> set[str] | None:
-    """The names of the figures that an evaluation of some rows can give: those of predictions that are all zero.
+    """The names of the figures that an evaluation on these rows gives, found with predictions that are all zero.
 
-    None where it cannot be told, as the rows are in no `Dataset`, or have none of the labels' columns.
+    None if they cannot be determined: the rows are not a `Dataset`, or have no label column.
     """
     config, columns = model.config, getattr(rows, "column_names", None) or ()
     classes = {"emotion": config.emotion_labels, "sentiment": config.sentiment_labels}
@@ -57,7 +59,7 @@ def measurable(rows: Dataset, model: nn.Module) -> set[str] | None:
             labels[dimension] = np.array([np.nan if v is None else v for v in rows[dimension]], dtype=float)
     if not labels:
         return None
-    lacks = {modality: lacking(rows, modality) for modality in COMBINATIONS["audio_text"]}
+    lacks = {modality: lacks_modality(rows, modality) for modality in COMBINATIONS["audio_text"]}
     combinations = model.combinations() if hasattr(model, "combinations") else tuple(COMBINATIONS)
     predictions: dict[str, Any] = {}
     for name in combinations:
@@ -71,24 +73,24 @@ def measurable(rows: Dataset, model: nn.Module) -> set[str] | None:
 
 
 def class_indices(values: list[str | int | None], classes: list[str]) -> np.ndarray:
-    """Labels, by name or as indices, → indices (n,), −100 where not labelled or not of these classes."""
+    """Labels, as names or indices → indices (n,), −100 where not labelled or not one of the classes."""
     indices = {name: index for index, name in enumerate(classes)}
     return np.array([value if isinstance(value, int) else indices.get(value, -100) for value in values])
 
 
-def lacking(rows: Dataset, modality: str) -> np.ndarray:
-    """(n,) bool: the rows without a modality, as far as a column tells."""
+def lacks_modality(rows: Dataset, modality: str) -> np.ndarray:
+    """(n,) bool: the rows that lack a modality. All False if there is no such column."""
     if modality not in rows.column_names:
         return np.zeros(len(rows), dtype=bool)
-    column = rows.select_columns([modality]).with_format("arrow")[:].column(modality)  # as it lies: nothing is decoded
+    column = rows.select_columns([modality]).with_format("arrow")[:].column(modality)  # raw values: nothing is decoded
     return column.is_null().to_numpy()
 
 
-def judge_split(trainer: Trainer, rows: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One split's figures, with recall and confusion per class; and the predictions they were made of."""
+def evaluate_split(trainer: Trainer, rows: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Predict a split. Returns its figures, with per-class recall and confusion matrices, and the predictions."""
     output = trainer.predict(rows)
     config = trainer.model.config
-    results = judge(output.predictions, output.label_ids, config.dimensions)
+    results = compute_figures(output.predictions, output.label_ids, config.dimensions)
     for combination in COMBINATIONS:
         if "ua" in results.get(combination, {}):
             logits = output.predictions[combination]["emotion"]

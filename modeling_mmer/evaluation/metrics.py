@@ -1,14 +1,14 @@
-"""The measures of the paper's tables, as pure NumPy functions.
+"""The metrics of the paper's tables, as pure NumPy functions.
 
     UA         mean over classes c of  (rows of c predicted as c) / (rows of c)                          Table 1
     CCC        2 cov(x, y) / (var x + var y + (mean x - mean y)^2)     (Lin, 1989; population moments)   Table 1
     retrieval  share of utterances whose largest inner product, among N, is with their own partner       Table 3
     collapse   max over i, j of |x_i - x_j|  among one utterance's embeddings                            Table 2
 
-and `evaluate_predictions`, which puts them together for every combination of modalities. All figures are fractions.
-Two rules hold everywhere: a label that says "not labelled" (-100 for a class, NaN for a dimension) takes its row out
-of that measure; and what cannot be measured is `None` here and absent from dictionaries, never 0. Needs NumPy alone;
-`evaluate_metrics.py` offers the same measures as `evaluate.Metric` classes.
+and `evaluate_predictions`, which computes all of them for each combination of modalities. All figures are fractions.
+Two rules apply everywhere. Rows without a label (-100 for a class, NaN for a dimension) are ignored by its metrics. A
+figure that cannot be measured is `None`, or absent from a dict, never 0. Only NumPy is needed. `evaluate_metrics.py`
+has the same metrics as `evaluate.Metric` classes.
 """
 
 import math
@@ -22,10 +22,9 @@ NOT_LABELLED = -100
 """The class id of a row without a label, as in `torch.nn.functional.cross_entropy`."""
 
 NOT_COMBINATIONS = ("retrieval", "collapse")
-"""What a split's results hold beside one entry per combination of modalities."""
+"""Entries in the results of a split that are not combinations of modalities."""
 
 
-# ---------------------------------------------------------------------------------------------------------- classes
 def unweighted_accuracy(predictions: ArrayLike, references: ArrayLike) -> float | None:
     """Unweighted accuracy: the mean recall over the classes that occur in the references.
 
@@ -46,7 +45,7 @@ def unweighted_accuracy(predictions: ArrayLike, references: ArrayLike) -> float 
 def per_class_recall(
     predictions: ArrayLike, references: ArrayLike, labels: Sequence[Hashable]
 ) -> dict[Hashable, float | None]:
-    """Each class's recall, by name.
+    """The recall of each class, by name.
 
     Args:
         predictions: class ids, (n,).
@@ -54,7 +53,7 @@ def per_class_recall(
         labels: the classes' names; class c is `labels[c]`.
 
     Returns:
-        One entry per label, in order: a fraction, or None for a class that no reference has.
+        One entry per label, in order: a fraction, or None for a class that is not in the references.
 
     Raises:
         ValueError: as `confusion_matrix`.
@@ -70,7 +69,7 @@ def macro_f1(predictions: ArrayLike, references: ArrayLike) -> float | None:
     """The unweighted mean over classes of F1 = 2 TP / (2 TP + FP + FN).
 
     The classes are those that occur in the references or the predictions (scikit-learn's default), so a class that is
-    predicted but never right, or never there, counts as 0.
+    only predicted, or never predicted correctly, counts as 0.
 
     Args:
         predictions: class ids, (n,).
@@ -139,11 +138,10 @@ def _labelled_classes(predictions: ArrayLike, references: ArrayLike) -> tuple[ND
     return predictions, references
 
 
-# ------------------------------------------------------------------------------------------------------- dimensions
 def ccc(predictions: ArrayLike, references: ArrayLike) -> float | None:
     """Lin's concordance correlation coefficient, 2 cov / (var_x + var_y + (mean_x - mean_y)^2).
 
-    Population moments (divided by n), in float64. If one side is constant, the covariance and so the coefficient is 0.
+    Uses population moments (divided by n) in float64. If one side is constant, the coefficient is 0.
 
     Args:
         predictions: (n,), on any scale.
@@ -167,8 +165,8 @@ def ccc(predictions: ArrayLike, references: ArrayLike) -> float | None:
     _require_finite("references", y)
     if x.size < 2:
         return None
-    # Asked of the values, not of the variance: the mean of equal numbers may be off by a rounding, which would turn
-    # 0 / 0 into a number.
+    # Compare the values, not the variance: rounding errors in the mean of equal numbers would turn 0 / 0 into a
+    # number.
     x_constant, y_constant = x.min() == x.max(), y.min() == y.max()
     if x_constant and y_constant and x[0] == y[0]:
         return None
@@ -179,14 +177,13 @@ def ccc(predictions: ArrayLike, references: ArrayLike) -> float | None:
     return float(2 * covariance / (x.var() + y.var() + (x_mean - y_mean) ** 2))
 
 
-# ------------------------------------------------------------------------------------------------------- embeddings
 def retrieval_accuracy(
     audio_embeds: ArrayLike, text_embeds: ArrayLike, group_size: int = 32
 ) -> dict[str, float] | None:
-    """How often an utterance finds its own partner among `group_size` by the largest inner product (Table 3).
+    """How often the largest inner product among `group_size` is that with the own partner (Table 3).
 
-    Rows are taken in disjoint consecutive groups of N = `group_size`; rows left over are dropped. Chance is 1 / N. Of
-    equal inner products the first counts, so embeddings that are all alike score exactly 1 / N.
+    Rows form disjoint consecutive groups of N = `group_size`; remaining rows are dropped. Chance is 1 / N. Among equal
+    inner products the first counts, so identical embeddings score exactly 1 / N.
 
     Args:
         audio_embeds: z^a = g(mean_j z_j^a), (n, d), of utterances that have both modalities.
@@ -194,15 +191,15 @@ def retrieval_accuracy(
         group_size: N.
 
     Returns:
-        `{"audio_to_text": …, "text_to_audio": …}`: the share of a (of t) that find their t (their a); or None where
-        the rows do not fill one group.
+        `{"audio_to_text": …, "text_to_audio": …}`: the fraction of rows whose partner is found, in each direction; None
+        if there are fewer rows than one group.
 
     Raises:
         ValueError: the shapes differ, an embedding is not finite, or `group_size` is below 2.
     """
     audio, text = np.asarray(audio_embeds, dtype=np.float64), np.asarray(text_embeds, dtype=np.float64)
     if group_size < 2:
-        raise ValueError(f"group_size must be at least 2 (among one there is nothing to find), got {group_size}.")
+        raise ValueError(f"group_size must be at least 2, got {group_size}.")
     if audio.shape[:1] == (0,) and text.shape[:1] == (0,):
         return None
     if audio.ndim != 2 or audio.shape != text.shape:
@@ -223,16 +220,16 @@ def retrieval_accuracy(
 
 
 def collapse_distance(embeds: ArrayLike) -> float | None:
-    """The largest pair-wise Euclidean distance among one utterance's embeddings (Table 2); near 0 they have collapsed.
+    """The largest pair-wise Euclidean distance between the embeddings of one utterance (Table 2); near 0 = collapse.
 
     Args:
-        embeds: one modality's real positions of one utterance, (n, d): h, or z.
+        embeds: the embeddings (h or z) of one modality of one utterance, without padding, (n, d).
 
     Returns:
-        The distance, in the embeddings' own unit; 0 for n = 1 (its distance from itself); None for n = 0.
+        The distance; 0 for n = 1; None for n = 0.
 
     Raises:
-        ValueError: not (n, d), or not finite.
+        ValueError: the shape is not (n, d), or an embedding is not finite.
     """
     embeds = np.asarray(embeds, dtype=np.float64)
     if embeds.shape[:1] == (0,):
@@ -240,8 +237,8 @@ def collapse_distance(embeds: ArrayLike) -> float | None:
     if embeds.ndim != 2:
         raise ValueError(f"embeds must have shape (n, d), got {embeds.shape}.")
     _require_finite("embeds", embeds)
-    # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y finds the pair in one product (centred first, so that little cancels);
-    # its distance is then taken directly, so that equal embeddings give exactly 0.
+    # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y finds the pair with one product (centred to reduce cancellation). Its distance
+    # is then computed directly, so that equal embeddings give exactly 0.
     centred = embeds - embeds.mean(axis=0)
     norms = np.sum(centred**2, axis=1)
     squared = norms[:, None] + norms[None, :] - 2 * centred @ centred.T  # (n, n)
@@ -249,30 +246,28 @@ def collapse_distance(embeds: ArrayLike) -> float | None:
     return float(np.linalg.norm(embeds[i] - embeds[j]))
 
 
-# --------------------------------------------------------------------------------------------------------- together
 def evaluate_predictions(
     predictions: Mapping[str, Mapping[str, ArrayLike]],
     references: Mapping[str, ArrayLike],
     dimensions: Sequence[str] = ("valence", "arousal", "dominance"),
 ) -> dict[str, dict[str, Any]]:
-    """Judge a model's predictions for one split, per combination of modalities.
+    """Evaluate the predictions for one split, by combination of modalities.
 
     Args:
-        predictions: per combination (`audio`, `text`, `audio_text`), per task: `emotion` logits (n, K), `sentiment`
-            logits (n, 3), and each dimension (n,) on the references' scale. A row whose predictions are NaN is not in
-            the combination (it lacks one of the modalities). A task that the model does not have is left out.
-        references: per task `emotion`, `sentiment` class ids (n,), -100 = not labelled; each dimension (n,), NaN = not
-            labelled.
+        predictions: combination (`audio`, `text`, `audio_text`) → task → array: `emotion` logits (n, K), `sentiment`
+            logits (n, 3), and each dimension (n,) on the scale of the references. NaN in all tasks marks a row that
+            lacks one of the modalities. Tasks that the model does not have are left out.
+        references: task → array: `emotion` and `sentiment` class ids (n,), -100 = not labelled; dimensions (n,), NaN =
+            not labelled.
         dimensions: the names of the dimensions.
 
     Returns:
-        Per combination that has rows: `n` (its rows, labelled or not), `labelled` (task -> the rows that have its
-        label, by which its figures are measured), `ua` and `macro_f1` (emotion), `sentiment_ua`, and
-        `<dimension>_ccc`. What was not measured is absent. This is one split of `results.json`, without retrieval.
+        For each combination with rows: `n` (number of rows), `labelled` (task → number of labelled rows, on which its
+        figures are measured), `ua` and `macro_f1` (emotion), `sentiment_ua`, and `<dimension>_ccc`. What cannot be
+        measured is absent. This is one split of `results.json`, without retrieval.
 
     Raises:
-        ValueError: an unknown task, shapes that do not fit, or a row that has a prediction for one task and NaN for
-            another.
+        ValueError: a task is unknown, shapes do not match, or a row has a prediction for one task and NaN for another.
     """
     results = {}
     for combination, by_task in predictions.items():
@@ -312,7 +307,7 @@ def _check_tasks(
     references: Mapping[str, ArrayLike],
     dimensions: Sequence[str],
 ) -> dict[str, NDArray[np.float64]]:
-    """The predictions as float64 in a fixed order of tasks, after checking their names and shapes."""
+    """Check names and shapes of the predictions. Returns them as float64, in a fixed order of tasks."""
     tasks = ("emotion", "sentiment", *dimensions)
     unknown = sorted(set(by_task) - set(tasks))
     if unknown:
@@ -332,7 +327,7 @@ def _check_tasks(
 
 
 def _rows_present(combination: str, arrays: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
-    """(n,) bool: the rows that have predictions; NaN in every task = absent, NaN in some = an error."""
+    """(n,) bool: the rows that have predictions. NaN in all tasks = absent; NaN in only some is an error."""
     is_nan = np.stack([np.isnan(a.reshape(len(a), int(np.prod(a.shape[1:])))).any(axis=1) for a in arrays.values()])
     absent = is_nan.all(axis=0)
     broken = is_nan & ~absent  # (tasks, n)
@@ -346,13 +341,13 @@ def _rows_present(combination: str, arrays: Mapping[str, NDArray[np.float64]]) -
 
 
 def score(results: Mapping[str, Any]) -> float | None:
-    """One figure for a split, to choose a checkpoint by: the mean of every UA and CCC over the combinations.
+    """The figure by which the best checkpoint is selected: the mean of all UA and CCC over the combinations.
 
     Args:
-        results: one split of `results.json`, as `evaluate_predictions` gives it.
+        results: one split of `results.json`, as returned by `evaluate_predictions`.
 
     Returns:
-        The mean of the figures that are there, or None where there is none.
+        The mean of the available figures, or None if there is none.
     """
     return mean_of_present(
         value
@@ -364,7 +359,7 @@ def score(results: Mapping[str, Any]) -> float | None:
 
 
 def flatten(results: Mapping[str, Any]) -> dict[str, float]:
-    """A split's nested figures under the names of the training log.
+    """Flatten the figures of a split to the names of the training log.
 
     Args:
         results: one split of `results.json`.
@@ -384,20 +379,19 @@ def flatten(results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def mean_of_present(values: Iterable[float | None]) -> float | None:
-    """The mean of what is there: None and NaN are skipped; None where nothing is left."""
+    """The mean of the values that are not None or NaN; None if there is none."""
     present = [float(v) for v in values if v is not None and not math.isnan(v)]
     return sum(present) / len(present) if present else None
 
 
-# ----------------------------------------------------------------------------------------------------------- checks
 def _require_equal_length(predictions: NDArray, references: NDArray) -> None:
     if len(predictions) != len(references):
-        raise ValueError(f"There are {len(predictions)} predictions and {len(references)} references; they must match.")
+        raise ValueError(f"There are {len(predictions)} predictions but {len(references)} references.")
 
 
 def _require_finite(name: str, values: NDArray) -> None:
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} hold NaN or infinity; leave out rows that have no prediction.")
+        raise ValueError(f"{name} contain NaN or infinity; leave out rows without a prediction.")
 
 
 def _require_known_classes(task: str, references: NDArray, num_classes: int) -> None:

@@ -1,6 +1,6 @@
-"""What several seeds, and a finite test set, say of a difference: mean and deviation, and the paired bootstrap.
+"""Statistics over seeds and test utterances: mean, standard deviation, and the paired bootstrap.
 
-Shapes: n rows, R resamples, P sums that a measure is made of.
+Shapes: n rows, R resamples, P sums that a measure is computed from.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 2**20  # utterances drawn at once, for which some 30 MB suffice
+_BLOCK = 2**20  # utterances drawn at once, which takes about 30 MB
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure that is a function of sums over rows, so that a resample only has to weigh them.
+    """A metric that is a function of sums over rows, so that resampling only reweights the rows.
 
     Args:
-        terms: predictions and references (n,) → what is added up (n, P).
-        value: sums (R, P) → the figure of each resample (R,).
+        terms: predictions and references (n,) → the terms to sum (n, P).
+        value: sums (R, P) → the metric of each resample (R,).
     """
 
     terms: Callable[[NDArray, NDArray], NDArray[np.float64]]
@@ -29,7 +29,7 @@ class Measure:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean, and the standard deviation of a sample (n − 1), which a single value does not have."""
+    """The mean, and the sample standard deviation (n − 1); None for a single value."""
     values = np.asarray(values, dtype=np.float64)
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
 
@@ -43,34 +43,34 @@ def paired_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """How much better `one` is than `other`: the difference, and the bounds of its 95 % interval.
+    """The difference in a metric between systems `one` and `other`, and the bounds of its 95 % interval.
 
-    Utterances are drawn with replacement, the same for both systems (Efron and Tibshirani, 1993; percentile interval).
-    The interval is that of the test set's sampling; seeds are averaged.
+    The same utterances are drawn with replacement for both systems (Efron and Tibshirani, 1993; percentile interval).
+    The interval covers the sampling of the test set. Metrics are averaged over seeds.
 
     Args:
-        measure: of predictions and references.
-        one, other: each system's predictions (n,), one array for each of its seeds.
+        measure: the metric.
+        one, other: predictions (n,) of each system, one array per seed.
         references: (n,).
-        utterances: whose row each one is (n,), if an utterance may have several, as one that is tested in every fold;
-            they are drawn together.
+        utterances: the utterance of each row (n,), if utterances may have several rows (one per fold). The rows of an
+            utterance are drawn together.
 
     Raises:
         ValueError: the systems were not evaluated on the same n rows.
     """
     if any(len(predictions) != len(references) for predictions in [*one, *other]):
-        raise ValueError("A paired bootstrap needs both systems' predictions of the same utterances.")
+        raise ValueError("A paired bootstrap needs predictions of both systems for the same utterances.")
     seeds = [measure.terms(predictions, references) for predictions in [*one, *other]]
     terms = np.stack(seeds, axis=1)  # (n, seeds of both, P)
     if utterances is not None:
-        of_utterance = np.unique(utterances, return_inverse=True)[1]
-        terms = np.stack([np.bincount(of_utterance, column) for column in terms.reshape(len(terms), -1).T], axis=1)
+        groups = np.unique(utterances, return_inverse=True)[1]
+        terms = np.stack([np.bincount(groups, column) for column in terms.reshape(len(terms), -1).T], axis=1)
         terms = terms.reshape(-1, len(seeds), seeds[0].shape[1])
 
     def difference(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        figures = [measure.value(of_seed) for of_seed in np.moveaxis(sums, 1, 0)]
+        figures = [measure.value(seed_sums) for seed_sums in np.moveaxis(sums, 1, 0)]
         means = np.mean(figures[: len(one)], axis=0), np.mean(figures[len(one) :], axis=0)
-        return np.round(means[0] - means[1], 12)  # equal systems differ by nothing, whatever the order of a sum
+        return np.round(means[0] - means[1], 12)  # so that rounding does not make equal systems differ
 
     drawn = np.concatenate([difference(sums) for sums in _resampled(terms, resamples, seed)])
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
@@ -78,7 +78,7 @@ def paired_bootstrap(
 
 
 def _resampled(terms: NDArray[np.float64], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """The sums of resamples, some at a time: each utterance counts as often as it was drawn."""
+    """The sums of all resamples, in blocks. Each utterance counts as often as it was drawn."""
     generator, n = np.random.default_rng(seed), len(terms)
     flat = terms.reshape(n, -1)
     block = max(1, _BLOCK // n)
@@ -91,7 +91,7 @@ def _resampled(terms: NDArray[np.float64], resamples: int, seed: int) -> Iterato
 
 
 def _recall_terms(predictions: NDArray, references: NDArray) -> NDArray[np.float64]:
-    """For each class of the references: whether a row is of it, and whether it was found."""
+    """For each class: whether a row belongs to it, and whether it was predicted correctly."""
     of_class = np.unique(references, return_inverse=True)[1][:, None] == np.arange(len(np.unique(references)))
     return np.hstack([of_class, of_class & (predictions == references)[:, None]]).astype(np.float64)
 
@@ -110,9 +110,9 @@ def _moments(predictions: NDArray, references: NDArray) -> NDArray[np.float64]:
 def _concordance(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     x, y, xx, yy, xy = (sums[:, 1:] / sums[:, :1]).T
     apart = xx - x * x + yy - y * y + (x - y) ** 2
-    some = apart > 1e-12 * (xx + yy)  # below, all predictions and references of a resample are one number: NaN
-    return 2 * (xy - x * y) / np.where(some, apart, np.nan)
+    defined = apart > 1e-12 * (xx + yy)  # otherwise predictions and references are constant and equal: NaN
+    return 2 * (xy - x * y) / np.where(defined, apart, np.nan)
 
 
-UNWEIGHTED_ACCURACY = Measure(_recall_terms, _mean_recall)  # the mean recall over the classes that the references have
-CONCORDANCE = Measure(_moments, _concordance)  # CCC, by population moments
+UNWEIGHTED_ACCURACY = Measure(_recall_terms, _mean_recall)  # mean recall over the classes in the references
+CONCORDANCE = Measure(_moments, _concordance)  # CCC with population moments

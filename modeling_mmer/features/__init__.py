@@ -1,1 +1,1 @@
-"""What is computed of a corpus once and kept: states of the frozen encoders, and transcripts."""
+"""What is computed once per corpus and cached: states of the frozen encoders, and transcripts."""

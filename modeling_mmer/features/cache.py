@@ -1,9 +1,9 @@
-"""Frozen-encoder states on disk: each utterance is encoded once, not once per epoch, seed and run.
+"""A cache of frozen-encoder states on disk: each utterance is encoded once instead of once per epoch, seed and run.
 
-A file holds the states (L', T, D) of one recording or text, in half precision, real frames only, with a checksum. Its
-name is the digest of all that the states depend on (the content, the encoder's weights, which states are kept, how it
-is run), so that a renamed recording is found again and a changed one, or another encoder, is not. `extraction.py`
-writes the files; here they are found and read, memory-mapped, without the encoders.
+A file has the states (L', T, D) of one recording or text without padding, in half precision, and a checksum. Its name
+is a digest of everything that the states depend on: the input, the weights of the encoder, the selected states and the
+settings. A renamed recording is therefore found again, while a changed recording or another encoder is encoded anew.
+`extraction.py` writes the files. This module locates and reads them, memory-mapped, without loading the encoders.
 """
 
 import hashlib
@@ -31,37 +31,38 @@ from .lengths import longest_inputs
 
 logger = logging.get_logger(__name__)
 
-STATES = {modality: f"{modality}_states" for modality in MODALITIES}  # columns that name a row's files
-COMMITS = "encoders"  # subfolder of notes: whose states, by hub name and commit, are here
+STATES = {modality: f"{modality}_states" for modality in MODALITIES}  # columns with the file names of a row
+COMMITS = "encoders"  # subfolder that records the hub name and commit of each encoder in the cache
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-_WHERE_CLASSES_ARE = ("auto_map", "processor_class")  # fields of a feature extractor's config
-_READERS = 8  # threads: hashing recordings waits for the disk
+_CODE_FIELDS = ("auto_map", "processor_class")  # fields of a feature extractor's config that do not affect features
+_READERS = 8  # threads; hashing recordings is bound by the disk
 
 
 class FeatureCache:
-    """Where the states of a model's encoders lie.
+    """The cached states of the encoders of a model.
 
     Args:
-        folder: of the files.
-        model: whose encoders, contexts and choice of states the files depend on; its encoders need not be loaded.
-        processor: which makes their inputs.
-        dtype: of the files, a key of `DTYPES`.
+        folder: the folder of the cache.
+        model: the model. Its encoders, audio context and layer selection are part of the keys; the encoders need not
+            be loaded.
+        processor: the processor that prepares the inputs.
+        dtype: precision of the files, a key of `DTYPES`.
 
     Raises:
-        ValueError: an unknown dtype.
-        OSError: the model names an encoder that cannot be found.
+        ValueError: the dtype is unknown.
+        OSError: an encoder of the model cannot be found.
     """
 
     def __init__(self, folder: str | os.PathLike, model: MMERModel, processor: MMERProcessor, dtype: str = "float16"):
         if dtype not in DTYPES:
-            raise ValueError(f"States are kept as {' or '.join(DTYPES)}, not {dtype}.")
+            raise ValueError(f"States can be cached as {' or '.join(DTYPES)}, not as {dtype}.")
         self.folder = Path(folder)
         self.dtype = DTYPES[dtype]
-        self._commits: dict[str, str] = {}  # of encoders that were named by the hub
+        self._commits: dict[str, str] = {}  # hub name -> commit
         self.longest = longest_inputs(processor)
         config = model.config
-        # Saving a processor adds where its class is found, which changes no spectrogram.
-        settings = {k: v for k, v in processor.feature_extractor.to_dict().items() if k not in _WHERE_CLASSES_ARE}
+        # Saving a processor adds fields that locate its code. They do not change the features.
+        settings = {k: v for k, v in processor.feature_extractor.to_dict().items() if k not in _CODE_FIELDS}
         preprocessing = json.dumps(settings, sort_keys=True, default=str)
         audio, text = (self._encoder(model, modality) for modality in MODALITIES)
         self._origin = {
@@ -70,9 +71,9 @@ class FeatureCache:
         }
 
     def _encoder(self, model: MMERModel, modality: str) -> tuple[str, str]:
-        """What tells the weights of a model's encoder from others, and the dtype that they compute in."""
+        """An identifier of the weights of an encoder, and the dtype that it runs in."""
         encoder, name = model.encoders[modality].encoder, model.config.encoder_name(modality)
-        dtype = str(model.dtype if encoder is None else encoder.dtype)  # that of the model is what it will be loaded in
+        dtype = str(model.dtype if encoder is None else encoder.dtype)  # encoders are loaded in the dtype of the model
         if name is None:
             return weights_digest(encoder), dtype
         commit = model.config.encoder_revision(modality) or commit_of(name)
@@ -81,27 +82,27 @@ class FeatureCache:
         return named_identity(name, commit), dtype
 
     def note_commits(self) -> None:
-        """Leave a note in the folder of the commits whose states it gets, and say so if it holds those of others."""
+        """Record the commits of the encoders in the folder. Warn if it has states of other commits."""
         for name, commit in self._commits.items():
             notes, as_file = self.folder / COMMITS, name.replace("/", "--")
             others = sorted(path.name.rpartition("@")[2] for path in notes.glob(f"{as_file}@*"))
             if others and commit not in others:
                 logger.warning(
-                    f"{self.folder} holds states of {name} at commit {', '.join(others)}; this model has commit "
-                    f"{commit}: utterances are encoded anew."
+                    f"{self.folder} has states of {name} at commit {', '.join(others)}, but this model uses commit "
+                    f"{commit}: utterances are encoded again."
                 )
             notes.mkdir(parents=True, exist_ok=True)
             (notes / f"{as_file}@{commit}").touch()
 
     def locate(self, rows: Dataset, processor: MMERProcessor) -> Dataset:
-        """Rows with the columns `audio_states` and `text_states`: the names of their files, None for what is missing.
+        """Add the columns `audio_states` and `text_states` with file names, None where a modality is missing.
 
         Raises:
             OSError: a recording cannot be read.
         """
         sources = sources_of(rows)
         paths = list(dict.fromkeys(source.path for source in sources if isinstance(source, Clip)))
-        with ThreadPoolExecutor(_READERS) as readers:  # a recording of many spans is read once
+        with ThreadPoolExecutor(_READERS) as readers:  # a recording with many spans is read once
             contents = dict(zip(paths, readers.map(file_digest, paths), strict=True))
             audio = list(readers.map(partial(self._audio_name, contents), sources))
         text = [self._text_name(string, processor) for string in rows["text"]]
@@ -111,7 +112,7 @@ class FeatureCache:
         return self.folder / name[:2] / f"{name}.safetensors"
 
     def holds(self, name: str) -> bool:
-        """Whether the file is there and not cut short. (That no bit of it has changed is seen when it is read.)"""
+        """Whether the file exists and is not truncated. Its checksum is only verified by `load`."""
         try:
             with safe_open(self.path(name), framework="pt"):
                 return True
@@ -119,11 +120,11 @@ class FeatureCache:
             return False
 
     def load(self, row: dict[str, Any], modality: str) -> torch.Tensor | None:
-        """The states (L', T, D) of a located row, or None where it lacks the modality.
+        """The states (L', T, D) of a row with located files, or None if it lacks the modality.
 
         Raises:
-            ValueError: the file is not there, or damaged; a damaged one is put aside, so that the next extraction
-                makes it anew.
+            ValueError: the file is missing or damaged. A damaged file is moved aside, so that the next extraction
+                creates it again.
         """
         name = row[STATES[modality]]
         if name is None:
@@ -138,13 +139,13 @@ class FeatureCache:
             if path.exists():
                 path.replace(path.with_suffix(".damaged"))
             raise ValueError(
-                f"Utterance {row['utterance_id']}: no whole {modality} states at {path} ({error}). Start again: they "
-                "will be made anew."
+                f"Utterance {row['utterance_id']}: the {modality} states in {path} are missing or damaged ({error}). "
+                "Start again, and they are computed again."
             ) from error
         return states
 
     def _audio_name(self, contents: Mapping[str, str], source: Source | None) -> str | None:
-        """The digest of a recording's content and, if it is one, of the span (`contents`: path -> digest)."""
+        """The file name of a recording or a span of one (`contents`: path -> digest of the recording)."""
         if source is None:
             return None
         if isinstance(source, str):
@@ -162,8 +163,8 @@ def checksum(states: torch.Tensor) -> str:
 
 
 def named_identity(name: str, commit: str | None) -> str:
-    """What tells one named set of weights from another, without loading them: a hub name by its commit, a folder (which
-    has none) by the content of its files."""
+    """An identifier of named weights, without loading them: a hub name with its commit, or a digest of the files of a
+    folder."""
     if commit is not None:
         return f"{name}@{commit}"
     files = [path for path in sorted(Path(name).iterdir()) if path.suffix in (".safetensors", ".bin")]
@@ -172,7 +173,7 @@ def named_identity(name: str, commit: str | None) -> str:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """SHA-256 of a module's architecture, weights and their names."""
+    """SHA-256 of the architecture, the parameter names and the weights of a module."""
     sha = hashlib.sha256(repr(module).encode())
     for name, tensor in sorted(module.state_dict().items()):
         sha.update(name.encode())
@@ -181,7 +182,7 @@ def weights_digest(module: nn.Module) -> str:
 
 
 def digest(*parts: str | bytes) -> str:
-    """SHA-256 of parts, each told apart from the next by its length."""
+    """SHA-256 of several parts, each preceded by its length."""
     sha = hashlib.sha256()
     for part in parts:
         part = part.encode() if isinstance(part, str) else part
@@ -190,6 +191,6 @@ def digest(*parts: str | bytes) -> str:
 
 
 def file_digest(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's content."""
+    """SHA-256 of the content of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

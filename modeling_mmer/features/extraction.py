@@ -1,9 +1,8 @@
-"""Running the frozen encoders over a corpus, once: what fills a [`FeatureCache`].
+"""Fills a [`FeatureCache`]: runs the frozen encoders once over a corpus.
 
-The utterances that the cache could hold are dealt into groups in an order that depends on them alone, and a group is
-encoded as one batch. An extraction that was killed therefore goes on with the very batches that were left, gives the
-same files bit for bit, and repeats no more than the group that was open. Files are written beside and renamed, so two
-runs may fill one folder at once.
+Utterances are divided into groups in an order that depends only on the utterances, and each group is encoded as one
+batch. An interrupted extraction therefore continues with the same batches, gives the same files bit for bit, and
+repeats at most one group. Files are written to a temporary name and renamed, so several runs can fill a folder at once.
 """
 
 import shutil
@@ -29,14 +28,14 @@ from ..model.processing_mmer import ExampleError, MMERProcessor
 from .cache import STATES, FeatureCache, checksum
 from .lengths import rough_length
 
-UNFINISHED = "unfinished"  # subfolder of files that are being written
-SPARE = 0.95  # of a disk's free space that an extraction may fill
+UNFINISHED = "unfinished"  # subfolder for files that are being written
+USABLE_SPACE = 0.95  # fraction of the free disk space that an extraction may use
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording or text to be encoded: the name of its file, its content as the processor takes it, and roughly
-    its frames or tokens."""
+    """A recording or text to encode: its file name in the cache, its content as input of the processor, and its
+    approximate length in frames or tokens."""
 
     name: str
     content: str | dict[str, Any]
@@ -53,25 +52,26 @@ def extract(
     num_workers: int = 0,
     show_progress: bool = True,
 ) -> None:
-    """Encode what the cache lacks of located rows; every process takes its share.
+    """Encode what the cache lacks. Each process of a distributed run encodes its share.
 
-    Encoders that are not loaded are, if there is something to do, and given back afterwards.
+    If the encoders are not loaded, they are loaded when needed and released afterwards.
 
     Args:
-        group_size: utterances of a batch of the encoder.
-        num_workers: processes that read recordings and compute features while the encoder runs; 0: this one does.
+        splits: rows with located files ([`FeatureCache.locate`]).
+        group_size: batch size of the encoders.
+        num_workers: number of processes that read recordings and compute features; 0: the main process does.
 
     Raises:
-        ValueError: the disk is too small for what is to come, or a recording or text cannot be read.
+        ValueError: the disk is too small for the missing states, or a recording or text cannot be read.
     """
     state = PartialState()
     splits = list(splits)
     share = slice(state.process_index, None, state.num_processes)
-    groups = {modality: lacking_groups(features, splits, modality, group_size, share) for modality in MODALITIES}
+    groups = {modality: missing_groups(features, splits, modality, group_size, share) for modality in MODALITIES}
     core = model.base_model
-    check_space(features, core, groups, state.num_processes)
+    require_disk_space(features, core, groups, state.num_processes)
     if any(groups.values()):
-        sweep(features)
+        remove_unfinished(features)
         if state.is_main_process:
             features.note_commits()
         borrowed = [encoder for encoder in core.encoders.values() if encoder.encoder is None]
@@ -81,9 +81,9 @@ def extract(
         for modality in MODALITIES:
             prepared = DataLoader(
                 groups[modality],
-                batch_size=None,  # a group is a batch already
+                batch_size=None,  # a group is already a batch
                 collate_fn=partial(prepare_group, processor, modality),
-                num_workers=num_workers if modality == "audio" else 0,  # to tokenize takes no time
+                num_workers=num_workers if modality == "audio" else 0,  # tokenizing is fast
             )
             silent = not (show_progress and state.is_main_process)
             for group, inputs in tqdm(prepared, desc=f"Encoding {modality}", disable=silent):
@@ -93,12 +93,12 @@ def extract(
     state.wait_for_everyone()
 
 
-def lacking_groups(
+def missing_groups(
     features: FeatureCache, splits: Iterable[Dataset], modality: str, group_size: int, share: slice = slice(None)
 ) -> list[list[Entry]]:
-    """The groups, of a share of all, of which the cache lacks something; utterances of like length are together.
+    """The groups in a share of all groups that are not completely cached. A group has utterances of similar length.
 
-    The share is taken before what is there is left out: another process may have written more by then.
+    The share is taken first: it must not depend on the files that another process has written in the meantime.
     """
     entries = {}
     for rows in splits:
@@ -113,32 +113,32 @@ def lacking_groups(
     return [group for group in groups[share] if not all(features.holds(entry.name) for entry in group)]
 
 
-def check_space(
+def require_disk_space(
     features: FeatureCache, core: MMERModel, groups: dict[str, list[list[Entry]]], processes: int = 1
 ) -> None:
-    """Raise a ValueError unless the disk has room for the states to come, of all processes."""
+    """Raise a ValueError if the disk is too small for the missing states of all processes."""
     needed = 0
     for modality, embedder in core.embedders.items():
         kept, width = embedder.states_shape
-        needed += sum(entry.length for group in groups[modality] for entry in group) * kept * width * 2  # bytes each
+        needed += sum(entry.length for group in groups[modality] for entry in group) * kept * width * 2  # 2 bytes each
     features.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(features.folder).free
-    needed *= processes  # shares are alike
-    if needed > SPARE * free:
+    needed *= processes  # shares are about equal
+    if needed > USABLE_SPACE * free:
         kept = {modality: embedder.states_shape[0] for modality, embedder in core.embedders.items()}
         raise ValueError(
-            f"The encoder states to come need about {needed / 1e9:.1f} GB, and {features.folder} has "
-            f"{free / 1e9:.1f} GB free. Name another folder with --feature_cache, or keep fewer of the "
-            f"{kept['audio']} audio and {kept['text']} text states with --cache_layers."
+            f"The encoder states need about {needed / 1e9:.1f} GB, but {features.folder} has only {free / 1e9:.1f} GB "
+            f"free. Choose another folder with --feature_cache, or keep fewer of the {kept['audio']} audio and "
+            f"{kept['text']} text states with --cache_layers."
         )
 
 
 def prepare_group(
     processor: MMERProcessor, modality: str, group: list[Entry]
 ) -> tuple[list[Entry], dict[str, torch.Tensor] | ValueError]:
-    """A group and the encoder's inputs; or the fault in it, for what a worker raises comes with its traceback.
+    """A group and its encoder inputs, or an error, which is raised in the main process: a worker would add a traceback.
 
-    Runs on one thread, as workers do: on another number the last bits of a spectrogram may be others.
+    Runs on one thread, as in workers, because the number of threads can change the last bits of a spectrogram.
     """
     encode = processor.encode_audio if modality == "audio" else processor.encode_text
     try:
@@ -166,7 +166,7 @@ def encode_group(
     group: list[Entry],
     inputs: dict[str, torch.Tensor] | ValueError,
 ) -> None:
-    """Encode one group and write what is lacking of it."""
+    """Encode one group and write the states that are not cached yet."""
     if isinstance(inputs, ValueError):
         raise inputs
     inputs = {name: tensor.to(core.device) for name, tensor in inputs.items()}
@@ -177,7 +177,7 @@ def encode_group(
 
 
 def write_states(features: FeatureCache, name: str, states: torch.Tensor) -> None:
-    """Write states (L', T, D); in float32 if they exceed the range of the cache's dtype."""
+    """Write states (L', T, D) atomically, in float32 if they overflow the dtype of the cache."""
     if states.abs().max() < torch.finfo(features.dtype).max:
         states = states.to(features.dtype)
     states = states.cpu().contiguous()
@@ -185,8 +185,8 @@ def write_states(features: FeatureCache, name: str, states: torch.Tensor) -> Non
         save_file({"states": states}, unfinished, metadata={"crc32": checksum(states)})
 
 
-def sweep(features: FeatureCache) -> None:
-    """Remove what killed extractions left unfinished, unless it is young enough to be another run's."""
+def remove_unfinished(features: FeatureCache) -> None:
+    """Remove unfinished files of killed extractions. Recent ones are kept: another run may be writing them."""
     for path in (features.folder / UNFINISHED).glob("*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > 3600:

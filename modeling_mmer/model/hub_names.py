@@ -1,6 +1,6 @@
-"""Hub names: the commit that a name stands for, and one clear line where nothing can be loaded by it.
+"""Hub names: resolves a name to a commit, and explains in one line why a model cannot be loaded.
 
-A model is named by its folder or by its name on the hub. A folder wins, as in transformers, and has no commits.
+A name is a folder or the name of a model on the hub. A folder takes precedence, as in transformers, and has no commits.
 """
 
 from collections.abc import Iterator
@@ -21,28 +21,29 @@ from huggingface_hub.errors import (
 )
 
 CONFIG = "config.json"
-# Of `from_pretrained`'s arguments, those that hold for any repository: `revision` and `subfolder` are of one alone.
-_FOR_ANY = ("cache_dir", "force_download", "local_files_only", "token")
+# The arguments of `from_pretrained` that apply to any repository, unlike `revision` and `subfolder`.
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
 
 
 def hub_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Of `from_pretrained`'s arguments, those that go to the repositories of the encoders too."""
-    return {name: value for name, value in options.items() if name in _FOR_ANY}
+    """The arguments of `from_pretrained` that also apply to the repositories of the encoders."""
+    return {name: value for name, value in options.items() if name in _HUB_OPTIONS}
 
 
 def commit_of(name: str, revision: str | None = None, subfolder: str = "", **hub: Any) -> str | None:
-    """The commit of a hub name, once it is sure that a model's config can be had of it; None of a folder.
+    """Resolve a hub name to a commit, and check that its config is available. None for a folder.
 
     Args:
         name: a folder or a hub name.
-        revision: a branch, tag or commit; None: the newest commit or, offline, that of the cache.
-        hub: where to look: `cache_dir`, `token`, `local_files_only`, `force_download`.
+        revision: a branch, tag or commit; by default the latest commit or, offline, the one in the cache.
+        subfolder: subfolder of the config.
+        hub: hub options: `cache_dir`, `token`, `local_files_only`, `force_download`.
 
     Raises:
-        OSError: there is no such model, or it cannot be had; the message is one line, and says what to do.
+        OSError: the model does not exist or cannot be loaded; the message is one line and says what to do.
     """
     if not name.strip():  # `Path("")` is the working directory
-        raise OSError("A model is named by an empty text: give its folder, or its name on the hub.")
+        raise OSError("The name of a model is empty: give a folder or a name on the hub.")
     if Path(name).exists():
         require_model_folder(Path(name), Path(name) / subfolder, revision)
         return None
@@ -57,17 +58,17 @@ def commit_of(name: str, revision: str | None = None, subfolder: str = "", **hub
 
 
 def require_model_folder(named: Path, folder: Path, revision: str | None) -> None:
-    """Raise an OSError unless a folder holds a model and no revision is asked of it."""
+    """Raise an OSError if a folder has no model, or a revision of it is requested."""
     if not named.is_dir():
-        raise OSError(f"{named} is a file: name the folder of a model, or a model on the hub.")
+        raise OSError(f"{named} is a file: give the folder of a model, or a name on the hub.")
     if not (folder / CONFIG).is_file():
         within = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
-        found = f"; there is one in {', '.join(within)} within it" if within else ""
-        raise OSError(f"{folder} is a folder without a {CONFIG}, and so no saved model{found}.")
+        found = f"; its subfolder {', '.join(within)} has one" if within else ""
+        raise OSError(f"{folder} is not a saved model: the folder has no {CONFIG}{found}.")
     if revision is not None:
         raise OSError(
-            f"{named} is a folder here, which has no revision {revision}: rename it, or work elsewhere, to load the "
-            "model of that name from the hub; or leave out the revision."
+            f"{named} is a local folder and has no revision {revision}. Leave out the revision or, to load the model "
+            "of that name from the hub, rename the folder or change the working directory."
         )
 
 
@@ -79,16 +80,16 @@ def what_to_do(
     cache: str | Path | None = None,
     kind: str = "model",
 ) -> str:
-    """What a failure to find a model (or data set) on the hub means, and its remedy."""
+    """Explain why a model (or data set) cannot be loaded from the hub, and what to do."""
     at = f" at revision {revision}" if revision else ""
     if isinstance(error, HFValidationError):
         return f"There is no folder {name}, and no {kind} on the hub can have that name."
     if isinstance(error, GatedRepoError):
-        return f"{name} is gated: ask for access on {constants.ENDPOINT}/{name}, and log in with `hf auth login`."
+        return f"{name} is gated: request access at {constants.ENDPOINT}/{name}, and log in with `hf auth login`."
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"There is no folder {name} and no {kind} {name} on {constants.ENDPOINT}, unless it is private: mend the "
-            "name, or log in with `hf auth login`."
+            f"There is no folder {name} and no {kind} {name} on {constants.ENDPOINT}, unless it is private: correct "
+            "the name, or log in with `hf auth login`."
         )
     if isinstance(error, RevisionNotFoundError):
         return f"The {kind} {name} has no revision {revision} on {constants.ENDPOINT}."
@@ -98,26 +99,26 @@ def what_to_do(
         fetch += (f" --cache-dir {cache}" if cache else "") + ("" if kind == "model" else " --repo-type dataset")
         return (
             f"There is no folder {name} and no {kind} {name}{at} in the local cache "
-            f"({cache or constants.HF_HUB_CACHE}), and {why}: mend the name, or fetch it online with `{fetch}`."
+            f"({cache or constants.HF_HUB_CACHE}), and {why}: correct the name, or download it with `{fetch}`."
         )
     if isinstance(error, EntryNotFoundError):
-        return f"{name}{at} has no {CONFIG} on {constants.ENDPOINT}: it is no model of transformers."
-    return f"{name}{at} cannot be had from {constants.ENDPOINT}: {first_line(error)}"
+        return f"{name}{at} has no {CONFIG} on {constants.ENDPOINT}: it is not a transformers model."
+    return f"{name}{at} cannot be downloaded from {constants.ENDPOINT}: {first_line(error)}"
 
 
 @contextmanager
 def loading_explained(name: str, commit: str | None) -> Iterator[None]:
-    """Turn what transformers raises where a file of a known model is lacking into one line.
+    """Explain errors of transformers about missing files of a model in one line.
 
     Raises:
-        OSError: as said.
+        OSError: the model is incomplete.
     """
     try:
         yield
     except OSError as error:
-        remedy = "the folder is not a whole model"
+        remedy = "the folder is not a complete model"
         if commit is not None:
-            remedy = f"fetch what the local cache lacks of it with `hf download {name} --revision {commit}`"
+            remedy = f"download the files that are not cached with `hf download {name} --revision {commit}`"
         raise OSError(f"{name} cannot be loaded ({first_line(error)}): {remedy}.") from error
 
 

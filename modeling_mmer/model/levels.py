@@ -1,36 +1,35 @@
-"""How loud a recording is, and what of it is left once its channels are averaged.
+"""The level of a recording, and whether averaging its channels cancels them.
 
-This file travels with checkpoints: it imports only numpy.
+This file is saved with checkpoints: it imports only numpy.
 """
 
 import numpy as np
 
-LOUDEST = (
-    2.0**31
-)  # full scale is 1, of integers kept as floats 2³¹; what is beyond is damage, and overflows in a spectrum
-LOUD = 8.0  # 18 dB beyond full scale: no sound that was made in floats gets there, and integers kept as floats do
-OPPOSITE = 0.01  # share of the channels' energy; where averaging leaves less of it, they are each other's inverse
+# Full scale is 1, or 2³¹ for integers stored as floats. Larger values are damaged, and overflow in a spectrum.
+LOUDEST = 2.0**31
+LOUD = 8.0  # 18 dB above full scale, which only integers stored as floats reach
+OPPOSITE = 0.01  # channels are inverse to each other if averaging leaves less than this fraction of their energy
 TOO_LOUD = (
-    "its samples reach {:.4g}, far beyond full scale (1), as integers kept as floats do: divide int16 by 32768, or "
-    "give the integers"
+    "its samples reach {:.4g}, far above full scale (1), as integers stored as floats do: divide int16 by 32768, or "
+    "pass integers"
 )
 CANCELLED = (
-    "its channels are each other's inverse, so that next to nothing is left of them once averaged: invert one of them, "
-    'or hear them one by one (the pipeline\'s channels="split")'
+    "its channels are inverse to each other and cancel when they are averaged: invert one of them, or process them "
+    'separately (channels="split" in the pipeline)'
 )
 
 
 class Levels:
-    """The levels of a recording, gathered from it as it is read."""
+    """The levels of a recording, updated as it is read."""
 
     def __init__(self):
         self.peak, self.is_finite = 0.0, True
-        self._of_channels = self._of_average = 0.0  # energies: of a channel, and of the channels' average
+        self._of_channels = self._of_average = 0.0  # energy of a channel, and of the average of the channels
 
     def take(self, samples: np.ndarray) -> None:
-        """Samples (n,) or (channels, n)."""
+        """Add samples (n,) or (channels, n)."""
         peak = np.abs(samples).max(initial=0)
-        self.is_finite &= bool(peak <= LOUDEST)  # false of NaN
+        self.is_finite &= bool(peak <= LOUDEST)  # False for NaN
         self.peak = max(self.peak, float(peak))
         if samples.ndim == 2 and len(samples) > 1 and self.is_finite:
             samples = samples.astype(np.float64)
@@ -43,17 +42,17 @@ class Levels:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether averaging leaves next to nothing of the channels."""
+        """Whether averaging cancels the channels."""
         return self.is_finite and self._of_average < OPPOSITE * self._of_channels
 
-    def oddities(self) -> list[str]:
-        """What is odd about the sound, as sentences."""
-        said = [TOO_LOUD.format(self.peak)] if self.is_too_loud else []
-        return [*said, CANCELLED] if self.is_cancelled else said
+    def problems(self) -> list[str]:
+        """A message for each problem of the sound."""
+        found = [TOO_LOUD.format(self.peak)] if self.is_too_loud else []
+        return [*found, CANCELLED] if self.is_cancelled else found
 
     def require_finite(self) -> None:
         if not self.is_finite:
             raise ValueError(
-                "the recording has samples that are not finite (NaN or infinity), or larger than any sound (full scale "
-                "is 1); repair or remove it."
+                "the recording has samples that are not finite (NaN or infinity) or far too large (full scale is 1); "
+                "repair or remove it."
             )

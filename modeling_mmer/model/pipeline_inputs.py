@@ -1,8 +1,8 @@
-"""What the pipeline is given → windows of samples, each with its text.
+"""Inputs of the pipeline → windows of samples, each with its text.
 
-An [`InputReader`] holds no model, so that it can go to a worker process by itself.
+An [`InputReader`] has no model, so that it can be sent to a worker process.
 
-This file travels with checkpoints: it imports only torch and transformers.
+This file is saved with checkpoints: it imports only torch and transformers.
 """
 
 import functools
@@ -23,7 +23,7 @@ from .windows import Window, cut_windows, in_blocks, long_file, read_channels, s
 
 logger = logging.get_logger(__name__)
 
-DEFAULT_CHUNK_SECONDS = 30.0  # of encoders without a window of their own
+DEFAULT_CHUNK_SECONDS = 30.0  # for encoders without a maximum length
 KEYS = ("audio", "text", "sampling_rate", "start", "end")  # of an input
 TEXT_FORMS = f'a string, a list of {SEGMENT_FORM} or, with channels="split", a list with one of these per channel'
 
@@ -33,7 +33,7 @@ TEXT_FORMS = f'a string, a list of {SEGMENT_FORM} or, with channels="split", a l
 
 @dataclass
 class NumberedInput:
-    """An input and its number, by which an error names it.
+    """An input and its number, which error messages refer to.
 
     is_row: of a data set, which may have further columns.
     """
@@ -44,7 +44,7 @@ class NumberedInput:
 
 
 class NumberedRows(Dataset):
-    """The rows of a data set, numbered."""
+    """The rows of a data set as numbered inputs."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -54,10 +54,10 @@ class NumberedRows(Dataset):
 
 
 def number_inputs(inputs, num_workers: int):
-    """One input, a list, a data set or anything that is iterated once, with a number for each input.
+    """Number the inputs: one input, a list, a data set or a generator.
 
     Raises:
-        ValueError: inputs that exist in this process alone are to be read in another.
+        ValueError: the inputs cannot be sent to a worker process, but `num_workers` requires it.
     """
     if isinstance(inputs, (list, tuple)):
         return [NumberedInput(number, sample) for number, sample in enumerate(inputs)]
@@ -70,8 +70,8 @@ def number_inputs(inputs, num_workers: int):
         return NumberedInput(0, inputs)
     if num_workers > 0 and multiprocessing.get_context().get_start_method() != "fork":
         raise ValueError(
-            f"num_workers={num_workers} starts a process, to which a {type(inputs).__name__} cannot be sent: give a "
-            "list or a data set with a length, or leave num_workers out."
+            f"num_workers={num_workers} starts a process, but a {type(inputs).__name__} cannot be sent to it: give a "
+            "list or a data set with a length, or leave out num_workers."
         )
     return (NumberedInput(number, sample, are_rows) for number, sample in enumerate(inputs))
 
@@ -79,8 +79,8 @@ def number_inputs(inputs, num_workers: int):
 def separate_inputs(audio=None, text=None, sampling_rate: int | None = None):
     """`pipe(audio=…, text=…)` → one input, or a list of inputs where a list of recordings or of texts is given.
 
-    What [`MMERProcessor`] takes for one recording is one, such as a list of numbers; a list of segments is one text.
-    Beside one recording every text is its own: a list may have one for each channel.
+    A list that [`MMERProcessor`] accepts as one recording, such as a list of numbers, is one recording. A list of
+    segments is one text. With one recording, a list of texts has one text per channel.
 
     Raises:
         ValueError: the lists differ in length, or only one of the two is a list.
@@ -91,8 +91,8 @@ def separate_inputs(audio=None, text=None, sampling_rate: int | None = None):
     sizes = {name: len(value) if isinstance(value, (list, tuple)) else "one" for name, value in lists.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(
-            f"audio has {sizes['audio']} entries and text has {sizes['text']}: give one of each for every input, None "
-            "where it is missing."
+            f"audio has {sizes['audio']} entries and text has {sizes['text']}: give one of each per input, None if it "
+            "is missing."
         )
     rows = zip(*lists.values(), strict=True)
     return [_as_input(**dict(zip(lists, row, strict=True)), sampling_rate=sampling_rate) for row in rows]
@@ -107,7 +107,7 @@ def _is_list_of_recordings(audio) -> bool:
 
 
 def _is_list_of_texts(text) -> bool:
-    """Whether a list is one of texts; one of segments is a text."""
+    """Whether this is a list of texts. A list of segments is one text."""
     return isinstance(text, (list, tuple)) and not (len(text) > 0 and isinstance(text[0], dict))
 
 
@@ -116,9 +116,11 @@ def _is_list_of_texts(text) -> bool:
 
 @dataclass
 class InputReader:
-    """Cuts inputs into windows that the audio encoder takes.
+    """Cuts inputs into windows for the audio encoder.
 
-    processor: reads recordings. longest: the most samples that the encoder takes at once; None if it takes any number.
+    Args:
+        processor: the processor, which reads recordings.
+        longest: the maximum number of samples of a window; None if there is no maximum.
     """
 
     processor: Any
@@ -127,23 +129,23 @@ class InputReader:
     def read(
         self, numbered: NumberedInput, chunk_length_s=None, stride_length_s=0.0, channels="mix"
     ) -> Iterator[dict[str, Any]]:
-        """One input → its windows, each a dict; the model pads them to a batch.
+        """One input → its windows, each a dict.
 
         Raises:
-            ValueError: the input cannot be read, or its windows make no sense. The message names it by its number.
+            ValueError: the input cannot be read, or an argument is invalid. The message has the number of the input.
         """
         number, sample = numbered.number, numbered.sample
         try:
             audio, text, rate = self._read_input(sample, numbered.is_row)
-            tell = functools.partial(_warn, number, sample)
+            warn = functools.partial(_warn, number, sample)
             chunk, stride = self._chunk_and_stride(chunk_length_s, stride_length_s)
             split = channels == "split" and audio is not None
             speakers = self._speakers(audio, text, rate) if split else [(audio, text, None)]
             items = (
-                {"audio": window and window.samples, **self._place(window, text, is_last, tell), "speaker": speaker}
-                for speaker, (recording, of_speaker, channel) in enumerate(speakers)
-                for text in [read_segments(of_speaker) if is_list(of_speaker) else of_speaker]
-                for window, is_last in _mark_last(self._windows(recording, rate, channel, chunk, stride, tell))
+                {"audio": window and window.samples, **self._place(window, text, is_last, warn), "speaker": speaker}
+                for speaker, (recording, spoken, channel) in enumerate(speakers)
+                for text in [read_segments(spoken) if is_list(spoken) else spoken]
+                for window, is_last in _mark_last(self._windows(recording, rate, channel, chunk, stride, warn))
             )
             previous = next(items)
             for item in items:
@@ -163,7 +165,7 @@ class InputReader:
             raise ValueError('give a dict with "audio", "text" or both.')
         audio, text = sample.get("audio"), sample.get("text")
         if _is_list_of_recordings(audio):
-            raise ValueError("its audio is a list of recordings; give a list of inputs, with one recording each.")
+            raise ValueError("audio is a list of recordings; give a list of inputs with one recording each.")
         audio = plain(with_span(audio, sample.get("start"), sample.get("end")))
         if isinstance(text, str) or is_missing(text):
             text = text if isinstance(text, str) and text.strip() else None
@@ -174,41 +176,43 @@ class InputReader:
         return audio, text or None, sample.get("sampling_rate")
 
     def _speakers(self, audio, text, rate) -> list[tuple[Any, Any, int | None]]:
-        """(recording, text, number of its channel in a file) of each speaker."""
+        """(recording, text, channel number) of each speaker. The number is None if the recording is one channel."""
         found = read_channels(audio, rate)
         texts = text if text is not None else [None] * len(found)
         one_each = is_list(texts) and not any(isinstance(t, dict) for t in texts)
         if not one_each or len(texts) != len(found):
-            raise ValueError(f'channels="split" needs a list of {len(found)} texts, one for each channel, or none.')
-        texts = [None if is_missing(of_speaker) else of_speaker for of_speaker in texts]
+            raise ValueError(f'channels="split" needs a list of {len(found)} texts, one per channel, or no text.')
+        texts = [None if is_missing(spoken) else spoken for spoken in texts]
         return [
-            (audio, of_speaker, channel) if isinstance(channel, int) else (channel, of_speaker, None)
-            for channel, of_speaker in zip(found, texts, strict=True)
+            (audio, spoken, channel) if isinstance(channel, int) else (channel, spoken, None)
+            for channel, spoken in zip(found, texts, strict=True)
         ]
 
-    def _windows(self, audio, rate, channel, chunk: int, stride: int, tell) -> Iterator[Window | None]:
+    def _windows(self, audio, rate, channel, chunk: int, stride: int, warn) -> Iterator[Window | None]:
         """The windows of a recording, or None for an input without one."""
         if audio is None:
             return iter([None])
         own_rate = self.processor.feature_extractor.sampling_rate
         if channel is not None or long_file(audio, chunk / own_rate):
-            return self._checked(cut_windows(stream_file(audio, own_rate, channel, tell), chunk, stride))
-        return cut_windows(in_blocks(self.processor.read_audio(audio, rate, tell), chunk), chunk, stride)
+            return self._checked(cut_windows(stream_file(audio, own_rate, channel, warn), chunk, stride))
+        return cut_windows(in_blocks(self.processor.read_audio(audio, rate, warn), chunk), chunk, stride)
 
     def _checked(self, windows: Iterator[Window]) -> Iterator[Window]:
-        """The windows of a stream, after what the processor checks of a recording that it reads whole."""
+        """The windows of a stream, with the checks that the processor makes on whole recordings."""
         rate = self.processor.feature_extractor.sampling_rate
         for window in windows:
             try:
-                self.processor.read_audio(window.samples, tell=lambda oddity: None)  # that is told of the whole
+                self.processor.read_audio(
+                    window.samples, warn=lambda message: None
+                )  # warnings are for the whole stream
             except ValueError as error:
                 raise ValueError(f"from {window.start / rate:g} s to {window.stop / rate:g} s, {error}") from error
             yield window
 
-    def _place(self, window: Window | None, text: str | list[Segment] | None, is_last: bool, tell) -> dict[str, Any]:
-        """The span of a window in seconds, and its text: the whole, or the segments that reach into the span.
+    def _place(self, window: Window | None, text: str | list[Segment] | None, is_last: bool, warn) -> dict[str, Any]:
+        """The span of a window in seconds, and its text: the whole text, or the segments in the span.
 
-        `timed` says whether the text belongs there, or is that of the whole recording.
+        `timed` is False if the text is that of the whole recording.
         """
         rate = self.processor.feature_extractor.sampling_rate
         start, stop = (0.0, 0.0) if window is None else (window.start / rate, window.stop / rate)
@@ -217,29 +221,31 @@ class InputReader:
             text = text_within(text, start, stop, is_last)
         if self.processor.count_cut_texts([text]):
             limit = self.processor.tokenizer.model_max_length
-            tell(f"a text was cut to {limit} tokens; with timestamps, each window of the audio gets its own part of it")
+            warn(f"a text was cut to {limit} tokens; with timestamps, each window of the audio gets its own part")
         return {"text": text or None, "timed": timed, "start": start, "stop": stop}
 
     def _chunk_and_stride(self, chunk_length_s: float | None, stride_length_s: float) -> tuple[int, int]:
-        """In samples.
+        """Window length and stride in samples.
 
         Raises:
-            ValueError: the window is longer than the encoder's, or the strides leave nothing of it.
+            ValueError: the window is longer than that of the encoder, or not longer than both strides.
         """
         rate, longest = self.processor.feature_extractor.sampling_rate, self.longest
         for name, seconds in (("chunk_length_s", chunk_length_s), ("stride_length_s", stride_length_s)):
             if seconds is not None and not (is_number(seconds) and math.isfinite(seconds)):
-                raise ValueError(f"{name} is a number of seconds, not {seconds!r}.")
+                raise ValueError(f"{name} must be a number of seconds, not {seconds!r}.")
         chunk = longest or round(DEFAULT_CHUNK_SECONDS * rate)
         if chunk_length_s is not None:
             chunk = round(chunk_length_s * rate)
         if longest is not None and chunk > longest:
-            raise ValueError(f"chunk_length_s is {chunk_length_s}, and the audio encoder takes {longest / rate:g} s.")
+            raise ValueError(
+                f"chunk_length_s is {chunk_length_s}, but the audio encoder takes at most {longest / rate:g} s."
+            )
         stride = round(stride_length_s * rate)
         if chunk < 1 or stride < 0 or 2 * stride >= chunk:
             raise ValueError(
-                f"chunk_length_s ({chunk / rate:g}) must be above 0, and twice stride_length_s ({stride_length_s:g}) "
-                "below it."
+                f"chunk_length_s ({chunk / rate:g}) must be greater than 0 and than twice stride_length_s "
+                f"({stride_length_s:g}), which must not be negative."
             )
         return chunk, stride
 
@@ -259,5 +265,5 @@ def _mark_last(windows: Iterator[Window | None]) -> Iterator[tuple[Window | None
     yield previous, True
 
 
-def _warn(number: int, sample, sentence: str) -> None:
-    logger.warning(f"Input {number}{_file_name(sample)}: {sentence}.")
+def _warn(number: int, sample, message: str) -> None:
+    logger.warning(f"Input {number}{_file_name(sample)}: {message}.")

@@ -1,9 +1,9 @@
-"""Raw audio, text or both → emotion, sentiment and dimensions: the pipeline `multimodal-emotion-recognition`.
+"""The pipeline `multimodal-emotion-recognition`: raw audio, text or both → emotion, sentiment and dimensions.
 
-Recordings beyond the encoder's window are judged window by window (`windows.py`), and come back as a whole: the
-probabilities and dimensions of the windows are averaged, each weighing the seconds that it answers for.
+Recordings longer than the window of the encoder are scored in windows (`windows.py`). Their probabilities and
+dimensions are averaged, weighted by the seconds that each window covers.
 
-This file travels with checkpoints: it imports only torch, transformers and numpy, and no model class.
+This file is saved with checkpoints: it imports only torch, transformers and numpy, and no model class.
 """
 
 import os
@@ -28,56 +28,60 @@ CLASS_FIELDS = {"emotion": "logits", "sentiment": "sentiment_logits"}
 
 
 class MMERPipeline(ChunkPipeline):
-    """Emotion of utterances given as audio, text or both.
+    """Pipeline for emotion recognition from audio, text or both.
 
     ```python
     pipe = pipeline("multimodal-emotion-recognition", model=name, trust_remote_code=True)
     pipe({"audio": "call.wav", "text": "I want my money back."})
     ```
 
-    Takes one input, a list, a generator or a `datasets.Dataset`, and gives an output for each input. An input is a dict
-    with `audio` (any form that [`MMERProcessor`] takes; beside it, a bare array's `sampling_rate`, or the `start` and
-    `end` of a span of it, in seconds), `text` or both; None is missing. Text is a string, or, with places in time, a
-    list of `{"text", "timestamp": (start, end)}` in seconds, as speech recognition gives it. Beside the arguments of
-    every pipeline (`batch_size`, `device`, `dtype`, `num_workers`):
+    Takes one input, a list, a generator or a `datasets.Dataset`, and returns one output per input. An input is a dict
+    with `audio`, `text` or both; None means missing.
+
+    - `audio` may have any form that [`MMERProcessor`] accepts. The dict may also have the `sampling_rate` of an array,
+      and `start` and `end` to select a span, in seconds.
+    - `text` is a string, or a list of `{"text", "timestamp": (start, end)}` in seconds, as speech recognition returns
+      it. With `channels="split"` it is a list with one text per channel.
+
+    Besides the arguments of all pipelines (`batch_size`, `device`, `dtype`, `num_workers`):
 
     Args:
-        top_k: how many labels `scores` holds, the likeliest first; all by default.
-        return_timestamps: also give `chunks`, the judgements over time.
-        chunk_length_s: seconds of a window; by default, and at most, the window of the audio encoder.
-        stride_length_s: seconds by which a window reaches beyond the span that it answers for, on each side.
-        channels: `mix` averages the channels; `split` judges each alone, one speaker a channel.
+        top_k: number of labels in `scores`, the likeliest first; all by default.
+        return_timestamps: whether to also return `chunks`, the results over time.
+        chunk_length_s: length of a window in seconds. The default and maximum is the window of the audio encoder.
+        stride_length_s: overlap of a window with its neighbours on each side, in seconds.
+        channels: `mix` averages the channels; `split` scores each channel on its own, as one speaker.
 
     Returns:
         For each input `{"emotion": {"label", "score", "scores"}, "sentiment": {…}, "valence", "arousal", "dominance",
-        "modalities"}`: scores are label → probability, dimensions are within the scale of `config.label_scale`, and
-        modalities are those that were there. With `return_timestamps=True` also `chunks`, a list of the same with
-        `timestamp: (start, end)`, without gaps, and empty where there is no audio. A chunk's text is what its
-        timestamps place there; text without them belongs to the whole, and the chunks are then judged by audio alone.
-        With `channels="split"` `{"channels": [one such dict per channel]}`; text is then a list with one per channel.
+        "modalities"}`. `scores` maps labels to probabilities, dimensions are on the scale of `config.label_scale`, and
+        `modalities` are those that the input has. With `return_timestamps=True` also `chunks`, a list of such dicts
+        with `timestamp: (start, end)`, without gaps; it is empty without audio. Text with timestamps is assigned to its
+        chunks. Text without timestamps belongs to the whole input, and chunks are then scored by audio only. With
+        `channels="split"` the output is `{"channels": [one such dict per channel]}`.
 
     Raises:
-        ValueError: an input has neither modality or cannot be read, or an argument makes no sense.
+        ValueError: an input has neither modality or cannot be read, or an argument is invalid.
     """
 
     _load_processor = True
     _load_tokenizer = _load_feature_extractor = _load_image_processor = False
 
     def __call__(self, inputs=None, *, audio=None, text=None, sampling_rate=None, num_workers=None, **kwargs):
-        """`pipe(inputs)`, or `pipe(audio=…, text=…)` with one recording and text, or with a list of each."""
+        """Call as `pipe(inputs)`, or as `pipe(audio=…, text=…)` with one recording and text or with lists of them."""
         alone = {"audio": audio, "text": text, "sampling_rate": sampling_rate}
         if inputs is None:
             inputs = separate_inputs(**alone)
         elif any(value is not None for value in alone.values()):
-            raise ValueError("Give `audio` and `text` inside the input, or alone: not both.")
+            raise ValueError("Give `audio` and `text` either in the inputs or as arguments, not both.")
         if isinstance(inputs, (list, tuple)) and not inputs:
             return []
         workers = (self._num_workers if num_workers is None else num_workers) or 0
         return super().__call__(number_inputs(inputs, workers), num_workers=workers, **kwargs)
 
     def embed(self, inputs, **kwargs):
-        """Utterance embeddings, as Eq. 6 compares them: for each input a dict with `audio` and `text`, each (d,),
-        float32, without what is missing. Recordings of several windows get the mean of theirs.
+        """Utterance embeddings, as compared in Eq. 6: for each input a dict with `audio` and `text`, each (d,),
+        float32, for the modalities that it has. The embedding of a long recording is the mean over its windows.
 
         Raises:
             ValueError: the checkpoint was exported without g.
@@ -86,24 +90,24 @@ class MMERPipeline(ChunkPipeline):
         return self(inputs, as_embeddings=True, **kwargs)
 
     def retrieve(self, query: dict, candidates: Sequence, top_k: int | None = None, **kwargs) -> list[dict]:
-        """Rank texts for an audio, or audios for a text, by the dot product that Eq. 6 trains.
+        """Rank texts for a recording, or recordings for a text, by the dot product that Eq. 6 trains.
 
         Args:
             query: `{"audio": …}` or `{"text": …}`.
-            candidates: of the other modality, bare or in such dicts.
-            top_k: how many to give; all by default.
+            candidates: inputs of the other modality, as such or as dicts like `query`.
+            top_k: number of candidates to return; all by default.
 
         Returns:
-            `{"index", "score"}` of candidates, the likeliest first.
+            `{"index", "score"}` of the candidates, the best first.
 
         Raises:
             ValueError: the checkpoint was exported without g; or the query has both modalities, or none.
         """
         given = [modality for modality in ("audio", "text") if query.get(modality) is not None]
         if isinstance(candidates, (str, bytes, dict)):
-            raise ValueError("candidates is one text or recording: give a list of them.")
+            raise ValueError("candidates must be a list of texts or recordings.")
         if len(given) != 1:
-            raise ValueError("A query has either audio, to rank texts, or text, to rank audios.")
+            raise ValueError("A query must have either audio, to rank texts, or text, to rank recordings.")
         other = {"audio": "text", "text": "audio"}[given[0]]
         wrapped = [c if isinstance(c, dict) and other in c else {other: c} for c in candidates]
         if not wrapped:
@@ -114,7 +118,7 @@ class MMERPipeline(ChunkPipeline):
         return [{"index": int(index), "score": float(scores[index])} for index in ranking]
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Write model, processor and code: a folder that `pipeline(model=folder, trust_remote_code=True)` loads."""
+        """Save model, processor and code in a folder for `pipeline(model=folder, trust_remote_code=True)`."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
@@ -154,11 +158,11 @@ class MMERPipeline(ChunkPipeline):
 
     @property
     def preprocess(self):
-        """What makes windows of an input. It goes to a worker process by itself, without the model."""
+        """Cuts an input into windows. It is sent to worker processes without the model."""
         return InputReader(self.processor, self._encoder_window()).read
 
     def _encoder_window(self) -> int | None:
-        """Samples that the audio encoder takes at once; None if it takes any number."""
+        """Maximum number of samples of the audio encoder; None if there is no maximum."""
         samples = getattr(self.feature_extractor, "n_samples", None)
         positions = getattr(self.model.config.audio_config, "max_source_positions", None)
         if samples is None or positions is None:
@@ -168,12 +172,12 @@ class MMERPipeline(ChunkPipeline):
     def get_iterator(
         self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
     ):
-        """As of [`ChunkPipeline`], but what it gives a worker process can be pickled."""
+        """As in [`ChunkPipeline`], but what is sent to a worker process can be pickled."""
         if num_workers > 0:
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a tokenizer's threads do not survive a fork
         windows = DataLoader(
             PipelineChunkIterator(inputs, self.preprocess, preprocess_params),
-            num_workers=min(num_workers, 1),  # each of several would read all inputs
+            num_workers=min(num_workers, 1),  # several workers would each read all inputs
             batch_size=batch_size,
             collate_fn=_only_one if batch_size == 1 else _in_lists,
         )
@@ -183,12 +187,12 @@ class MMERPipeline(ChunkPipeline):
     # ── windows → predictions ───────────────────────────────────────────────────────────────────────────────────────
 
     def _forward(self, batch, return_combinations=False):
-        """Windows, one or a list of each value → `of_whole` and, of audio alone, `of_audio` predictions and embeddings,
-        (B, …) on the CPU."""
+        """Windows (one, or a batch with a list per value) → predictions (B, …), and with `return_combinations` also
+        those of audio only and the embeddings."""
         alone = not isinstance(batch["audio"], list)
         listed = {name: [value] if alone else value for name, value in batch.items()}
-        # Apart, not by a call: what is odd about the sound, or cut, was said when the input was read.
-        of_audio = self.processor.encode_audio(listed["audio"], tell=lambda oddity: None)
+        # Not by calling the processor: warnings about sound and cut texts were given when the input was read.
+        of_audio = self.processor.encode_audio(listed["audio"], warn=lambda message: None)
         inputs = BatchFeature({**of_audio, **self.processor.encode_text(listed["text"])}).to(self.device)
         outputs = self.model(**inputs, return_combinations=return_combinations)
         predictions = self._probabilities({f: outputs.get(f) for f in (*CLASS_FIELDS.values(), *self._dimensions())})
@@ -208,26 +212,26 @@ class MMERPipeline(ChunkPipeline):
         return self.model.config.dimensions
 
     def _probabilities(self, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """`emotion` and `sentiment` (B, K) as probabilities, dimensions (B,) as they are, in float32."""
+        """`emotion` and `sentiment` (B, K) as probabilities, dimensions (B,) unchanged, in float32."""
         predictions = {task: outputs[field].float().softmax(-1) for task, field in CLASS_FIELDS.items()}
         return predictions | {dimension: outputs[dimension].float() for dimension in self._dimensions()}
 
     # ── predictions → output ────────────────────────────────────────────────────────────────────────────────────────
 
     def postprocess(self, windows, top_k=None, return_timestamps=False, as_embeddings=False):
-        """The windows of one input, batches of one each → its output."""
+        """The windows of one input (batches of size 1) → its output."""
         by_speaker = defaultdict(list)
         for window in windows:
             by_speaker[window["speaker"]].append(window)
         if as_embeddings:
-            outputs = [self._embeddings(of_speaker) for of_speaker in by_speaker.values()]
+            outputs = [self._embeddings(speaker) for speaker in by_speaker.values()]
         else:
-            outputs = [self._judgement(of_speaker, top_k, return_timestamps) for of_speaker in by_speaker.values()]
+            outputs = [self._merge(speaker, top_k, return_timestamps) for speaker in by_speaker.values()]
         return {"channels": outputs} if windows[0]["split"] else outputs[0]
 
-    def _judgement(self, windows: list[dict], top_k: int | None, return_timestamps: bool) -> dict[str, Any]:
+    def _merge(self, windows: list[dict], top_k: int | None, return_timestamps: bool) -> dict[str, Any]:
         seconds = np.array([window["stop"] - window["start"] for window in windows])
-        weights = seconds / seconds.sum() if seconds.sum() > 0 else np.ones(1)  # text alone is one window of no length
+        weights = seconds / seconds.sum() if seconds.sum() > 0 else np.ones(1)  # text only: one window of length 0
         tasks = (*CLASS_FIELDS, *self._dimensions())
         mean = {t: np.tensordot(weights, np.stack([w[t][0].numpy() for w in windows]), axes=1) for t in tasks}
         modalities = [m for m in ("audio", "text") if any(window[f"has_{m}"] for window in windows)]
@@ -237,7 +241,7 @@ class MMERPipeline(ChunkPipeline):
         return output
 
     def _chunk(self, window: dict, top_k: int | None) -> dict[str, Any]:
-        """One window's own judgement; by audio alone where nobody knows which part of the text is its."""
+        """The result of one window, by audio only if its text has no timestamps."""
         with_text = window["has_text"] and window["timed"]
         prefix = "" if with_text or not window["has_text"] else "audio_"
         values = {task: window[prefix + task][0].numpy() for task in (*CLASS_FIELDS, *self._dimensions())}
@@ -251,7 +255,7 @@ class MMERPipeline(ChunkPipeline):
             ranking = np.argsort(-values[task], kind="stable")
             scores = {labels[k]: float(values[task][k]) for k in ranking[:top_k]}
             output[task] = {"label": labels[ranking[0]], "score": float(values[task][ranking[0]]), "scores": scores}
-        low, high = self.model.config.label_scale  # a head may leave the scale a little
+        low, high = self.model.config.label_scale  # predictions may be slightly off the scale
         output |= {dimension: float(np.clip(values[dimension], low, high)) for dimension in self._dimensions()}
         return output | {"modalities": modalities}
 

@@ -1,6 +1,6 @@
-"""Text with places in time, as speech recognition gives it → the part of it that belongs to a window of its recording.
+"""Text with timestamps, as speech recognition returns it → the part that belongs to a window of the recording.
 
-This file travels with checkpoints: it imports nothing but others that do.
+This file is saved with checkpoints: it imports only files that are saved too.
 """
 
 import math
@@ -14,7 +14,7 @@ SEGMENT_FORM = '{"text", "timestamp": (start, end)}'
 
 @dataclass(frozen=True)
 class Segment:
-    """Words that are said from `begin` to `end`, in seconds; a segment of no length is said at its `begin`."""
+    """Text that is spoken from `begin` to `end`, in seconds. A segment may have length 0."""
 
     text: str
     begin: float
@@ -22,13 +22,13 @@ class Segment:
 
 
 def read_segments(given: list[Any]) -> list[Segment]:
-    """Segments as speech recognition gives them, without those that have no text.
+    """Read segments as speech recognition returns them. Segments without text are left out.
 
-    A time may be None: Whisper leaves out those that it did not hear. A segment then begins where the one before it
-    ended, and ends where the next one begins, or with the recording.
+    A time may be None, as in the output of Whisper. The segment then begins at the end of the previous one, or ends at
+    the beginning of the next one or the end of the recording.
 
     Raises:
-        ValueError: a segment is of another form; the message names it by its number.
+        ValueError: a segment has another form; the message has its number.
     """
     times = [_times(number, segment) for number, segment in enumerate(given)]
     begins, reached = [], 0.0
@@ -47,20 +47,20 @@ def read_segments(given: list[Any]) -> list[Segment]:
 
 
 def text_within(segments: list[Segment], start: float, stop: float, is_last: bool) -> str | None:
-    """What is said from `start` to `stop`, or None. To the last window belongs what is said after it, too: recognisers
-    place words beyond the end."""
-    said = [
+    """The text that is spoken from `start` to `stop`, or None. The last window also gets later text, because
+    recognisers may place words after the end of the recording."""
+    texts = [
         segment.text
         for segment in segments
         if (segment.begin < stop or is_last) and (segment.end > start or segment.begin >= start)
     ]
-    return " ".join(said) or None
+    return " ".join(texts) or None
 
 
 def _times(number: int, segment: Any) -> tuple[float | None, float | None]:
-    """A segment's times, None where there is none."""
+    """The times of a segment, None where they are missing."""
     if not isinstance(segment, dict) or not {"text", "timestamp"} <= segment.keys():
-        raise ValueError(f"text is a list of something else: segment {number} is {segment!r:.60}; give {SEGMENT_FORM}.")
+        raise ValueError(f"segment {number} of the text is {segment!r:.60}; give {SEGMENT_FORM}.")
     if not isinstance(segment["text"], str) and not is_missing(segment["text"]):
         raise ValueError(f"the text of segment {number} is {segment['text']!r:.60}; give a string.")
     times = (None, None) if is_missing(segment["timestamp"]) else segment["timestamp"]

@@ -1,11 +1,11 @@
-"""A recording of any length → windows that an encoder can take, in bounded memory.
+"""A recording of any length → windows for an encoder, in bounded memory.
 
-Windows start every `chunk − 2 · stride` samples and overlap by the stride on each side. Each answers for a span of its
-own, its middle; the spans follow each other without a gap from the first sample to the last. The last window ends with
-the recording and is as long as the others, so that none is a sliver. Files are read and resampled as a stream.
+Windows start every `chunk − 2 · stride` samples and overlap by the stride on each side. The result of a window is used
+for its middle; these spans cover the recording without gaps. The last window ends with the recording and has the same
+length as the others. Files are read and resampled as a stream.
 
-This file travels with checkpoints: it imports only numpy and others that do, and soundfile and soxr where a long file
-is to be read.
+This file is saved with checkpoints: it imports only numpy and files that are saved too, and soundfile and soxr if a
+long file is read.
 """
 
 import io
@@ -19,12 +19,12 @@ import numpy as np
 from .levels import Levels
 from .waveforms import check_span, rate_fault, span_of, span_samples
 
-BLOCK_SECONDS = 10  # of a file, read at once
+BLOCK_SECONDS = 10  # length of the blocks in which files are read
 
 
 @dataclass
 class Window:
-    """samples (n,), mono, float32; `start` and `stop`: the samples of the recording that it answers for."""
+    """samples: (n,), mono, float32. start, stop: the span that the window covers, in samples of the recording."""
 
     samples: np.ndarray
     start: int
@@ -32,15 +32,17 @@ class Window:
 
 
 def cut_windows(blocks: Iterable[np.ndarray], chunk: int, stride: int) -> Iterator[Window]:
-    """Samples in blocks of any size → windows of `chunk` samples; a recording that fits one window gives one.
+    """Samples in blocks of any size → windows of `chunk` samples. A recording up to that length is one window.
 
-    Holds no more than two windows and a block at once.
+    At most two windows and a block are in memory.
     """
     blocks = iter(blocks)
-    held, offset, ended = np.zeros(0, np.float32), 0, False  # `held` starts at sample `offset`
+    held, offset, ended = np.zeros(0, np.float32), 0, False  # the buffer `held` starts at sample `offset`
     begin, answered = 0, 0
     while True:
-        while not ended and offset + len(held) <= begin + chunk:  # one sample more says that this is not the last
+        while (
+            not ended and offset + len(held) <= begin + chunk
+        ):  # one more sample shows that this is not the last window
             block = next(blocks, None)
             ended = block is None
             held = held if ended else np.concatenate([held, block])
@@ -56,13 +58,13 @@ def cut_windows(blocks: Iterable[np.ndarray], chunk: int, stride: int) -> Iterat
 
 
 def in_blocks(samples: np.ndarray, length: int) -> Iterator[np.ndarray]:
-    """Samples that are in memory anyway, in blocks: cutting them then copies no more than a block at a time."""
+    """Split an array into blocks, so that `cut_windows` copies at most a block at a time."""
     return (samples[start : start + length] for start in range(0, max(1, len(samples)), length))
 
 
 def long_file(audio, seconds: float) -> bool:
-    """Whether a recording, or the span of it that is asked for, is of a file (path, bytes, `{"path"}`, `{"bytes"}`)
-    that soundfile reads, and longer than that."""
+    """Whether a recording (or its selected span) is a file (path, bytes, `{"path"}`, `{"bytes"}`) that soundfile can
+    read, and longer than `seconds`."""
     with _open(audio) as file:
         if file is None:
             return False
@@ -71,16 +73,16 @@ def long_file(audio, seconds: float) -> bool:
 
 
 def stream_file(
-    audio, rate: int, channel: int | None, tell: Callable[[str], None] | None = None
+    audio, rate: int, channel: int | None, warn: Callable[[str], None] | None = None
 ) -> Iterator[np.ndarray]:
-    """A file, or a span of it, block by block, as float32 samples at `rate`; one channel of it, or with None their
-    mean.
+    """Read a file, or its selected span, in blocks of float32 samples at `rate`.
 
     Args:
-        tell: called at the end with a sentence on each thing that is odd about its sound.
+        channel: the channel to read; None averages all channels.
+        warn: called at the end with a message for each problem of the sound.
 
     Raises:
-        ValueError: the span lies beyond the file.
+        ValueError: the span exceeds the file.
     """
     import soxr
 
@@ -96,12 +98,12 @@ def stream_file(
             yield block if resampler is None else resampler.resample_chunk(block)
         if resampler is not None:
             yield resampler.resample_chunk(block[:0], last=True)
-    for sentence in levels.oddities() if tell else ():
-        tell(sentence)
+    for message in levels.problems() if warn else ():
+        warn(message)
 
 
 def _bounds(audio, file) -> tuple[int, int]:
-    """The first sample of the span that is asked for, and the one behind its last."""
+    """The first sample of the selected span, and the one after its last."""
     start, end = span_of(audio)
     if start or end is not None:
         check_span(file.frames, file.samplerate, start, end)
@@ -110,12 +112,12 @@ def _bounds(audio, file) -> tuple[int, int]:
 
 
 def _blocks(audio, file) -> Iterator[np.ndarray]:
-    """The samples of a file, or of the span that is asked for, (n, channels) at a time."""
+    """The samples of a file or its selected span, in blocks (n, channels)."""
     first, last = _bounds(audio, file)
     size, place = BLOCK_SECONDS * file.samplerate, 0
     if first and file.seekable():
         place = file.seek(first)
-    # By numbers of samples: kinds that cannot be entered in the middle, such as GSM 6.10, are read in no other way.
+    # Read a number of samples each time: formats that cannot seek, such as GSM 6.10, require it.
     while len(samples := file.read(min(size, last - place), dtype="float32", always_2d=True)):
         if place + len(samples) > first:
             yield samples[max(0, first - place) :]
@@ -123,10 +125,10 @@ def _blocks(audio, file) -> Iterator[np.ndarray]:
 
 
 def read_channels(audio, sampling_rate: int | None) -> list:
-    """The channels of a recording, each as `{"array", "sampling_rate"}` or, for a file, its number.
+    """The channels of a recording: for a file their numbers, otherwise one `{"array", "sampling_rate"}` each.
 
     Raises:
-        ValueError: it has one channel, or its channels cannot be told apart.
+        ValueError: the recording has one channel, or its channels cannot be read.
     """
     with _open(audio) as file:
         if file is not None:
@@ -135,7 +137,7 @@ def read_channels(audio, sampling_rate: int | None) -> list:
     if isinstance(audio, dict) and audio.get("array") is not None:
         audio, sampling_rate = audio["array"], audio.get("sampling_rate") or sampling_rate
     if isinstance(audio, (str, bytes, dict, os.PathLike)):
-        raise ValueError('channels="split" needs a file that is there and that soundfile reads (such as WAV or FLAC).')
+        raise ValueError('channels="split" needs an existing file that soundfile can read (such as WAV or FLAC).')
     samples = np.asarray(audio)
     if samples.ndim == 2:
         samples = samples if samples.shape[0] <= samples.shape[1] else samples.T
@@ -145,12 +147,12 @@ def read_channels(audio, sampling_rate: int | None) -> list:
 
 def _require_two(count: int) -> int:
     if count < 2:
-        raise ValueError('channels="split" needs a channel for each speaker, and this recording has one channel.')
+        raise ValueError('channels="split" needs one channel per speaker, but this recording has only one channel.')
     return count
 
 
 def _open(audio):
-    """A soundfile of a path or bytes; nothing where it is neither, or in a format that soundfile does not read."""
+    """Open a path or bytes with soundfile; a context of None for other inputs and formats it cannot read."""
     if isinstance(audio, dict) and audio.get("array") is None:
         audio = audio.get("path") if audio.get("bytes") is None else audio["bytes"]
     if isinstance(audio, bytes):
@@ -161,9 +163,9 @@ def _open(audio):
         import soundfile
 
         file = soundfile.SoundFile(audio)
-    except (ImportError, RuntimeError, TypeError):  # soundfile's own error is a RuntimeError; TypeError of `.raw`
+    except (ImportError, RuntimeError, TypeError):  # soundfile raises RuntimeError, and TypeError for `.raw`
         return nullcontext()
     if fault := rate_fault(file.samplerate):
         file.close()
-        raise ValueError(f"{fault}; convert it again from its source, or leave it out.")
+        raise ValueError(f"{fault}; convert the file again from its source, or leave it out.")
     return file

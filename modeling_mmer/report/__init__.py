@@ -1,4 +1,4 @@
-"""Reports from measured results: tables, pictures, the `report.md` beside a run's `results.json`, the model card."""
+"""Reports on measured results: tables, plots, the `report.md` of a run and its model card."""
 
 from .card import Provenance, write_card
 from .plots import CurvesCallback

@@ -1,1 +1,1 @@
-"""The paper's tables: which systems they compare, the training of each, and the grid of all of them."""
+"""The experiments of the paper's tables: the systems, their training, and the grid of all runs."""

@@ -1,7 +1,7 @@
-"""All runs of a grid, one after the other, each done once.
+"""Executes the runs of a grid, each once.
 
-Several processes may work on one folder, on one machine or many: a run that one of them has open is locked, and the
-lock of a process that dies goes with it.
+Several processes, also on several machines, can share one output folder: a process locks the run that it works on, and
+the lock is released if the process dies.
 """
 
 import time
@@ -17,71 +17,72 @@ from ..corpora.schema import counted
 from ..report.records import Records
 from ..training.fingerprint import difference
 from .material import Material
-from .runs import Task, begun_settings, model_path, perform, read_record, settings
+from .runs import Task, checkpoint_settings, model_path, read_record, run_task, settings
 from .systems import Plan, Run
 
-ELSEWHERE = "name another --output_dir"
-PATIENCE = 5  # seconds between two looks at runs that others have open
+REMEDY = "choose another --output_dir"
+POLL_SECONDS = 5  # interval at which runs of other processes are checked
 
 
 class Status(Enum):
-    """Where a run of the grid stands."""
+    """The status of a run."""
 
-    DONE = "its record is there and, if a run that is still to be done starts from it, its model"
-    DIVERGED = "its record says so"
-    HOPELESS = "a run that it starts from has diverged"
-    WAITING = "a run that it starts from is not done"
-    READY = "it can be done"
+    DONE = "it has a record and, if a pending run starts from it, a model"
+    DIVERGED = "its record says that training diverged"
+    BLOCKED = "a run that it starts from has diverged"
+    WAITING = "a run that it starts from is not finished"
+    READY = "it can start"
 
     @property
     def is_final(self) -> bool:
-        return self in (Status.DONE, Status.DIVERGED, Status.HOPELESS)
+        return self in (Status.DONE, Status.DIVERGED, Status.BLOCKED)
 
 
 def tasks(runs: Iterable[Run], seeds: int, folds: list[int | None]) -> list[Task]:
-    """Every run with the first seed, then with the next: a grid that is stopped early has whole tables."""
+    """All runs with the first seed, then with the next, so that a grid that is stopped early has complete tables."""
     runs = list(runs)
     return [Task(run, seed, fold) for seed in range(seeds) for run in runs for fold in folds]
 
 
-def work_through(grid: list[Task], plan: Plan, material: Material) -> list[str]:
-    """Do what is not done yet, and wait for what others have open; the runs that diverged, or needed one that did.
+def run_grid(grid: list[Task], plan: Plan, material: Material) -> list[str]:
+    """Execute all unfinished runs, and wait for those of other processes. Returns the keys of runs without figures,
+    because they or a run that they start from diverged.
 
     Raises:
-        ValueError: a run in the folder was made, or begun, under other settings.
+        ValueError: the folder has a finished or unfinished run with other settings.
     """
     require_same_settings(grid, plan, material)
     pending = [task for task in grid if status(task, grid, material) not in (Status.DONE, Status.DIVERGED)]
-    print(f"{len(grid) - len(pending)} of {counted(len(grid), 'run')} done before; {len(pending)} to go.")
+    print(f"{len(grid) - len(pending)} of {counted(len(grid), 'run')} finished, {len(pending)} to go.")
     while pending:
         waiting = [task for task in pending if not attempt(task, grid, material)]
         if len(waiting) == len(pending):
-            time.sleep(PATIENCE)
+            time.sleep(POLL_SECONDS)
         pending = waiting
-    return [task.key for task in grid if status(task, grid, material) in (Status.DIVERGED, Status.HOPELESS)]
+    return [task.key for task in grid if status(task, grid, material) in (Status.DIVERGED, Status.BLOCKED)]
 
 
 def require_same_settings(grid: list[Task], plan: Plan, material: Material) -> None:
-    """Every run of the plan that the folder has, or of the grid that was begun there, is under the present settings.
+    """Raise a ValueError if a finished run of the plan or an unfinished run of the grid has other settings.
 
-    Tables hold runs against each other, so this goes beyond those that are to be done now.
+    This includes runs that are not selected now, because tables compare them with the selected ones.
     """
     folds = material.folds()
     for record in Records(material.folder).all:
         path = material.folder / record.path
         if (record.fold is None) != (folds == [None]):
-            raise ValueError(f"{path} is of a corpus {'with' if record.fold else 'without'} folds: {ELSEWHERE}.")
+            raise ValueError(f"{path} is for a corpus {'with' if record.fold else 'without'} folds: {REMEDY}.")
         if record.run in plan.runs:
             require_settings(Task(plan.runs[record.run], record.seed, record.fold), record.settings, path, material)
     for task in grid:
-        if (begun := begun_settings(task, material)) is not None:
+        if (begun := checkpoint_settings(task, material)) is not None:
             path = material.folder / "unfinished" / task.key
             require_settings(task, begun, path, material)
 
 
 def require_settings(task: Task, then: Mapping[str, Any], path: Path, material: Material) -> None:
-    if told := difference(then, settings(task, material)):
-        raise ValueError(f"{path} was made under other settings ({told}): {ELSEWHERE}.")
+    if changes := difference(then, settings(task, material)):
+        raise ValueError(f"{path} has other settings ({changes}): {REMEDY}.")
 
 
 def status(task: Task, grid: list[Task], material: Material) -> Status:
@@ -92,22 +93,22 @@ def status(task: Task, grid: list[Task], material: Material) -> Status:
         return Status.DONE
     needed = [read_record(material.folder, key) for key in task.needs()]
     if any(record is not None and not record.measured for record in needed):
-        return Status.HOPELESS
+        return Status.BLOCKED
     return Status.READY if all(has_model(key, material) for key in task.needs()) else Status.WAITING
 
 
 def has_model(key: str, material: Material) -> bool:
-    """Whether a run has left a model that is whole: its record is written after it."""
+    """Whether a run has a complete model. Its record is written after it."""
     return read_record(material.folder, key) is not None and model_path(material.folder, key).is_dir()
 
 
 def is_needed(task: Task, grid: list[Task], material: Material) -> bool:
-    """Whether a run that is still to be done starts from it."""
+    """Whether an unfinished run starts from this one."""
     return any(task.key in other.needs() and read_record(material.folder, other.key) is None for other in grid)
 
 
 def attempt(task: Task, grid: list[Task], material: Material) -> bool:
-    """Do a run if it can be done and is not another process's; whether nothing is left to do."""
+    """Execute a run if it is ready and no other process works on it. Returns whether it needs no further attempt."""
     now = status(task, grid, material)
     if now is not Status.READY:
         return now.is_final
@@ -115,9 +116,9 @@ def attempt(task: Task, grid: list[Task], material: Material) -> bool:
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock, timeout=0):
-            if status(task, grid, material) is Status.READY:  # another process may have done it in between
+            if status(task, grid, material) is Status.READY:  # another process may have finished it
                 print(f"\n{task.key}", flush=True)
-                record = perform(task, material)
+                record = run_task(task, material)
                 outcome = record.failed or f"{sum(record.seconds.values()):.0f} s"
                 print(f"{task.key}: {outcome}. {time_left(grid, material)}", flush=True)
             return True
@@ -126,7 +127,7 @@ def attempt(task: Task, grid: list[Task], material: Material) -> bool:
 
 
 def time_left(grid: list[Task], material: Material) -> str:
-    """How many runs remain, and how long one process takes for them: as long as their like have taken so far."""
+    """Progress, and the time one process needs for the remaining runs, estimated from finished runs of each name."""
     taken: dict[str, list[float]] = {}
     open_tasks = []
     for task in grid:
@@ -135,6 +136,6 @@ def time_left(grid: list[Task], material: Material) -> str:
             taken.setdefault(task.run.name, []).append(sum(record.seconds.values()))
         elif not status(task, grid, material).is_final:
             open_tasks.append(task)
-    everything = [seconds for of_run in taken.values() for seconds in of_run]
+    everything = [seconds for times in taken.values() for seconds in times]
     likely = sum(np.mean(taken.get(task.run.name, everything)) for task in open_tasks)
     return f"{len(grid) - len(open_tasks)} of {counted(len(grid), 'run')} done, about {likely / 60:.0f} min left."

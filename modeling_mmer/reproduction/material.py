@@ -1,4 +1,4 @@
-"""What the runs of a grid have in common: the corpus and the states of the frozen encoders, read once."""
+"""What all runs of a grid share: the corpus and the states of the frozen encoders, loaded once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,13 +23,14 @@ from ..training.settings import identity
 
 @dataclass(frozen=True)
 class Material:
-    """A corpus's rows with their states, and the options that all runs are under.
+    """The corpus with its encoder states, and the options of all runs.
 
     Args:
+        arguments: options of the corpus.
         encoders: names of the audio and the text encoder.
         options: fields of the model's config.
-        run: options of training.
-        folder: where the runs' files lie.
+        run: training options.
+        folder: output folder of the runs.
     """
 
     arguments: CorpusArguments
@@ -38,24 +39,24 @@ class Material:
     run: RunArguments
     folder: Path
 
-    __hash__ = object.__hash__  # by identity, for the caches below
+    __hash__ = object.__hash__  # by identity, as the caches below require
 
     def folds(self) -> list[int | None]:
-        """The folds of a corpus whose protocol is a cross-validation, or None for the one split there is."""
+        """The folds of a corpus with cross-validation; [None] for other corpora."""
         counts = [FOLDS[name] for name in self.arguments.corpus if name in FOLDS]
         if not counts:
             return [None]
         return list(range(1, counts[0] + 1)) if self.arguments.fold in (None, "all") else [int(self.arguments.fold)]
 
-    @cache  # noqa: B019 (there is one material for each process)
+    @cache  # noqa: B019 (there is one instance per process)
     def corpus(self, fold: int | None) -> Corpus:
-        """Raises a ValueError if the corpus has faults, or no split to train, to select or to test on."""
+        """Load the corpus. Raises a ValueError if it has faults or lacks a train, validation or test split."""
         arguments = replace(self.arguments, fold=None if fold is None else str(fold))
         labels = self.options["emotion_labels"]
         require = partial(require_trainable, emotion_labels=labels)
         corpus = load_checked(arguments, labels, self.folder, require=require)
         if "test" not in corpus.splits:
-            raise ValueError(f"{corpus.name} has no test split, which the tables are made of.")
+            raise ValueError(f"{corpus.name} has no test split, which the tables need.")
         corpus = fill_text(arguments, corpus, self.run)
         print(corpus.name, *corpus.caveats, *corpus.notices, sep="\n  ")
         return corpus
@@ -66,20 +67,20 @@ class Material:
 
     @cached_property
     def identities(self) -> dict[str, str]:
-        """The two encoders by their content."""
+        """Content identifiers of the two encoders."""
         return {
             f"{modality}_encoder": identity(encoder, self.options[f"{modality}_encoder_revision"])
             for modality, encoder in zip(MODALITIES, self.encoders, strict=True)
         }
 
     def fields(self, fold: int | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of the config of a run."""
+        """The config fields of a run."""
         fields = {**self.options, **overrides}
         return fields | corpus_overrides(self.corpus(fold), fields, self.run.class_weights)
 
     @cache  # noqa: B019
     def with_states(self, fold: int | None, audio_context: str) -> tuple[FeatureCache, MMERProcessor, Corpus]:
-        """The cache, the processor, and the corpus with its rows located; what the cache lacks is encoded."""
+        """The cache, the processor, and the corpus with located rows, after encoding what the cache lacks."""
         fields = self.fields(fold, {"audio_context": audio_context})
         config = MMERConfig.from_audio_text_pretrained(*self.encoders, **fields)
         processor = new_processor(config)
@@ -89,10 +90,10 @@ class Material:
 
 
 def rows_with(rows: Dataset, combination: str) -> Dataset:
-    """The rows that have all modalities of a combination, and of those nothing else."""
+    """The rows that have all modalities of a combination, without their other modalities."""
     needed = COMBINATIONS[combination]
     names = [rows[STATES[modality]] for modality in needed]
-    rows = rows.select([i for i, of_row in enumerate(zip(*names, strict=True)) if None not in of_row])
+    rows = rows.select([i for i, row in enumerate(zip(*names, strict=True)) if None not in row])
     for modality in set(MODALITIES) - set(needed):
         for column in (modality, STATES[modality]):
             nothing = [None] * len(rows)

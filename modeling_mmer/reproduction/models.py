@@ -1,4 +1,4 @@
-"""From a run to the model that it trains, and to what trains it."""
+"""Builds the model of a run."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from ..model.configuration_mmer import MMERConfig
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from .systems import SUPERVISED, Run
 
-STAGES = {"cif_mmin_teacher": TEACHER_STAGE, "cif_mmin": IMAGINATION_STAGE}  # of systems with a recipe of their own
+STAGES = {"cif_mmin_teacher": TEACHER_STAGE, "cif_mmin": IMAGINATION_STAGE}  # systems with their own training procedure
 SYSTEMS = {
     "mmer": MMERForEmotionRecognition,
     "probe": LinearProbe,
@@ -22,18 +22,18 @@ SYSTEMS = {
     "cif_mmin_teacher": CIFMMINTeacher,
     "cif_mmin": CIFMMIN,
 }
-EMOTION_ALONE = {"dimensions": []}  # CIF-MMIN is a classifier
+EMOTION_ONLY = {"dimensions": []}  # CIF-MMIN is a classifier
 
 
 def build_model(
     run: Run, encoders: tuple[str, str], fields: Mapping[str, Any], trained: Callable[[str], Path]
 ) -> PreTrainedModel:
-    """The model of a run, without encoders: it reads states.
+    """Build the model of a run, without encoders: its inputs are encoder states.
 
     Args:
         encoders: names of the audio and the text encoder.
-        fields: of the model's config, those of the run among them.
-        trained: the name of a run that is needed → the folder of its model.
+        fields: fields of the model's config, including those of the run.
+        trained: maps the name of a run that this one starts from to the folder of its model.
     """
     if run.system == "mmer":
         return MMERForEmotionRecognition(MMERConfig.from_audio_text_pretrained(*encoders, **fields))
@@ -45,7 +45,7 @@ def build_model(
         return CIFMMIN.from_teacher(CIFMMINTeacher.from_pretrained(trained(run.needs[0]), with_encoders=False))
     fields = {**fields, **SUPERVISED}
     if run.system == "cif_mmin_teacher":
-        fields |= EMOTION_ALONE
+        fields |= EMOTION_ONLY
     if run.combination is not None:
         fields["combination"] = run.combination
     return SYSTEMS[run.system](BaselineConfig.from_audio_text_pretrained(*encoders, **fields))

@@ -1,11 +1,11 @@
-"""One run: a model is trained and judged, and leaves a small JSON, its predictions on the test split and itself.
+"""One run: a model is trained and evaluated. It writes a JSON record, the predictions on the test split and the model.
 
-    runs/NAME-seed-0.json            figures, settings, machine, time: what the tables are made of
-    predictions/NAME-seed-0.parquet  of each test utterance and combination, for the paired bootstrap
+    runs/NAME-seed-0.json            the record: figures, settings, machine, time
+    predictions/NAME-seed-0.parquet  predictions by utterance and combination, for the paired bootstrap
     models/NAME-seed-0/              the model, which other runs may start from
-    unfinished/NAME-seed-0/          checkpoints, while it goes on
+    unfinished/NAME-seed-0/          checkpoints, during training
 
-The JSON is written last: a run that has one is finished. One that was killed goes on from its last checkpoint.
+The record is written last: a run that has one is finished. A killed run continues from its last checkpoint.
 """
 
 import copy
@@ -27,7 +27,7 @@ from transformers import set_seed
 from .. import __version__
 from ..baselines.cif_mmin_training import CIFMMINTrainer, stage_arguments
 from ..evaluation.collapse import collapse_distances
-from ..evaluation.figures import RETRIEVAL_GROUP, judge_split
+from ..evaluation.figures import RETRIEVAL_GROUP, evaluate_split
 from ..evaluation.predictions import write_answers
 from ..redaction import command_line
 from ..report.records import RunRecord, predictions_path, record_path, run_key
@@ -47,7 +47,7 @@ from .systems import Run
 
 @dataclass(frozen=True)
 class Task:
-    """A run with its seed and, where the corpus has folds, its fold."""
+    """A run with a seed and, if the corpus has folds, a fold."""
 
     run: Run
     seed: int
@@ -62,7 +62,7 @@ class Task:
 
 
 def read_record(folder: Path, key: str) -> RunRecord | None:
-    """The record of a finished run; None of any other."""
+    """The record of a run; None if it is not finished."""
     path = folder / record_path(key)
     return RunRecord.read(path) if path.is_file() else None
 
@@ -72,7 +72,7 @@ def model_path(folder: Path, key: str) -> Path:
 
 
 def settings(task: Task, material: Material) -> dict[str, Any]:
-    """All that the figures of a run depend on, as JSON holds it."""
+    """Everything that the figures of a run depend on, as JSON values."""
     return run_settings(
         material.corpus(task.fold),
         replace(material.arguments, fold=None if task.fold is None else str(task.fold)),
@@ -85,8 +85,8 @@ def settings(task: Task, material: Material) -> dict[str, Any]:
     )
 
 
-def begun_settings(task: Task, material: Material) -> dict[str, Any] | None:
-    """Those of a run's last checkpoint; None where there is none, empty where they are not known."""
+def checkpoint_settings(task: Task, material: Material) -> dict[str, Any] | None:
+    """The settings in the last checkpoint of a run; None if it has no checkpoint, empty if they are not recorded."""
     checkpoint = last_checkpoint(training_arguments(task, material).output_dir)
     try:
         return None if checkpoint is None else read_fingerprint(checkpoint).get("settings", {})
@@ -105,10 +105,10 @@ def training_arguments(task: Task, material: Material) -> RunArguments:
     return arguments
 
 
-def perform(task: Task, material: Material) -> RunRecord:
-    """Train, judge and record one run; its record. One that diverges is recorded as such: it would again.
+def run_task(task: Task, material: Material) -> RunRecord:
+    """Train and evaluate one run and write its record. Divergence is recorded too, because it would happen again.
 
-    The checkpoint of a run that was begun is of the same settings: `grid` has looked.
+    If there is a checkpoint, it has the same settings: `run_grid` has checked that.
     """
     checkpoint = last_checkpoint(training_arguments(task, material).output_dir)
     before = 0.0 if checkpoint is None else read_fingerprint(checkpoint)["seconds"]
@@ -118,7 +118,7 @@ def perform(task: Task, material: Material) -> RunRecord:
         if task.run.epochs != 0:
             trainer.train(resume_from_checkpoint=checkpoint)
         trained, start = fingerprint.seconds, time.monotonic()
-        outcome = judge(task, trainer, splits["test"], material.folder)
+        outcome = evaluate(task, trainer, splits["test"], material.folder)
     except DivergedError as error:
         trained, start = fingerprint.seconds, time.monotonic()
         outcome = {"failed": str(error)}
@@ -143,9 +143,9 @@ def perform(task: Task, material: Material) -> RunRecord:
     return record
 
 
-def judge(task: Task, trainer: MMERTrainer, rows: Dataset, folder: Path) -> dict[str, Any]:
-    """Judge the test split; save the predictions and the model. What the record says of it."""
-    figures, predictions = judge_split(trainer, rows)
+def evaluate(task: Task, trainer: MMERTrainer, rows: Dataset, folder: Path) -> dict[str, Any]:
+    """Evaluate the test split, and save the predictions and the model. Returns the fields of the record."""
+    figures, predictions = evaluate_split(trainer, rows)
     weights = {m: e.layer_weights.tolist() for m, e in trainer.model.base_model.embedders.items()}
     outcome = {"layer_weights": weights, "splits": {"test": figures}}
     if task.run.system == "mmer":
@@ -157,15 +157,15 @@ def judge(task: Task, trainer: MMERTrainer, rows: Dataset, folder: Path) -> dict
 
 
 def prepare(task: Task, material: Material, fingerprint: Fingerprint) -> tuple[MMERTrainer, dict[str, Dataset]]:
-    """The trainer of a run, and the rows of each split that its model serves."""
+    """The trainer of a run, and the rows of each split that its model can process."""
     run = task.run
     fields = material.fields(task.fold, run.overrides)
     features, processor, corpus = material.with_states(task.fold, fields["audio_context"])
-    set_seed(task.seed)  # here: a model starts the same whether or not the states were read before
-    of_needed = {name: run_key(name, task.seed, task.fold) for name in run.needs}
-    model = build_model(run, material.encoders, fields, lambda name: model_path(material.folder, of_needed[name]))
-    served = "audio_text" if run.system == "cif_mmin_teacher" else run.combination
-    splits = {s: rows if served is None else rows_with(rows, served) for s, rows in corpus.splits.items()}
+    set_seed(task.seed)  # here, so that encoding the corpus does not change the initialisation
+    keys = {name: run_key(name, task.seed, task.fold) for name in run.needs}
+    model = build_model(run, material.encoders, fields, lambda name: model_path(material.folder, keys[name]))
+    combination = "audio_text" if run.system == "cif_mmin_teacher" else run.combination
+    splits = {s: rows if combination is None else rows_with(rows, combination) for s, rows in corpus.splits.items()}
     config, arguments = model.config, training_arguments(task, material)
     labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
     callbacks = [fingerprint, CheckpointOnTermination()]
@@ -187,13 +187,13 @@ def prepare(task: Task, material: Material, fingerprint: Fingerprint) -> tuple[M
 
 
 def curves(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """What of a log the plots show."""
+    """The entries of a training log that are plotted."""
     kept = ("epoch", "step", "loss", "loss_supervised", "loss_mae", "loss_contrastive", "eval_score")
     return [{name: entry[name] for name in kept if name in entry} for entry in log_history if {*kept[2:]} & {*entry}]
 
 
 def similarities(embeds: dict[str, np.ndarray]) -> list[list[float]] | None:
-    """The inner products of one retrieval group, audio by text: the first utterances that have both."""
+    """Inner products of one retrieval group, audio by text: the first utterances that have both. None if too few."""
     audio, text = embeds["audio"], embeds["text"]
     paired = ~(np.isnan(audio).any(-1) | np.isnan(text).any(-1))
     if paired.sum() < RETRIEVAL_GROUP:
@@ -203,7 +203,7 @@ def similarities(embeds: dict[str, np.ndarray]) -> list[list[float]] | None:
 
 
 def machine() -> dict[str, Any]:
-    """What a run was made with."""
+    """Hardware and software versions."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "devices": devices or [platform.machine()],

@@ -1,7 +1,7 @@
-"""Which models the tables are made of: a row of a table names the runs that its figures come from.
+"""The systems of the tables: each row names the runs that its figures come from.
 
-A run is one training. A row may need several (three separate models), and a run may serve several rows: Table 3's first
-row is the Shared Transformer of Table 1. So every run is done once for each seed.
+A run trains one model. A row may need several runs (three separate models), and rows may share a run: the first row of
+Table 3 is the Shared Transformer of Table 1. Each run is trained once per seed.
 """
 
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ AUTOENCODING = {"lambda_contrastive": 0}
 
 @dataclass(frozen=True)
 class Run:
-    """One training, whose seed and corpus are still to be named.
+    """The training of one model, for any seed and corpus.
 
     Args:
-        name: of its files, too.
-        system: what is trained, a key of `models.BUILDERS`.
-        overrides: fields of the model's config in which it differs from the options of the command.
-        combination: the one that a separate model is for.
-        needs: runs whose models it starts from.
-        epochs: None: those of the options; 0: the model is judged as it was initialised.
+        name: name of the run and its files.
+        system: the kind of model, a key of `models.SYSTEMS`.
+        overrides: config fields that differ from the options of the command.
+        combination: the combination of modalities of a separate model.
+        needs: names of runs whose models it starts from.
+        epochs: number of epochs; None: that of the options; 0: the model is evaluated as initialised.
     """
 
     name: str
@@ -38,9 +38,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its title, the models that a deployment needs, and the run for each combination's figures.
+    """A row of a table.
 
-    `name` is what `--only` calls it; that of a run if there is only one.
+    Args:
+        name: its name for `--only`; that of its run if it has only one.
+        title: its title in the table.
+        runs: combination → the run with its figures.
+        models: number of models that a deployment for all combinations needs.
     """
 
     name: str
@@ -49,7 +53,7 @@ class Row:
     models: int = 1
 
 
-def of_one(run: str) -> dict[str, str]:
+def same_run(run: str) -> dict[str, str]:
     return dict.fromkeys(COMBINATIONS, run)
 
 
@@ -77,30 +81,30 @@ RUNS = {
 }
 
 TABLE_1 = (
-    Row("probe", "Linear probe (the floor)", of_one("probe"), models=3),
-    Row("cif_mmin", "CIF-MMIN", of_one("cif_mmin")),
-    Row("cascade", "Cascade", of_one("cascade"), models=3),
+    Row("probe", "Linear probe (the floor)", same_run("probe"), models=3),
+    Row("cif_mmin", "CIF-MMIN", same_run("cif_mmin")),
+    Row("cascade", "Cascade", same_run("cascade"), models=3),
     Row("separate", "Separate models", SEPARATE, models=3),
     Row("late_fusion", "Late fusion", {**SEPARATE, "audio_text": "late_fusion"}, models=3),
-    Row("shared", "Shared Transformer", of_one("shared")),
-    Row("contr", "+ contr", of_one("contr")),
-    Row("mae", "+ MAE", of_one("mae")),
-    Row("contr_mae", "+ contr + MAE", of_one("contr_mae")),
-    Row("standardized", "+ contr + MAE, states standardised (ours)", of_one("standardized")),
+    Row("shared", "Shared Transformer", same_run("shared")),
+    Row("contr", "+ contr", same_run("contr")),
+    Row("mae", "+ MAE", same_run("mae")),
+    Row("contr_mae", "+ contr + MAE", same_run("contr_mae")),
+    Row("standardized", "+ contr + MAE, states standardised (ours)", same_run("standardized")),
 )
 TABLE_2 = (
-    Row("random_init", "random init", of_one("random_init")),
-    Row("projected", "projected (h)", of_one("projected")),
-    Row("mae", "original (H)", of_one("mae")),
+    Row("random_init", "random init", same_run("random_init")),
+    Row("projected", "projected (h)", same_run("projected")),
+    Row("mae", "original (H)", same_run("mae")),
 )
 TABLE_3 = (
-    Row("shared", "RoPE w/o contr", of_one("shared")),
-    Row("without_g", "RoPE w/o g", of_one("without_g")),
-    Row("absolute", "Absolute PE", of_one("absolute")),
-    Row("contr", "RoPE", of_one("contr")),
+    Row("shared", "RoPE w/o contr", same_run("shared")),
+    Row("without_g", "RoPE w/o g", same_run("without_g")),
+    Row("absolute", "Absolute PE", same_run("absolute")),
+    Row("contr", "RoPE", same_run("contr")),
 )
 
-# The choices around the full objective: field of the config → title, and the values that are tried.
+# Choices around the full objective: config field → title, and the values to compare.
 CHOICES = {
     "num_hidden_layers": ("layers", (2, 4, 8)),
     "mae_upsampling": ("up-sampling of audio", ("transposed", "linear")),
@@ -115,7 +119,7 @@ BASE = "contr_mae"
 
 
 def choices(options: Mapping[str, Any]) -> tuple[tuple[Row, ...], dict[str, Run]]:
-    """The rows of the choices, and their runs; what the options have already is the full objective itself."""
+    """The rows of the choices and their runs. The value of the options is the full objective itself."""
     rows, runs = [], {}
     for name, (title, values) in CHOICES.items():
         for value in dict.fromkeys([*values, options[name]]):
@@ -124,38 +128,38 @@ def choices(options: Mapping[str, Any]) -> tuple[tuple[Row, ...], dict[str, Run]
                 run = "standardized"
             elif run != BASE:
                 runs[run] = Run(run, overrides={name: value})
-            rows.append(Row(run, f"{title}: {value}", of_one(run)))
+            rows.append(Row(run, f"{title}: {value}", same_run(run)))
     return tuple(rows), runs
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The tables, each with its rows, and all runs by name."""
+    """All tables with their rows, and all runs by name."""
 
     tables: Mapping[str, tuple[Row, ...]]
     runs: Mapping[str, Run]
 
 
-def plan(options: Mapping[str, Any]) -> Plan:
-    """All tables under the options of a command, the fields of the model's config."""
+def make_plan(options: Mapping[str, Any]) -> Plan:
+    """All tables for the options of a command (config fields)."""
     rows, runs = choices(options)
     tables = {"table1": TABLE_1, "table2": TABLE_2, "table3": TABLE_3, "choices": rows}
     return Plan(tables, RUNS | runs)
 
 
-def chosen_runs(of_plan: Plan, only: list[str] | None) -> list[Run]:
-    """The runs to be done, each after those that it needs; `only` names rows, or whole tables.
+def chosen_runs(plan: Plan, only: list[str] | None) -> list[Run]:
+    """The selected runs, each after those that it starts from. `only` lists rows or tables; None selects all.
 
     Raises:
-        ValueError: there is no such row or table.
+        ValueError: a row or table does not exist.
     """
-    rows = {row.name: row for table in of_plan.tables.values() for row in table}
+    rows = {row.name: row for table in plan.tables.values() for row in table}
     wanted: dict[str, None] = {}
-    for name in only or of_plan.tables:
-        if name not in of_plan.tables and name not in rows:
-            known = ", ".join([*of_plan.tables, *rows])
-            raise ValueError(f"--only names rows or tables, and {name} is none. There are: {known}.")
-        for row in of_plan.tables.get(name) or (rows[name],):
+    for name in only or plan.tables:
+        if name not in plan.tables and name not in rows:
+            known = ", ".join([*plan.tables, *rows])
+            raise ValueError(f"--only: there is no row or table {name}. Choose from: {known}.")
+        for row in plan.tables.get(name) or (rows[name],):
             for run in row.runs.values():
-                wanted |= dict.fromkeys([*of_plan.runs[run].needs, run])
-    return [of_plan.runs[name] for name in wanted]
+                wanted |= dict.fromkeys([*plan.runs[run].needs, run])
+    return [plan.runs[name] for name in wanted]

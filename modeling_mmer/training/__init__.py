@@ -1,1 +1,1 @@
-"""Training: what a run is given, its batches, the objective (Eq. 7), and what a stopped run goes on from."""
+"""Training: options, batches, the objective (Eq. 7) and resuming."""

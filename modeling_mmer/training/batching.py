@@ -1,7 +1,7 @@
-"""Which rows of a split make a batch: rows of like lengths together, or as many rows as padded frames allow.
+"""Samplers: batches of rows of similar length, or of as many rows as fit under a number of padded frames.
 
-Both samplers draw from a generator of their own, by seed and epoch, and not from the one that dropout draws from: all
-processes, and a resumed run, see the same batches.
+Both samplers use their own generator, seeded by seed and epoch, instead of the global one that dropout uses. All
+processes and resumed runs therefore get the same batches.
 """
 
 import math
@@ -22,11 +22,12 @@ BATCHES_PER_BUCKET = 4  # rows of a bucket are sorted by length
 
 
 def with_lengths(split: Dataset, stride: int, processor: MMERProcessor | None = None) -> Dataset:
-    """Add what batches are made by: `frames`, roughly the encoder frames and text tokens of a row, and `length`,
-    roughly its tokens in the shared sequence, where `stride` frames are one.
+    """Add the columns that batches are made by: `frames`, the approximate number of encoder frames and text tokens of a
+    row, and `length`, the approximate number of its tokens in the shared sequence.
 
     Args:
-        processor: what lies beyond the frames and tokens at which it cuts inputs does not count.
+        stride: number of frames per token.
+        processor: if given, inputs count only up to the length at which it cuts them.
     """
     longest = longest_inputs(processor) if processor else dict.fromkeys(("audio", "text"), math.inf)
     window, characters = (longest["audio"] - 1) / FRAMES_PER_SECOND, (longest["text"] - 2) * CHARACTERS_PER_TOKEN
@@ -45,13 +46,12 @@ def with_lengths(split: Dataset, stride: int, processor: MMERProcessor | None = 
 
 
 class LengthBucketSampler(Sampler):
-    """Batches of like lengths, by seed and epoch: each bucket of four batches' rows is sorted, and the batches are
-    shuffled.
+    """Batches of rows of similar length: the rows of each bucket of four batches are sorted by length, then the batches
+    are shuffled.
 
-    Differs from transformers' sampler for `group_by_length` in three things. The order comes from a generator of its
-    own. Buckets are small, and batches do not come in order of their length. It pads half as much as random batches do,
-    at a price: among rows that last equally long the contrastive term has no easy negatives, and retrieval is learnt
-    far more slowly.
+    Differs from transformers' sampler for `group_by_length` in three ways: it has its own generator, buckets are small,
+    and batches are not ordered by length. It halves the padding of random batches. In return, retrieval is learnt far
+    more slowly, because the contrastive term has no easy negatives among rows of similar length.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int):
@@ -71,32 +71,32 @@ class LengthBucketSampler(Sampler):
         buckets = torch.randperm(len(self), generator=generator).split(BATCHES_PER_BUCKET * self.batch_size)
         sorted_buckets = [bucket[self.lengths[bucket].argsort(stable=True)] for bucket in buckets]
         batches = [batch for bucket in sorted_buckets for batch in bucket.split(self.batch_size)]
-        whole = len(self) // self.batch_size  # what is left over makes the last, short batch
+        whole = len(self) // self.batch_size  # the remaining rows are the last, smaller batch
         order = torch.randperm(whole, generator=generator).tolist() + list(range(whole, len(batches)))
         return iter(torch.cat([batches[index] for index in order]).tolist())
 
 
 class FrameCapBatchSampler(BatchRebalanceSampler):
-    """Batches of as many rows as fit under a cap of padded frames: rows × the longest of them, on each process.
+    """Batches of as many rows as fit under a maximum number of padded frames: rows × longest row, on each process.
 
-    The rows are cut into batches in random order or, `by_length`, in one in which buckets of four batches' rows are
-    sorted; then the batches are shuffled. A row longer than the cap is a batch of its own. Each epoch has every row,
-    in batches of its own but always as many of them, for the Trainer reckons its schedule, and the place of a resumed
-    run, by their number. It is the most that any of eight epochs needs: an epoch that needs more is drawn again, and in
-    one that needs fewer the largest batches are halved.
+    Rows are divided into batches in random order. With `by_length`, the rows of each bucket of four batches are sorted
+    first. The batches are then shuffled. A row longer than the maximum is a batch of its own.
 
-    Every process draws the whole plan and takes its own column of it: at each step all have equally many rows, as the
-    losses over the global batch ask for. Up to `processes - 1` rows of an epoch are taken twice to make that so.
+    Each epoch has all rows and draws new batches, but always the same number of them, because the Trainer computes its
+    schedule and the position of a resumed run from that number. It is the largest number that any of eight epochs
+    needs. An epoch that needs more is drawn again; in one that needs fewer, the largest batches are halved.
 
-    It is a `BatchRebalanceSampler`, of which nothing else is used, because the Trainer takes batches from no other
-    sampler as they are.
+    Each process draws all batches and takes its own column. At each step all processes have the same number of rows, as
+    losses over the global batch require. Up to `processes - 1` rows of an epoch are repeated for that.
+
+    The class is a `BatchRebalanceSampler` only because the Trainer does not accept batches from other samplers.
 
     Args:
-        frames: of each row, its encoder frames and text tokens.
-        max_frames: the cap, in the same unit.
-        seed: of the order.
-        by_length: sort the rows of a bucket.
-        processes, rank: how many share the batches, and which this one is.
+        frames: number of encoder frames and text tokens of each row.
+        max_frames: the maximum per batch, in the same unit.
+        seed: seed of the order.
+        by_length: whether to sort the rows of a bucket by length.
+        processes, rank: number of processes, and the index of this one.
     """
 
     TRIALS = 8
@@ -118,7 +118,7 @@ class FrameCapBatchSampler(BatchRebalanceSampler):
         self.rank = rank
         self.epoch = 0
         if rank == 0 and (alone := int((self.frames > max_frames).sum())):
-            logger.warning(f"{alone} rows are longer than {max_frames} frames: each is a batch of its own.")
+            logger.warning(f"{alone} rows have more than {max_frames} frames: each is a batch of its own.")
         self.batches = max(len(self._draw(self._generator(epoch))) for epoch in range(self.TRIALS))
 
     def __len__(self) -> int:
@@ -142,26 +142,26 @@ class FrameCapBatchSampler(BatchRebalanceSampler):
         return torch.Generator().manual_seed(self.seed + epoch)
 
     def _draw(self, generator: torch.Generator) -> list[torch.Tensor]:
-        """An epoch's batches (rows, processes) of row indices, as few as its order allows."""
+        """The batches of an epoch, row indices (rows, processes), as few as the order allows."""
         rows = len(self.frames)
         padded = -(-rows // self.processes) * self.processes
         order = torch.randperm(rows, generator=generator)[torch.arange(padded) % rows]
         if self.by_length:
             order = self._sorted_in_buckets(order)
         order = order.view(-1, self.processes)
-        return list(order.split(cut(self.frames[order].amax(1).tolist(), self.max_frames)))
+        return list(order.split(batch_sizes(self.frames[order].amax(1).tolist(), self.max_frames)))
 
     def _sorted_in_buckets(self, order: torch.Tensor) -> torch.Tensor:
-        """Buckets sorted in turn up and down, so that a batch across two of them is of like lengths as well."""
+        """Sort buckets alternately up and down, so that a batch across two of them has similar lengths too."""
         rows_per_batch = self.processes * self.max_frames / self.frames.float().mean().item()
         buckets = order.split(max(1, round(BATCHES_PER_BUCKET * rows_per_batch)))
         orders = [self.frames[bucket].argsort(descending=i % 2 == 1, stable=True) for i, bucket in enumerate(buckets)]
         return torch.cat([bucket[by_frames] for bucket, by_frames in zip(buckets, orders, strict=True)])
 
 
-def cut(lengths: Iterable[int], cap: int) -> list[int]:
-    """The sizes of the fewest runs of rows, in their order, of which size × longest stays under the cap, if one row
-    does."""
+def batch_sizes(lengths: Iterable[int], cap: int) -> list[int]:
+    """Divide rows, in order, into as few batches as possible with size × longest length ≤ `cap`. A longer row is a
+    batch of its own. Returns the batch sizes."""
     sizes, longest = [], 0
     for length in lengths:
         longest = max(longest, length)

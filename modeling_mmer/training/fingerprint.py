@@ -1,6 +1,6 @@
-"""The settings of a run travel with its checkpoints, so that none is taken for another run's.
+"""Stores the settings of a run in its checkpoints, so that a checkpoint is not resumed by another run.
 
-They lie in `trainer_state.json`, which is written last: a checkpoint that is whole has them.
+They are part of `trainer_state.json`, which is written last, so that every complete checkpoint has them.
 """
 
 import json
@@ -17,11 +17,11 @@ from .resuming import checkpoints_under, is_whole
 
 
 class Fingerprint(TrainerCallback, ExportableState):
-    """Leaves the settings of a run, and how long it has trained, in each of its checkpoints.
+    """Stores the settings and the training time of a run in each checkpoint.
 
     Args:
-        settings: all that the run's outcome depends on, as JSON holds it.
-        seconds: that the legs took from which a stopped run goes on.
+        settings: everything that the results depend on, as JSON values.
+        seconds: training time before the run was resumed.
     """
 
     def __init__(self, settings: Mapping[str, Any], seconds: float = 0.0):
@@ -34,7 +34,7 @@ class Fingerprint(TrainerCallback, ExportableState):
 
     @property
     def seconds(self) -> float:
-        """Of training so far, with the legs before."""
+        """Training time so far, including the time before the run was resumed."""
         return self.seconds_before + (0.0 if self.started is None else time.monotonic() - self.started)
 
     def state(self) -> dict[str, Any]:
@@ -42,32 +42,30 @@ class Fingerprint(TrainerCallback, ExportableState):
 
 
 def read_fingerprint(checkpoint: str | Path) -> dict[str, Any]:
-    """`settings` and `seconds` of a whole checkpoint, or of a finished run's folder; empty where they are not known."""
+    """`settings` and `seconds` of a complete checkpoint or a finished run's folder; empty if they are not recorded."""
     state = json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     return state.get("stateful_callbacks", {}).get(Fingerprint.__name__, {}).get("args", {})
 
 
 def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two runs' settings, in words; empty if nothing does."""
+    """Describe the differences between the settings of two runs; empty if they are equal."""
     changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     return "; ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in changed)
 
 
 def require_same_run(folder: str | Path, settings: Mapping[str, Any], checkpoint: str | None = None) -> None:
-    """Raise a ValueError if another run's model or checkpoints lie in a folder, or `checkpoint` is another run's.
+    """Raise a ValueError if a folder has the model or checkpoints of another run, or `checkpoint` is from another run.
 
-    Nothing there is deleted or written over: only their owner knows whether they are still needed.
+    Nothing is deleted or overwritten: only the user knows whether they are still needed.
     """
-    held = [Path(folder), *checkpoints_under(folder), *([] if checkpoint is None else [Path(checkpoint)])]
-    for path in filter(is_whole, held):
+    paths = [Path(folder), *checkpoints_under(folder), *([] if checkpoint is None else [Path(checkpoint)])]
+    for path in filter(is_whole, paths):
         if (then := read_fingerprint(path).get("settings")) == settings:
             continue
-        told = (
-            "whose settings are not recorded"
-            if then is None
-            else f"under other settings ({difference(then, settings)})"
+        reason = (
+            "whose settings are not recorded" if then is None else f"with other settings ({difference(then, settings)})"
         )
         raise ValueError(
-            f"{path} is of a run {told}. Name another --output_dir for this run, or give that run's options to go on "
-            "with it; --model trains its model further."
+            f"{path} is from a run {reason}. Choose another --output_dir for this run, or repeat the options of that "
+            "run to resume it. --model fine-tunes its model."
         )

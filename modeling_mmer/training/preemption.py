@@ -1,8 +1,7 @@
-"""Ending a run when a scheduler asks for it: SIGTERM, and some time later SIGKILL.
+"""Writes a checkpoint when a scheduler ends a run: it sends SIGTERM, and some time later SIGKILL.
 
-The step that is under way is finished, a checkpoint written, and the process ends with status 143 (128 + SIGTERM), as a
-shell calls that of a process which SIGTERM killed. It is not 0, for the run is not done and has no results, and not 1,
-for nothing is wrong: whoever started it knows that the same command with `--resume_from_checkpoint true` goes on.
+The current step is finished, a checkpoint is written, and the process exits with status 143 (128 + SIGTERM), which
+means interrupted, as in shells. The same command with `--resume_from_checkpoint true` continues the run.
 """
 
 import multiprocessing
@@ -21,7 +20,7 @@ STATUS = 128 + signal.SIGTERM
 
 
 class Preempted(SystemExit):
-    """Raised where training ends because it was asked to, after its checkpoint was written."""
+    """Raised after the checkpoint was written, to end an interrupted run."""
 
     def __init__(self, status: int = STATUS):
         super().__init__(status)
@@ -30,15 +29,15 @@ class Preempted(SystemExit):
 class CheckpointOnTermination(TrainerCallback):
     """Writes a checkpoint at the end of the step in which SIGTERM arrives, and raises [`Preempted`].
 
-    Differs from transformers' `enable_jit_checkpoint` in three things. All processes end at the same step, whichever of
-    them were told. The checkpoint is one that the uninterrupted run could have written there, so that the resumed run
-    equals it: after a whole step and, where an epoch ends with it, after that epoch's evaluation. And nothing follows
-    it: no evaluation, which might outlast the scheduler's patience, and no results of a model that is half trained.
+    Differs from transformers' `enable_jit_checkpoint` in three ways. All processes end at the same step, whichever of
+    them received the signal. The checkpoint is one that the uninterrupted run could have written: after a complete step
+    and, at the end of an epoch, after its evaluation, so that the resumed run gives the same result. Nothing follows
+    the checkpoint: no evaluation, which might take too long, and no results of a partly trained model.
     """
 
     def __init__(self):
-        self.asked = False  # this process, by the signal
-        self.ends = False  # all processes agree
+        self.asked = False  # whether this process received the signal
+        self.ends = False  # whether any process did
         self.saved_step = None
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -48,12 +47,12 @@ class CheckpointOnTermination(TrainerCallback):
         signal.signal(signal.SIGTERM, self.previous_handler)
 
     def on_step_end(self, args, state, control, **kwargs):
-        if not (control.should_training_stop or state.epoch.is_integer()):  # then the end of the epoch follows at once
+        if not (control.should_training_stop or state.epoch.is_integer()):  # otherwise on_epoch_end follows immediately
             self._save_if_asked(args, control)
 
     def on_epoch_end(self, args, state, control, **kwargs):
         self._save_if_asked(args, control)
-        if self.ends and self.saved_step == state.global_step:  # at the end of the step
+        if self.ends and self.saved_step == state.global_step:  # already saved at the end of the step
             self._end(state)
 
     def on_save(self, args, state, control, **kwargs):
@@ -74,16 +73,16 @@ class CheckpointOnTermination(TrainerCallback):
     def _end(self, state):
         if state.is_world_process_zero:
             logger.warning(
-                f"Stopped by SIGTERM after step {state.global_step} of {state.max_steps}; its checkpoint is written. "
-                "The same command with --resume_from_checkpoint true goes on."
+                f"Interrupted by SIGTERM after step {state.global_step} of {state.max_steps}; a checkpoint was "
+                "written. Continue with the same command and --resume_from_checkpoint true."
             )
         raise Preempted
 
 
 def outlive_termination(then: Callable[[int], None] | None, worker: int) -> None:
-    """In a process that loads data: end on SIGTERM only if it comes from the trainer. `then` is called after it.
+    """Set up a data loading worker that ignores SIGTERM unless the trainer sends it, and call `then(worker)`.
 
-    A scheduler signals all processes of a job, and training cannot finish its step without this one.
+    A scheduler signals all processes of a job, but the trainer needs its workers to finish the step.
     """
     if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

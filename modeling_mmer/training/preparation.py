@@ -1,5 +1,5 @@
-"""What is made ready before rows are collated: a processor, text that is heard, encoder states, and what the corpus
-says of the config."""
+"""Preparation of a run: the processor, transcripts, cached encoder states, and the config fields that depend on the
+corpus."""
 
 from collections import Counter
 from dataclasses import replace
@@ -22,10 +22,10 @@ from .arguments import CorpusArguments
 
 
 def fill_text(arguments: CorpusArguments, corpus: Corpus, run: TrainingArguments) -> Corpus:
-    """The corpus with the text that `--transcribe` hears, and with caveats of what its splits then share."""
+    """Transcribe the corpus if `--transcribe` is set, and add caveats about what its splits share."""
     if arguments.transcribe is None:
         if arguments.transcribe_rows is not None:
-            raise ValueError("--transcribe_rows chooses rows for a speech recogniser: name one with --transcribe.")
+            raise ValueError("--transcribe_rows needs a speech recogniser: name one with --transcribe.")
         return note_shared(corpus)
     corpus = transcribe(
         corpus,
@@ -44,8 +44,8 @@ def fill_features(
     corpus: Corpus,
     run: TrainingArguments,
 ) -> tuple[FeatureCache | None, Corpus]:
-    """The cache with the encoder states of a corpus in it, and the corpus with its rows located there; without
-    `--feature_cache` None, and the corpus as it is."""
+    """Fill the cache with the encoder states of the corpus. Returns the cache and the corpus with located rows; without
+    `--feature_cache`, None and the unchanged corpus."""
     if arguments.feature_cache is None:
         return None, corpus
     features = FeatureCache(arguments.feature_cache, model.base_model, processor, arguments.cache_dtype)
@@ -56,7 +56,7 @@ def fill_features(
 
 
 def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
-    """What the corpus says of the config: its scale and, where asked for, the weights of its classes."""
+    """The config fields that depend on the corpus: its scale and, if "balanced", the class weights."""
     weights = {"emotion_class_weights": None, "sentiment_class_weights": None}
     if class_weights == "balanced":
         for task in ("emotion", "sentiment"):
@@ -66,25 +66,25 @@ def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str)
 
 
 def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float]:
-    """Weights n / (K · n_c), so that every class weighs the same; 0 for one without rows."""
+    """Class weights n / (K · n_c), which give all classes the same total weight; 0 for classes without rows."""
     counts = Counter(label for label in labels if label in set(classes))
     total = sum(counts.values())
     return [total / (len(classes) * counts[c]) if counts[c] else 0.0 for c in classes]
 
 
 def new_processor(config: MMERConfig) -> MMERProcessor:
-    """The encoders' own feature extractor and tokenizer, of the same commits; texts are cut to what the text encoder
-    has positions for.
+    """A processor from the feature extractor and tokenizer of the encoders, at the same commits. Texts are cut at the
+    number of positions of the text encoder.
 
     Raises:
-        OSError: an encoder comes without one.
+        OSError: an encoder has no feature extractor or tokenizer.
     """
     name, commit = config.text_encoder_name_or_path, config.text_encoder_revision
     with loading_explained(name, commit):
         tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
-        if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what is made where there are no files
+        if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what transformers creates without files
             raise OSError("it has no vocabulary for its tokenizer")
-    with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
+    with torch.device("meta"):  # only to count the positions; no weights are allocated
         positions = text_positions(TextStates.build(config.text_config))
     tokenizer.model_max_length = min(
         tokenizer.model_max_length, positions or config.text_config.max_position_embeddings

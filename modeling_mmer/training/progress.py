@@ -1,4 +1,4 @@
-"""The log of a training run as lines that one can read, with a small table for each evaluation."""
+"""A readable training log, with a small table for each evaluation."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +10,7 @@ INDENT = " " * 4
 
 
 class ProgressBar(ProgressCallback):
-    """transformers' bar, with our lines above it."""
+    """The progress bar of transformers, with log lines above it."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and self.training_bar is not None:
@@ -19,16 +19,16 @@ class ProgressBar(ProgressCallback):
 
 
 class LogLines(TrainerCallback):
-    """Our lines alone, for a file or a terminal without a bar."""
+    """Log lines without a progress bar."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero:
             for line in lines(logs, state):
-                print(line, flush=True)  # a file should hold them when the run is killed
+                print(line, flush=True)  # so that a file has them if the run is killed
 
 
 def lines(logs: Mapping[str, float], state: TrainerState) -> Iterator[str]:
-    """The lines of one entry; none for what is for plots, such as the layer-mix weights."""
+    """The lines of one log entry. Entries for plots only, such as the layer-mix weights, have none."""
     where = f"step {state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}  epoch {state.epoch or 0:.2f}"
     if "loss" in logs:
         rate, norm = logs["learning_rate"], logs.get("grad_norm")
@@ -37,20 +37,20 @@ def lines(logs: Mapping[str, float], state: TrainerState) -> Iterator[str]:
         score = f"  score {logs['eval_score']:.4f}" if "eval_score" in logs else ""
         yield f"{where}  validation{score}  {losses(logs, 'eval_loss')}"
         for group in (*COMBINATIONS, "retrieval"):
-            if figures := of_group(logs, f"eval_{group}_"):
+            if figures := group_figures(logs, f"eval_{group}_"):
                 yield INDENT + f"{group.replace('_', ' + '):14}" + "  ".join(figures)
     elif "train_runtime" in logs:
         yield f"{where}  trained in {logs['train_runtime']:.0f} s, {logs['train_samples_per_second']:.1f} rows a second"
 
 
 def losses(logs: Mapping[str, float], total: str) -> str:
-    """`loss 21.3  supervised 1.2  mae 1.9 …`: the total, and its terms by name."""
+    """The total and its terms: `loss 21.3  supervised 1.2  mae 1.9 …`."""
     terms = {name.removeprefix(f"{total}_"): value for name, value in logs.items() if name.startswith(f"{total}_")}
     return "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in {"loss": logs[total], **terms}.items())
 
 
-def of_group(logs: Mapping[str, float], prefix: str) -> list[str]:
-    """The figures of one combination, or of retrieval: shares in percent, CCC as they are."""
+def group_figures(logs: Mapping[str, float], prefix: str) -> list[str]:
+    """The figures of one combination or of retrieval: fractions in percent, CCC as numbers."""
     others = tuple(f"eval_{name}_" for name in COMBINATIONS if len(name) + 6 > len(prefix))  # audio_text is not audio
     figures = {
         name.removeprefix(prefix).replace("_", " "): value

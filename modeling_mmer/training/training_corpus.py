@@ -1,7 +1,7 @@
-"""What a model was trained on, beside its weights: how its corpora were read, and which rows they had.
+"""Records what a model was trained on: how its corpora were read, and which rows they had.
 
-`training_corpus.json` lies next to `config.json`. Rows are kept as digests of what they hold (`corpora/digests.py`),
-eight bytes each, so that an evaluation can tell rows that the model has seen from those that it has not.
+`training_corpus.json` is stored next to `config.json`. Rows are stored as digests of their content
+(`corpora/digests.py`), eight bytes each, so that an evaluation can identify rows that were used in training.
 """
 
 import base64
@@ -21,7 +21,7 @@ from ..corpora import Corpus, Reading
 from ..files import write_json
 
 FILE = "training_corpus.json"
-USED = {"train": "trained on", "validation": "selected by"}  # splits -> what training does with them
+USED = {"train": "trained on", "validation": "selected by"}  # split -> how training uses it
 
 Digests = NDArray[np.uint64]
 NONE: Digests = np.array([], np.uint64)
@@ -33,9 +33,9 @@ class TrainingCorpus:
 
     Args:
         readings: how each corpus was read.
-        rows: `train` and `validation` -> the digests of their rows.
-        repeated: a split -> the digests that it shared with another one of those two in training: a corpus's own
-            repetitions, of which its caveats tell.
+        rows: `train` and `validation` -> digests of their rows.
+        repeated: split -> digests that it shares with the train or validation split of the same corpus. The corpus has
+            caveats about these repetitions.
     """
 
     readings: tuple[Reading, ...] = ()
@@ -44,7 +44,7 @@ class TrainingCorpus:
 
     @classmethod
     def of(cls, corpus: Corpus, earlier: "TrainingCorpus | None" = None) -> "TrainingCorpus":
-        """What a run on `corpus` trains on, and what was trained on before it: by the checkpoint it starts from."""
+        """What a run on `corpus` trains on, including what its initial checkpoint was trained on (`earlier`)."""
         found = {split: digests_of(corpus, split) for split in corpus.splits}
         rows = {split: found[split] for split in USED if split in found}
         repeated = {
@@ -58,33 +58,35 @@ class TrainingCorpus:
     def save(self, folder: str | Path) -> None:
         content = {
             "corpora": [asdict(reading) for reading in self.readings],
-            "rows": {split: encoded(digests) for split, digests in self.rows.items()},
-            "repeated_rows": {split: encoded(digests) for split, digests in self.repeated.items() if len(digests)},
+            "rows": {split: encode(digests) for split, digests in self.rows.items()},
+            "repeated_rows": {split: encode(digests) for split, digests in self.repeated.items() if len(digests)},
         }
         write_json(Path(folder) / FILE, content)
 
     @classmethod
     def load(cls, model: str | Path, commit: str | None = None) -> "TrainingCorpus | None":
-        """Of a model, a folder or a hub name with its commit; None where it does not say.
+        """Load it for a model, a folder or a hub name with its commit. None if the model has no such file.
 
         Raises:
             ValueError: the file cannot be read.
         """
-        file = located(str(model), commit)
+        file = find_file(str(model), commit)
         if file is None:
             return None
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             readings = tuple(Reading.from_dict(reading) for reading in content["corpora"])
             rows, repeated = (
-                {split: decoded(text) for split, text in content[key].items()} for key in ("rows", "repeated_rows")
+                {split: decode(text) for split, text in content[key].items()} for key in ("rows", "repeated_rows")
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file} cannot be read ({error}): delete it, and training rows are not told.") from error
+            raise ValueError(
+                f"{file} cannot be read ({error}). Without the file, training rows are not detected."
+            ) from error
         return cls(readings, rows, repeated)
 
     def seen(self, corpus: Corpus, split: str, used: str) -> set[str]:
-        """The utterances of one split of a corpus that were rows of `used`, the training's `train` or `validation`."""
+        """The utterances in a split of a corpus that were in the split `used` (`train` or `validation`) in training."""
         ids = np.array(corpus.splits[split]["utterance_id"][:], dtype=object)
         digests = np.array([corpus.digests[name] for name in ids], dtype=np.uint64)
         was_used = np.isin(digests, self.rows.get(used, NONE))
@@ -93,7 +95,7 @@ class TrainingCorpus:
         return set(ids[was_used])
 
 
-class KeepTrainingCorpus(TrainerCallback):
+class SaveTrainingCorpus(TrainerCallback):
     """Writes `training_corpus.json` into every checkpoint, and into the output folder at the end."""
 
     def __init__(self, training_corpus: TrainingCorpus):
@@ -109,24 +111,24 @@ class KeepTrainingCorpus(TrainerCallback):
 
 
 def digests_of(corpus: Corpus, split: str) -> Digests:
-    """The digests of a split, sorted and each once."""
+    """The sorted unique digests of a split."""
     return np.unique(np.array([corpus.digests[name] for name in corpus.splits[split]["utterance_id"]], np.uint64))
 
 
-def located(model: str, commit: str | None) -> Path | None:
-    """The file of a folder, or of a repository of the hub; None where there is none."""
+def find_file(model: str, commit: str | None) -> Path | None:
+    """The file in a folder or a repository of the hub; None if there is none."""
     if Path(model).is_dir():
         file = Path(model, FILE)
         return file if file.is_file() else None
     try:
         return Path(hf_hub_download(model, FILE, revision=commit))
-    except EntryNotFoundError:  # also where the hub cannot be reached, and the file is not in the cache
+    except EntryNotFoundError:  # also if the hub cannot be reached and the file is not cached
         return None
 
 
-def encoded(digests: Digests) -> str:
+def encode(digests: Digests) -> str:
     return base64.b64encode(digests.astype("<u8").tobytes()).decode()
 
 
-def decoded(text: str) -> Digests:
+def decode(text: str) -> Digests:
     return np.frombuffer(base64.b64decode(text, validate=True), "<u8").astype(np.uint64)
