@@ -419,7 +419,7 @@ def test_each_rival_beats_chance_wherever_its_input_carries_information(tmp_path
         trainer = trainer_class(model, arguments, **options)
         trainer.train()
         output = trainer.predict(test)
-        results = compute_figures(output.predictions, output.label_ids, model.config.dimensions)
+        results = compute_figures(output.predictions, output.label_ids, model.config.tasks)
         assert set(results) == set(SERVED[name])
         for combination, figures in results.items():
             assert figures["ua"] > (0.8 if combination == "audio_text" else 0.4), (name, combination, figures["ua"])

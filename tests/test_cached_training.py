@@ -21,7 +21,7 @@ from modeling_mmer.features.extraction import extract, write_states
 from modeling_mmer.training.arguments import RunArguments
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
-TASKS = (EMOTIONS, ["negative", "neutral", "positive"], ["valence", "arousal", "dominance"])
+TASKS = MMERConfig(emotion_labels=EMOTIONS).tasks
 
 
 def trainer_of(model, processor, rows, features, folder, **options) -> MMERTrainer:
@@ -31,7 +31,7 @@ def trainer_of(model, processor, rows, features, folder, **options) -> MMERTrain
         **{"report_to": "none", "disable_tqdm": True, "use_cpu": True, "learning_rate": 3e-3, "warmup_steps": 0},
         **options,
     )
-    return MMERTrainer(model, run, train_dataset=rows, data_collator=MMERCollator(processor, *TASKS, features))
+    return MMERTrainer(model, run, train_dataset=rows, data_collator=MMERCollator(processor, TASKS, features))
 
 
 def test_training_from_the_cache_gives_the_losses_of_training_online(tmp_path):

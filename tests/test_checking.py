@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 from accelerate import PartialState
-from conftest import real_input_processor
+from conftest import real_input_processor, tasks
 from processes import spawn
 
 from modeling_mmer.commands import main, train
@@ -204,7 +204,7 @@ def test_a_recording_that_breaks_under_training_is_named(workers, folder, demo_e
 
 
 def test_an_error_of_a_worker_reads_like_one_of_this_process():
-    collator = MMERCollator(real_input_processor(), list(LABELS), ["negative", "neutral", "positive"], ["valence"])
+    collator = MMERCollator(real_input_processor(), tasks(LABELS, ["negative", "neutral", "positive"], ["valence"]))
     with pytest.raises(UtteranceError, match="^Utterance 'x': audio.*the file does not exist") as error:
         collator([{"utterance_id": "x", "audio": "gone.wav", "text": None}])
     caught = "Caught UtteranceError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  …"

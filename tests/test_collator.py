@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import tasks
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
@@ -24,7 +25,7 @@ def collator():
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
     tokenizer.model_max_length = 32
-    return MMERCollator(MMERProcessor(WhisperFeatureExtractor(), tokenizer), EMOTIONS, SENTIMENTS, DIMENSIONS)
+    return MMERCollator(MMERProcessor(WhisperFeatureExtractor(), tokenizer), tasks(EMOTIONS, SENTIMENTS, DIMENSIONS))
 
 
 def row(number: int = 0, **fields) -> dict:
@@ -84,7 +85,7 @@ def test_rows_keep_their_order(collator):
 
 
 def test_only_the_declared_dimensions(collator):
-    only_arousal = MMERCollator(collator.processor, EMOTIONS, [], ["arousal"])
+    only_arousal = MMERCollator(collator.processor, tasks(EMOTIONS, [], ["arousal"]))
     labels = only_arousal([row(text="i", sentiment="neutral", valence=3, arousal=2)])["labels"]
     assert list(labels) == ["emotion", "sentiment", "arousal"]
     assert labels["sentiment"].tolist() == [-100]

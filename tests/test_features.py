@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import real_input_config, real_input_processor, tiny_config
+from conftest import real_input_config, real_input_processor, tasks, tiny_config
 from datasets import Dataset
 from processes import start
 from torch.utils.data import DataLoader
@@ -82,7 +82,7 @@ def forbid(monkeypatch, model) -> None:
 def test_cached_states_give_the_outputs_of_encoding_anew(dtype, processor, rows, tmp_path):
     model = build_model()
     features, located = fill(tmp_path, model, processor, rows, dtype=dtype)
-    arguments = (processor, EMOTIONS, ["negative", "neutral", "positive"], ["valence", "arousal", "dominance"])
+    arguments = (processor, model.config.tasks)
     fresh, cached = MMERCollator(*arguments)(list(rows)), MMERCollator(*arguments, features=features)(list(located))
     assert "input_features" in fresh and "input_features" not in cached
     with torch.no_grad():
@@ -285,7 +285,7 @@ def test_a_recording_that_cannot_be_read_is_named_without_a_workers_traceback(wo
 def test_a_collator_reads_its_cache_in_worker_processes(processor, rows, tmp_path):
     """Under every way to start them: it is pickled for spawn and forkserver, and memory-maps its files anew."""
     features, located = fill(tmp_path, build_model(), processor, rows)
-    collator = MMERCollator(processor, EMOTIONS, ["negative", "positive"], ["valence"], features)
+    collator = MMERCollator(processor, tasks(EMOTIONS, ["negative", "positive"], ["valence"]), features)
     loader = DataLoader(located, 5, collate_fn=pickle.loads(pickle.dumps(collator)), num_workers=2)
     for batch, first in zip(loader, (0, 5, 10), strict=True):
         expected = collator([located[i] for i in range(first, min(first + 5, len(located)))])

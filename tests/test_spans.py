@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import real_input_config, real_input_processor
+from conftest import real_input_config, real_input_processor, tasks
 
 from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.corpora import CorpusError, load_corpora
@@ -212,7 +212,7 @@ def both(tmp_path, call):
 
 def test_the_collator_reads_no_more_than_the_span(both, monkeypatch):
     spans, files = both
-    collate = MMERCollator(real_input_processor(), LABELS, ["negative", "positive"], ["valence"])
+    collate = MMERCollator(real_input_processor(), tasks(LABELS, ["negative", "positive"], ["valence"]))
     read, original = [], soundfile.SoundFile.read
     monkeypatch.setattr(
         soundfile.SoundFile, "read", lambda file, frames=-1, **how: read.append(frames) or original(file, frames, **how)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import real_input_config, real_input_processor
+from conftest import real_input_config, real_input_processor, tasks
 from datasets import Dataset
 
 from modeling_mmer.corpora import Corpus
@@ -224,7 +224,7 @@ def test_states_of_several_dtypes_are_padded_in_one_that_holds_them_all():
         batch, _ = pad_rows(list(rows), dim=-2)
         assert batch.dtype == torch.float32 and batch.max() == 1e6
     assert pad_rows([half, None], dim=-2)[0].dtype == torch.float16
-    collate = MMERCollator(real_input_processor(), ["so"], ["so"], [])
+    collate = MMERCollator(real_input_processor(), tasks(["so"], ["so"]))
     rows = [{"utterance_id": name, "audio_hidden_states": states} for name, states in (("a", half), ("b", whole))]
     assert collate(rows)["audio_hidden_states"].max() == 1e6
 

@@ -98,8 +98,7 @@ def main(argv: list[str]) -> None:
         corpus = note_cropped(on_scale(corpus, tuple(config.label_scale)), processor)
         corpus = fill_text(corpus_arguments, corpus, run)
         features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
-    trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, *labels, features))
+    trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, config.tasks, features))
     with exit_on_bad_input(PROG, (UtteranceError,)):
         evaluate(trainer, corpus, split, name, load_log_history(model_folder(name, commit)))
 

@@ -193,9 +193,7 @@ def build_trainer(
         run,
         train_dataset=with_lengths(corpus.splits["train"], config.audio_stride, processor),
         eval_dataset=corpus.splits["validation"],
-        data_collator=MMERCollator(
-            processor, config.emotion_labels, config.sentiment_labels, config.dimensions, features
-        ),
+        data_collator=MMERCollator(processor, config.tasks, features),
         processing_class=processor,
         callbacks=callbacks,
     )

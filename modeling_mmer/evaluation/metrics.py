@@ -5,24 +5,19 @@
     retrieval  share of utterances whose largest inner product, among N, is with their own partner       Table 3
     collapse   max over i, j of |x_i - x_j|  among one utterance's embeddings                            Table 2
 
-and `evaluate_predictions`, which computes all of them for each combination of modalities. All figures are fractions.
-Two rules apply everywhere. Rows without a label (-100 for a class, NaN for a dimension) are ignored by its metrics. A
-figure that cannot be measured is `None`, or absent from a dict, never 0. Only NumPy is needed. `evaluate_metrics.py`
-has the same metrics as `evaluate.Metric` classes.
+All figures are fractions; `figures.py` computes them for each combination of modalities. Two rules apply everywhere.
+Rows without a label (-100 for a class, NaN for a dimension) are ignored by its metrics. A figure that cannot be measured
+is `None`, or absent from a dict, never 0. Only NumPy is needed. `evaluate_metrics.py` has the same metrics as
+`evaluate.Metric` classes.
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-NOT_LABELLED = -100
-"""The class id of a row without a label, as in `torch.nn.functional.cross_entropy`."""
-
-NOT_COMBINATIONS = ("retrieval", "collapse")
-"""Entries in the results of a split that are not combinations of modalities."""
+from ..model.tasks import NOT_LABELLED
 
 
 def unweighted_accuracy(predictions: ArrayLike, references: ArrayLike) -> float | None:
@@ -246,138 +241,6 @@ def collapse_distance(embeds: ArrayLike) -> float | None:
     return float(np.linalg.norm(embeds[i] - embeds[j]))
 
 
-def evaluate_predictions(
-    predictions: Mapping[str, Mapping[str, ArrayLike]],
-    references: Mapping[str, ArrayLike],
-    dimensions: Sequence[str] = ("valence", "arousal", "dominance"),
-) -> dict[str, dict[str, Any]]:
-    """Evaluate the predictions for one split, by combination of modalities.
-
-    Args:
-        predictions: combination (`audio`, `text`, `audio_text`) → task → array: `emotion` logits (n, K), `sentiment`
-            logits (n, 3), and each dimension (n,) on the scale of the references. NaN in all tasks marks a row that
-            lacks one of the modalities. Tasks that the model does not have are left out.
-        references: task → array: `emotion` and `sentiment` class ids (n,), -100 = not labelled; dimensions (n,), NaN =
-            not labelled.
-        dimensions: the names of the dimensions.
-
-    Returns:
-        For each combination with rows: `n` (number of rows), `labelled` (task → number of labelled rows, on which its
-        figures are measured), `ua` and `macro_f1` (emotion), `sentiment_ua`, and `<dimension>_ccc`. What cannot be
-        measured is absent. This is one split of `results.json`, without retrieval.
-
-    Raises:
-        ValueError: a task is unknown, shapes do not match, or a row has a prediction for one task and NaN for another.
-    """
-    results = {}
-    for combination, by_task in predictions.items():
-        arrays = _check_tasks(combination, by_task, references, dimensions)
-        if not arrays:
-            continue
-        present = _rows_present(combination, arrays)
-        if not present.any():
-            continue
-        figures: dict[str, float | None] = {}
-        labelled: dict[str, int] = {}
-        for task, array in arrays.items():
-            if task not in references:
-                continue
-            predicted, reference = array[present], np.asarray(references[task])[present]
-            is_labelled = ~np.isnan(reference) if task in dimensions else reference != NOT_LABELLED
-            if is_labelled.any():
-                labelled[task] = int(is_labelled.sum())
-            if task == "emotion":
-                classes = predicted.argmax(axis=1)
-                _require_known_classes(task, reference, predicted.shape[1])
-                figures["ua"] = unweighted_accuracy(classes, reference)
-                figures["macro_f1"] = macro_f1(classes, reference)
-            elif task == "sentiment":
-                _require_known_classes(task, reference, predicted.shape[1])
-                figures["sentiment_ua"] = unweighted_accuracy(predicted.argmax(axis=1), reference)
-            else:
-                figures[f"{task}_ccc"] = ccc(predicted, reference)
-        counts = {"n": int(present.sum())} | ({"labelled": labelled} if labelled else {})
-        results[combination] = counts | {k: v for k, v in figures.items() if v is not None}
-    return results
-
-
-def _check_tasks(
-    combination: str,
-    by_task: Mapping[str, ArrayLike],
-    references: Mapping[str, ArrayLike],
-    dimensions: Sequence[str],
-) -> dict[str, NDArray[np.float64]]:
-    """Check names and shapes of the predictions. Returns them as float64, in a fixed order of tasks."""
-    tasks = ("emotion", "sentiment", *dimensions)
-    unknown = sorted(set(by_task) - set(tasks))
-    if unknown:
-        raise ValueError(f"Predictions for {combination!r} hold unknown tasks {unknown}; known are {list(tasks)}.")
-    arrays = {task: np.asarray(by_task[task], dtype=np.float64) for task in tasks if task in by_task}
-    lengths = {}
-    for task, array in arrays.items():
-        if array.ndim != (1 if task in dimensions else 2):
-            expected = "(n,)" if task in dimensions else "(n, classes)"
-            raise ValueError(f"Predictions of {task!r} for {combination!r} must be {expected}, got {array.shape}.")
-        lengths[f"predicted {task}"] = len(array)
-        if task in references:
-            lengths[f"reference {task}"] = len(np.asarray(references[task]))
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"Predictions and references for {combination!r} differ in length: {lengths}.")
-    return arrays
-
-
-def _rows_present(combination: str, arrays: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
-    """(n,) bool: the rows that have predictions. NaN in all tasks = absent; NaN in only some is an error."""
-    is_nan = np.stack([np.isnan(a.reshape(len(a), int(np.prod(a.shape[1:])))).any(axis=1) for a in arrays.values()])
-    absent = is_nan.all(axis=0)
-    broken = is_nan & ~absent  # (tasks, n)
-    if broken.any():
-        counts = {task: int(row.sum()) for task, row in zip(arrays, broken, strict=True) if row.any()}
-        raise ValueError(
-            f"Predictions for {combination!r} are NaN in rows that have other predictions: {counts} (task: rows). "
-            "A row that lacks a modality is NaN in every task; otherwise the model has diverged."
-        )
-    return ~absent
-
-
-def score(results: Mapping[str, Any]) -> float | None:
-    """The figure by which the best checkpoint is selected: the mean of all UA and CCC over the combinations.
-
-    Args:
-        results: one split of `results.json`, as returned by `evaluate_predictions`.
-
-    Returns:
-        The mean of the available figures, or None if there is none.
-    """
-    return mean_of_present(
-        value
-        for combination, figures in results.items()
-        if combination not in NOT_COMBINATIONS
-        for name, value in figures.items()
-        if name == "ua" or name.endswith("_ccc")
-    )
-
-
-def flatten(results: Mapping[str, Any]) -> dict[str, float]:
-    """Flatten the figures of a split to the names of the training log.
-
-    Args:
-        results: one split of `results.json`.
-
-    Returns:
-        `audio_ua`, `audio_text_valence_ccc`, `retrieval_audio_to_text`, `collapse_audio_input`, …: the nested keys
-        joined by `_`. Counts (`n`) and tables (per-class recall, confusion matrix) are left out.
-    """
-    flat: dict[str, float] = {}
-    for group, figures in results.items():
-        for name, value in figures.items():
-            if group == "collapse":
-                flat.update({f"{group}_{name}_{p}": float(distance) for p, distance in value.items() if p != "n"})
-            elif name != "n" and not isinstance(value, Mapping):
-                flat[f"{group}_{name}"] = float(value)
-    return flat
-
-
 def mean_of_present(values: Iterable[float | None]) -> float | None:
     """The mean of the values that are not None or NaN; None if there is none."""
     present = [float(v) for v in values if v is not None and not math.isnan(v)]
@@ -392,10 +255,3 @@ def _require_equal_length(predictions: NDArray, references: NDArray) -> None:
 def _require_finite(name: str, values: NDArray) -> None:
     if not np.isfinite(values).all():
         raise ValueError(f"{name} contain NaN or infinity; leave out rows without a prediction.")
-
-
-def _require_known_classes(task: str, references: NDArray, num_classes: int) -> None:
-    if references.size and references.max() >= num_classes:
-        raise ValueError(
-            f"References of {task!r} hold class {references.max()}, but the model predicts {num_classes} classes."
-        )

@@ -27,12 +27,15 @@ def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], co
         of_tasks, present = predictions[combination], rows_present(predictions[combination])
         part = named(rows, combination, present)
         part |= {name: pick(rows[name], present) for name in ("start", "end", "text_source")}
-        for task, labels in (("emotion", config.emotion_labels), ("sentiment", config.sentiment_labels)):
-            probabilities = softmax(of_tasks[task][present])  # (present rows, K)
-            part[task] = [labels[k] for k in probabilities.argmax(-1)]
-            part |= {f"{task}_{label}": probabilities[:, k].tolist() for k, label in enumerate(labels)}
-        part |= {d: of_tasks[d][present].astype(np.float64).tolist() for d in config.dimensions}
-        parts.append(part | references(rows, ("emotion", "sentiment", *config.dimensions), present))
+        for task in config.tasks:
+            predicted = of_tasks[task.name][present]
+            if not task.is_class:
+                part[task.name] = predicted.astype(np.float64).tolist()
+                continue
+            probabilities = softmax(predicted)  # (present rows, K)
+            part[task.name] = [task.labels[k] for k in probabilities.argmax(-1)]
+            part |= {f"{task.name}_{label}": probabilities[:, k].tolist() for k, label in enumerate(task.labels)}
+        parts.append(part | references(rows, [task.name for task in config.tasks], present))
     write_parts(path, parts)
 
 

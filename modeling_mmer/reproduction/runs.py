@@ -167,7 +167,6 @@ def prepare(task: Task, material: Material, fingerprint: Fingerprint) -> tuple[M
     combination = "audio_text" if run.system == "cif_mmin_teacher" else run.combination
     splits = {s: rows if combination is None else rows_with(rows, combination) for s, rows in corpus.splits.items()}
     config, arguments = model.config, training_arguments(task, material)
-    labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
     callbacks = [fingerprint, CheckpointOnTermination()]
     if arguments.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(arguments.early_stopping_patience))
@@ -179,7 +178,7 @@ def prepare(task: Task, material: Material, fingerprint: Fingerprint) -> tuple[M
         arguments,
         train_dataset=with_lengths(splits["train"], config.audio_stride, processor),
         eval_dataset=splits["validation"],
-        data_collator=MMERCollator(processor, *labels, features),
+        data_collator=MMERCollator(processor, config.tasks, features),
         callbacks=callbacks,
         **stage,
     )

@@ -15,9 +15,9 @@ import torch
 
 from ..features.cache import FeatureCache
 from ..model.processing_mmer import MMERProcessor, pad_rows, require_a_modality
+from ..model.tasks import NOT_LABELLED, Task
 from ..model.waveforms import with_span
 
-NOT_LABELLED = -100  # the class index that torch's cross-entropy ignores; for dimensions it is NaN
 UTTERANCE_IDS = "utterance_ids"  # key of a batch, for messages; the trainer removes it, because models do not accept it
 
 HOW_TO_GO_ON = (
@@ -40,16 +40,12 @@ class MMERCollator:
 
     Args:
         processor: preprocesses raw audio and text.
-        emotion_labels: the emotion classes. Rows with other emotions are not labelled.
-        sentiment_labels: the sentiment classes, likewise.
-        dimensions: the regression targets, such as `["valence", "arousal", "dominance"]`.
+        tasks: of the model (`config.tasks`). A row whose label is not one of a task's classes is not labelled.
         features: a cache with the encoder states of all rows, to use instead of raw inputs.
     """
 
     processor: MMERProcessor
-    emotion_labels: list[str]
-    sentiment_labels: list[str]
-    dimensions: list[str]
+    tasks: Sequence[Task]
     features: FeatureCache | None = None
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -58,8 +54,8 @@ class MMERCollator:
         Returns:
             The processor's tensors, or `audio_hidden_states (B, L+1, T_a, D_a)` with `audio_mask (B, T_a)` and
             `text_hidden_states (B, L+1, T_t, D_t)` with `text_mask (B, T_t)` for rows with states; and `labels`:
-            `emotion` and `sentiment` (B,), int64, -100 = not labelled, and each dimension (B,), float32, on the
-            corpus's scale, NaN = not labelled.
+            task → class indices (B,), int64, -100 = not labelled; or values (B,), float32, on the scale of the corpus,
+            NaN = not labelled.
 
         Raises:
             UtteranceError: a recording, text or cached state cannot be read.
@@ -78,7 +74,7 @@ class MMERCollator:
             if index is None:
                 raise
             raise UtteranceError(f"Utterance {_name(rows[index])}: {error} {HOW_TO_GO_ON}") from error
-        return {**inputs, "labels": self._labels(rows)}
+        return {**inputs, "labels": {task.name: _labels(rows, task) for task in self.tasks}}
 
     def _cached(self, row: dict[str, Any]) -> dict[str, torch.Tensor | None]:
         return {f"{modality}_hidden_states": self.features.load(row, modality) for modality in ("audio", "text")}
@@ -94,15 +90,6 @@ class MMERCollator:
                 inputs.update(_stack_states(states, modality))
         require_a_modality(len(rows), [value for key, value in inputs.items() if key.endswith("_mask")])
         return inputs
-
-    def _labels(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        labels = {
-            "emotion": _class_indices(rows, "emotion", self.emotion_labels),
-            "sentiment": _class_indices(rows, "sentiment", self.sentiment_labels),
-        }
-        for dimension in self.dimensions:
-            labels[dimension] = torch.tensor([_number(row, dimension) for row in rows], dtype=torch.float32)
-        return labels
 
 
 def with_ids(collator: Callable[[Sequence[dict[str, Any]]], dict[str, Any]], rows: Sequence[dict[str, Any]]):
@@ -141,14 +128,22 @@ def _check_states(rows: Sequence[dict[str, Any]], states: list[Any], modality: s
             )
 
 
-def _class_indices(rows: Sequence[dict[str, Any]], field: str, classes: list[str]) -> torch.Tensor:
+def _labels(rows: Sequence[dict[str, Any]], task: Task) -> torch.Tensor:
+    if task.is_class:
+        return _class_indices(rows, task)
+    return torch.tensor([_number(row, task.name) for row in rows], dtype=torch.float32)
+
+
+def _class_indices(rows: Sequence[dict[str, Any]], task: Task) -> torch.Tensor:
     """The class index of each row's label (B,); -100 if it is None or not one of the classes."""
-    indices = {name: index for index, name in enumerate(classes)}
-    nameless = [row for row in rows if not isinstance(row.get(field), str | None)]
+    indices = {name: index for index, name in enumerate(task.labels)}
+    nameless = [row for row in rows if not isinstance(row.get(task.name), str | None)]
     if nameless:
         row = nameless[0]
-        raise ValueError(f"Utterance {_name(row)}: {field} is {row[field]!r}; give the name of a class, or None.")
-    return torch.tensor([indices.get(row.get(field), NOT_LABELLED) for row in rows])
+        raise ValueError(
+            f"Utterance {_name(row)}: {task.name} is {row[task.name]!r}; give the name of a class, or None."
+        )
+    return torch.tensor([indices.get(row.get(task.name), NOT_LABELLED) for row in rows])
 
 
 def _number(row: dict[str, Any], field: str) -> float:

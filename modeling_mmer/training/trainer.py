@@ -90,10 +90,9 @@ class MMERTrainer(ResumableTrainer):
 
     def _check_data(self):
         """Set the default collator, and require the column that batches by length need."""
-        processor, config = self.processing_class, self.model.config
+        processor = self.processing_class
         if self.data_collator is default_data_collator and hasattr(processor, "encode_audio"):
-            labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
-            self.data_collator = MMERCollator(processor, *labels)
+            self.data_collator = MMERCollator(processor, self.model.config.tasks)
         by_length = self.args.train_sampling_strategy == "group_by_length"
         columns = getattr(self.train_dataset, "column_names", None)
         capped = getattr(self.args, "max_frames_per_batch", None) is not None
@@ -190,7 +189,7 @@ class MMERTrainer(ResumableTrainer):
         return {name: total / count for name, (total, count) in sums.items()}
 
     def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
-        return figures_of(prediction.predictions, prediction.label_ids, self.model.config.dimensions)
+        return figures_of(prediction.predictions, prediction.label_ids, self.model.config.tasks)
 
     def _require_selection(self):
         """Raise a ValueError if an evaluation cannot give `metric_for_best_model`."""
