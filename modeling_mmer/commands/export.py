@@ -116,19 +116,19 @@ def write_verified(
         ValueError: the export gives other outputs than the model. It is removed.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
+    beside = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
     try:
-        model.save_pretrained(temporary)
-        processor.save_pretrained(temporary)
-        copy_card(source, temporary, model_id or destination.name)
+        model.save_pretrained(beside)
+        processor.save_pretrained(beside)
+        copy_card(source, beside, model_id or destination.name)
         if (training_corpus := TrainingCorpus.load(source)) is not None:
-            training_corpus.save(temporary)
-        deviation = verify(model, processor, temporary)
+            training_corpus.save(beside)
+        deviation = verify(model, processor, beside)
         if destination.exists():
             destination.rmdir()
-        os.replace(temporary, destination)
+        os.replace(beside, destination)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
     return deviation
 
 
