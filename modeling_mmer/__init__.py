@@ -1,8 +1,8 @@
 """MMER: emotion recognition from speech, from text, or from both with one set of weights.
 
-The names are imported when they are first used, so that `mmer --help` need not wait for torch. With the first of them
-the Auto classes and the pipelines of transformers learn of MMER (see `registration`); if the Auto classes are imported
-already, `import modeling_mmer` is enough.
+Public names are imported on first use, so that `mmer --help` does not import torch. The first use also registers MMER
+with the Auto classes and pipelines of transformers (see `registration`). If the Auto classes are already imported,
+`import modeling_mmer` registers it.
 """
 
 import sys

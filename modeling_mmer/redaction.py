@@ -1,4 +1,4 @@
-"""Command lines that may be shown: tokens, keys and passwords are never written down."""
+"""Removes tokens, keys and passwords from command lines, so that they can be recorded."""
 
 import re
 import shlex
@@ -8,12 +8,12 @@ from pathlib import Path
 HIDDEN = "***"
 _SECRET_NAME = re.compile(r"token(?!s)|api_?key|(?:^|_)keys?$|passw|secret|credential", re.IGNORECASE)
 _ASSIGNMENT = re.compile(r"(?P<name>-{0,2}[A-Za-z][\w-]*)=(?P<value>.*)", re.DOTALL)
-_SECRET_VALUE = re.compile(r"\bhf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+@")  # a token of the hub; who signs in to an address
+_SECRET_VALUE = re.compile(r"\bhf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+@")  # a token of the hub; credentials in a URL
 
 
 def redacted(words: Sequence[str]) -> list[str]:
-    """A command line's words, with `***` for the values of options that are named like a secret, in any spelling
-    (`--hub_token X`, `--hub-token=X`, `HF_TOKEN=X`), and for what looks like a token wherever it stands."""
+    """The words of a command line, with `***` for the values of options with the name of a secret, in any spelling
+    (`--hub_token X`, `--hub-token=X`, `HF_TOKEN=X`), and for anything that looks like a token."""
     shown, is_secret = [], False
     for word in words:
         assigned = _ASSIGNMENT.fullmatch(word)
@@ -28,7 +28,7 @@ def redacted(words: Sequence[str]) -> list[str]:
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """`sys.argv` as one would type it, without its secrets."""
+    """`sys.argv` as it would be typed, without secrets."""
     return shlex.join(redacted([Path(argv[0]).name, *argv[1:]]))
 
 

@@ -1,4 +1,4 @@
-"""Tells the Auto classes and the pipelines of transformers about MMER; importing this module does it."""
+"""Registers MMER with the Auto classes and pipelines of transformers, on import."""
 
 from transformers import (
     AutoConfig,

@@ -15,7 +15,7 @@ from processes import spawn
 
 from modeling_mmer.commands import main, train
 from modeling_mmer.corpora import CorpusError
-from modeling_mmer.training import preparation as checking
+from modeling_mmer.training import checking
 from modeling_mmer.training.arguments import CorpusArguments
 from modeling_mmer.training.checking import load_checked, note_cropped, select_split
 from modeling_mmer.training.collator import MMERCollator, UtteranceError

@@ -139,7 +139,7 @@ def test_what_a_checkpoint_cannot_be_fine_tuned_to_is_refused(trained, demo_enco
     model.save_pretrained(partial)
     MMERProcessor.from_pretrained(folder).save_pretrained(partial)
     for options, says in (
-        (["--model", str(folder), "--intermediate_size", "16"], "intermediate_size|model's size"),
+        (["--model", str(folder), "--intermediate_size", "16"], "size of the model"),
         (["--model", str(folder), "--text_encoder", str(demo_encoders / "roberta")], "leave out --text_encoder"),
         (["--model", str(partial)], "--lambda_mae 0"),
         (["--model", str(tmp_path / "nowhere")], "nowhere"),

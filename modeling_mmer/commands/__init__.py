@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     if not argv or argv[0] not in COMMANDS:
         usage = "usage: mmer COMMAND [recipe.yaml] [--option value …]\n\n"
         usage += "\n".join(f"  {name:10}{what}" for name, what in COMMANDS.items())
-        asked = bool(argv) and argv[0] in ("-h", "--help")
-        print(usage, file=sys.stdout if asked else sys.stderr)
-        sys.exit(0 if asked else 2)
+        wants_help = bool(argv) and argv[0] in ("-h", "--help")
+        print(usage, file=sys.stdout if wants_help else sys.stderr)
+        sys.exit(0 if wants_help else 2)
     import_module(f".{argv[0]}", __name__).main(argv[1:])

@@ -213,13 +213,13 @@ def checkpoint_to_resume(run: RunArguments) -> str | None:
 
     None, with a message, if there is none yet, so that a requeued job can use the same command each time.
     """
-    asked = run.resume_from_checkpoint
-    if asked is None or asked.lower() == "false":
+    checkpoint = run.resume_from_checkpoint
+    if checkpoint is None or checkpoint.lower() == "false":
         return None
-    if asked.lower() != "true":
-        if not is_whole(asked):
-            raise ValueError(f"{asked} is not a checkpoint to resume from: it has no complete trainer_state.json.")
-        return asked
+    if checkpoint.lower() != "true":
+        if not is_whole(checkpoint):
+            raise ValueError(f"{checkpoint} is not a checkpoint to resume from: it has no complete trainer_state.json.")
+        return checkpoint
     last = last_checkpoint(run.output_dir)
     if last is None and run.process_index == 0:
         print(f"There is no checkpoint in {run.output_dir} yet: training starts from the beginning.")

@@ -116,12 +116,7 @@ def _is_list_of_texts(text) -> bool:
 
 @dataclass
 class InputReader:
-    """Cuts inputs into windows for the audio encoder.
-
-    Args:
-        processor: the processor, which reads recordings.
-        longest: the maximum number of samples of a window; None if there is no maximum.
-    """
+    """Cuts inputs, read by the `processor`, into windows of at most `longest` samples (None: no maximum)."""
 
     processor: Any
     longest: int | None
@@ -202,9 +197,7 @@ class InputReader:
         rate = self.processor.feature_extractor.sampling_rate
         for window in windows:
             try:
-                self.processor.read_audio(
-                    window.samples, warn=lambda message: None
-                )  # warnings are for the whole stream
+                self.processor.read_audio(window.samples, warn=lambda message: None)  # the whole stream warns
             except ValueError as error:
                 raise ValueError(f"from {window.start / rate:g} s to {window.stop / rate:g} s, {error}") from error
             yield window

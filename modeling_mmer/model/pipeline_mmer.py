@@ -149,7 +149,7 @@ class MMERPipeline(ChunkPipeline):
         if self.model.contrastive_head is None:
             raise ValueError(
                 "This checkpoint was exported without its contrastive head (g), so its embeddings cannot be compared: "
-                "use a whole checkpoint."
+                "use a complete checkpoint."
             )
         if self.model.config.lambda_contrastive == 0:
             logger.warning_once("This model was trained without the contrastive term: its embeddings are not aligned.")

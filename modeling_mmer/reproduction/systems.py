@@ -38,14 +38,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table.
-
-    Args:
-        name: its name for `--only`; that of its run if it has only one.
-        title: its title in the table.
-        runs: combination → the run with its figures.
-        models: number of models that a deployment for all combinations needs.
-    """
+    """A row of a table: its name for `--only`, its title, the run with its figures for each combination, and the number
+    of models that a deployment for all combinations needs. The name is that of its run if it has only one."""
 
     name: str
     title: str

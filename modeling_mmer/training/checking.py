@@ -108,7 +108,7 @@ def select_split(corpus: Corpus, split: str) -> Corpus:
     if split not in corpus.splits:
         if faults:  # the rows of the split may all be bad
             raise CorpusError(message(replace(corpus, faults=faults)))
-        raise ValueError(f"{corpus.name} has no split {split!r}. It has {', '.join(corpus.splits)}.")
+        raise ValueError(f"{corpus.name} has no split {split!r}: it has {', '.join(corpus.splits)}.")
     return replace(corpus, splits={split: corpus.splits[split]}, faults=faults)
 
 
