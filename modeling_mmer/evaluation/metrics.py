@@ -6,8 +6,8 @@
     collapse   max over i, j of |x_i - x_j|  among one utterance's embeddings                            Table 2
 
 All figures are fractions; `figures.py` computes them for each combination of modalities. Two rules apply everywhere.
-Rows without a label (-100 for a class, NaN for a dimension) are ignored by its metrics. A figure that cannot be measured
-is `None`, or absent from a dict, never 0. Only NumPy is needed. `evaluate_metrics.py` has the same metrics as
+Rows without a label (-100 for a class, NaN for a dimension) are ignored by its metrics. A figure that cannot be
+measured is `None`, or absent from a dict, never 0. Only NumPy is needed. `evaluate_metrics.py` has the same metrics as
 `evaluate.Metric` classes.
 """
 
