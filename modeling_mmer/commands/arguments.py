@@ -22,7 +22,19 @@ from .help import MODEL_HELP, OptionParser
 
 
 @dataclass
-class StartArguments:
+class EncoderArguments:
+    """The two pretrained encoders of a new model."""
+
+    audio_encoder: str = field(
+        default="openai/whisper-medium", metadata={"help": "Frozen audio encoder: a hub name or a folder."}
+    )
+    text_encoder: str = field(
+        default="FacebookAI/roberta-large", metadata={"help": "Frozen text encoder: a hub name or a folder."}
+    )
+
+
+@dataclass
+class StartArguments(EncoderArguments):
     """What training starts from: a new model on two pretrained encoders, or a checkpoint."""
 
     _argument_group_name = "the initial model"
@@ -33,12 +45,6 @@ class StartArguments:
             "help": "Checkpoint to fine-tune, a folder or a hub name. Its encoders and config are kept, except for "
             "options that you set."
         },
-    )
-    audio_encoder: str = field(
-        default="openai/whisper-medium", metadata={"help": "Frozen audio encoder: a hub name or a folder."}
-    )
-    text_encoder: str = field(
-        default="FacebookAI/roberta-large", metadata={"help": "Frozen text encoder: a hub name or a folder."}
     )
     self_contained: bool = field(
         default=False, metadata={"help": "Save the encoders' weights in the checkpoint instead of their names."}

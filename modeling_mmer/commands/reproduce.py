@@ -11,14 +11,14 @@ from ..reproduction.material import Material
 from ..reproduction.systems import chosen_runs, make_plan
 from ..training.arguments import CorpusArguments, RunArguments
 from .allocator import keep_freed_memory
-from .arguments import ModelArguments, exit_on_bad_input, expand_recipe, parse
+from .arguments import EncoderArguments, ModelArguments, exit_on_bad_input, expand_recipe, parse
 from .naming import encoder_commits
 
 PROG = "mmer reproduce"
 
 
 @dataclass
-class GridArguments:
+class GridArguments(EncoderArguments):
     """Which systems are trained, with how many seeds, on which encoders."""
 
     _argument_group_name = "the experiments"
@@ -29,12 +29,6 @@ class GridArguments:
         metadata={
             "help": "Rows of the tables to train (probe, shared, contr_mae …), or table1, table2, table3, choices."
         },
-    )
-    audio_encoder: str = field(
-        default="openai/whisper-medium", metadata={"help": "Frozen audio encoder: a hub name or a folder."}
-    )
-    text_encoder: str = field(
-        default="FacebookAI/roberta-large", metadata={"help": "Frozen text encoder: a hub name or a folder."}
     )
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .cmu_mosei import load_cmu_mosei
 from .columns import by_field
@@ -88,12 +88,8 @@ def load_corpora(
     remaining = iter(directories)
     places = [next(remaining) if _needs_directory(name) else name.removeprefix(PREFIX) for name in names]
     own = [name for name in names if _is_own_data(name)]
-    for option, value in (("column_map", column_map), ("label_scale", label_scale)):
-        if value and not own:
-            raise CorpusError(f"{option} has no effect on {', '.join(names)}, which declare their own")
     known_as = _known_as(names, places)
-    if wrong := [key for key in column_map or {} if ":" in key and not _qualified(key, known_as)[0]]:
-        raise _unknown_corpus(wrong[0], known_as)
+    _check_options(names, own, {"column_map": column_map, "label_scale": label_scale}, known_as)
     _check_distinct(label_map or {}, places)
     scales = iter(_scales(label_scale, len(own)))
     corpora = []
@@ -113,6 +109,17 @@ def load_corpora(
     if not corpus.splits:
         raise CorpusError(message(corpus))
     return corpus if on_bad_rows == "keep" else note_shared(settle(corpus, on_bad_rows))
+
+
+def _check_options(
+    names: Sequence[str], own: Sequence[str], options: Mapping[str, Any], known_as: Sequence[tuple[str, ...]]
+) -> None:
+    """Options for data of one's own need such data, and corpora that they name must be known."""
+    for option, value in options.items():
+        if value and not own:
+            raise CorpusError(f"{option} has no effect on {', '.join(names)}, which declare their own")
+    if wrong := [key for key in options["column_map"] or {} if ":" in key and not _qualified(key, known_as)[0]]:
+        raise _unknown_corpus(wrong[0], known_as)
 
 
 def _load(

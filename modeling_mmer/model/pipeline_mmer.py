@@ -19,12 +19,12 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator, PipelinePackIterator
 from transformers.utils import logging
 
+from .outputs import PREDICTION_FIELDS
 from .pipeline_inputs import InputReader, number_inputs, separate_inputs
 
 logger = logging.get_logger(__name__)
 
 CHANNELS = ("mix", "split")
-CLASS_FIELDS = {"emotion": "logits", "sentiment": "sentiment_logits"}
 
 
 class MMERPipeline(ChunkPipeline):
@@ -195,11 +195,11 @@ class MMERPipeline(ChunkPipeline):
         of_audio = self.processor.encode_audio(listed["audio"], warn=lambda message: None)
         inputs = BatchFeature({**of_audio, **self.processor.encode_text(listed["text"])}).to(self.device)
         outputs = self.model(**inputs, return_combinations=return_combinations)
-        predictions = self._probabilities({f: outputs.get(f) for f in (*CLASS_FIELDS.values(), *self._dimensions())})
+        fields = {task.name: PREDICTION_FIELDS.get(task.name, task.name) for task in self.model.config.tasks}
+        predictions = self._probabilities({task: outputs[field] for task, field in fields.items()})
         if return_combinations:
-            of_audio = outputs.combinations["audio"]
-            of_audio = {CLASS_FIELDS.get(task, task): values for task, values in of_audio.items()}
-            predictions |= {f"audio_{name}": p for name, p in self._probabilities(of_audio).items()}
+            of_audio = self._probabilities(outputs.combinations["audio"])
+            predictions |= {f"audio_{task}": values for task, values in of_audio.items()}
             for name in ("audio_embeds", "text_embeds"):
                 if outputs.get(name) is not None:
                     predictions[name] = outputs[name].float()
@@ -208,13 +208,10 @@ class MMERPipeline(ChunkPipeline):
         kept |= has
         return predictions | ({name: values[0] for name, values in kept.items()} if alone else kept)
 
-    def _dimensions(self) -> list[str]:
-        return self.model.config.dimensions
-
-    def _probabilities(self, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """`emotion` and `sentiment` (B, K) as probabilities, dimensions (B,) unchanged, in float32."""
-        predictions = {task: outputs[field].float().softmax(-1) for task, field in CLASS_FIELDS.items()}
-        return predictions | {dimension: outputs[dimension].float() for dimension in self._dimensions()}
+    def _probabilities(self, predictions: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Logits (B, K) of class tasks as probabilities, dimensions (B,) unchanged, in float32."""
+        values = {task: predictions[task.name].float() for task in self.model.config.tasks}
+        return {task.name: of_task.softmax(-1) if task.is_class else of_task for task, of_task in values.items()}
 
     # ── predictions → output ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -232,7 +229,7 @@ class MMERPipeline(ChunkPipeline):
     def _merge(self, windows: list[dict], top_k: int | None, return_timestamps: bool) -> dict[str, Any]:
         seconds = np.array([window["stop"] - window["start"] for window in windows])
         weights = seconds / seconds.sum() if seconds.sum() > 0 else np.ones(1)  # text only: one window of length 0
-        tasks = (*CLASS_FIELDS, *self._dimensions())
+        tasks = [task.name for task in self.model.config.tasks]
         mean = {t: np.tensordot(weights, np.stack([w[t][0].numpy() for w in windows]), axes=1) for t in tasks}
         modalities = [m for m in ("audio", "text") if any(window[f"has_{m}"] for window in windows)]
         output = self._describe(mean, modalities, top_k)
@@ -244,19 +241,21 @@ class MMERPipeline(ChunkPipeline):
         """The result of one window, by audio only if its text has no timestamps."""
         with_text = window["has_text"] and window["timed"]
         prefix = "" if with_text or not window["has_text"] else "audio_"
-        values = {task: window[prefix + task][0].numpy() for task in (*CLASS_FIELDS, *self._dimensions())}
+        values = {task.name: window[prefix + task.name][0].numpy() for task in self.model.config.tasks}
         described = self._describe(values, ["audio", "text"] if with_text else ["audio"], top_k)
         return {"timestamp": (window["start"], window["stop"]), **described}
 
     def _describe(self, values: dict[str, np.ndarray], modalities: list[str], top_k: int | None) -> dict[str, Any]:
         output: dict[str, Any] = {}
-        for task in CLASS_FIELDS:
-            labels = getattr(self.model.config, f"{task}_labels")
-            ranking = np.argsort(-values[task], kind="stable")
-            scores = {labels[k]: float(values[task][k]) for k in ranking[:top_k]}
-            output[task] = {"label": labels[ranking[0]], "score": float(values[task][ranking[0]]), "scores": scores}
-        low, high = self.model.config.label_scale  # predictions may be slightly off the scale
-        output |= {dimension: float(np.clip(values[dimension], low, high)) for dimension in self._dimensions()}
+        for task in self.model.config.tasks:
+            of_task = values[task.name]
+            if not task.is_class:
+                output[task.name] = float(np.clip(of_task, *task.scale))  # it may be slightly off the scale
+                continue
+            ranking = np.argsort(-of_task, kind="stable")
+            scores = {task.labels[k]: float(of_task[k]) for k in ranking[:top_k]}
+            best = ranking[0]
+            output[task.name] = {"label": task.labels[best], "score": float(of_task[best]), "scores": scores}
         return output | {"modalities": modalities}
 
     def _embeddings(self, windows: list[dict]) -> dict[str, np.ndarray]:
