@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..evaluation.metrics import flatten
+from ..evaluation.figures import flatten
 from ..evaluation.statistics import mean_and_deviation
 from ..files import write_json
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..evaluation.metrics import NOT_COMBINATIONS
+from ..evaluation.figures import NOT_COMBINATIONS
 from ..files import write_text
 from ..model.tasks import DIMENSIONS
 
