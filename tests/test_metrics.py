@@ -81,7 +81,7 @@ class TestClasses:
         assert macro_f1(predictions, references) == pytest.approx(sum(scores) / 5)
 
     def test_bad_input_is_refused(self):
-        with pytest.raises(ValueError, match="2 predictions and 1 references"):
+        with pytest.raises(ValueError, match="2 predictions but 1 references"):
             unweighted_accuracy([0, 1], [0])
         with pytest.raises(ValueError, match="arg max"):
             unweighted_accuracy(np.zeros((2, 4)), [0, 1])
@@ -142,7 +142,7 @@ class TestCCC:
         assert ccc([1, NAN, 2, 3], [1, NAN, 2, 4]) == pytest.approx(6 / 7)
 
     def test_bad_input_is_refused(self):
-        with pytest.raises(ValueError, match="predictions hold NaN"):
+        with pytest.raises(ValueError, match="predictions contain NaN"):
             ccc([1.0, NAN], [1.0, 2.0])
         with pytest.raises(ValueError, match="2 predictions and 3 references"):
             ccc([1.0, 2.0], [1.0, 2.0, 3.0])
@@ -199,7 +199,7 @@ class TestRetrieval:
             retrieval_accuracy(np.eye(4), np.eye(5), 2)
         with pytest.raises(ValueError, match="group_size"):
             retrieval_accuracy(np.eye(4), np.eye(4), 1)
-        with pytest.raises(ValueError, match="text_embeds hold NaN"):
+        with pytest.raises(ValueError, match="text_embeds contain NaN"):
             retrieval_accuracy(np.eye(2), np.full((2, 2), NAN), 2)
 
 
@@ -373,7 +373,7 @@ class TestEvaluateMetrics:
 
     @pytest.fixture
     def module(self):
-        import modeling_mmer.evaluation.figures.evaluate_metrics as module
+        import modeling_mmer.evaluation.evaluate_metrics as module
 
         return module
 

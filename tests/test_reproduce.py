@@ -197,8 +197,8 @@ def test_a_run_that_was_begun_under_other_settings_is_not_gone_on_with(demo_enco
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--only", "everything"], "everything is none"),
-        (["--seeds", "0"], "--seeds takes"),
+        (["--only", "everything"], "no row or table everything"),
+        (["--seeds", "0"], "--seeds must be"),
         (["--corpus", "nowhere"], "nowhere"),
     ],
 )

@@ -110,7 +110,7 @@ def test_commands_refuse_the_options_of_other_scripts(name, tmp_path):
 
 
 def test_commands_refuse_to_evaluate_never(tmp_path):
-    with pytest.raises(ValueError, match="--eval_strategy says when"):
+    with pytest.raises(ValueError, match="set --eval_strategy"):
         RunArguments(output_dir=str(tmp_path), do_eval=True, eval_strategy="no", load_best_model_at_end=False)
 
 
@@ -232,15 +232,15 @@ def test_adapters_are_refused(tmp_path):
     model = tiny_model()
     model.heads["emotion"][0] = adapter_of_peft(model.heads["emotion"][0])
     for wrapped in (model, adapter_of_peft(tiny_model())):
-        with pytest.raises(ValueError, match="Adapters of PEFT"):
+        with pytest.raises(ValueError, match="PEFT adapters"):
             MMERTrainer(wrapped, TrainingArguments(str(tmp_path), use_cpu=True))
-        with pytest.raises(ValueError, match="Adapters of PEFT"):
+        with pytest.raises(ValueError, match="PEFT adapters"):
             MMERTrainer(None, TrainingArguments(str(tmp_path), use_cpu=True), model_init=partial(copy, wrapped))
 
 
 def test_a_real_adapter_is_refused():
     peft = pytest.importorskip("peft")
-    with pytest.raises(ValueError, match="Adapters of PEFT"):
+    with pytest.raises(ValueError, match="PEFT adapters"):
         refuse_model(peft.get_peft_model(tiny_model(), peft.LoraConfig(target_modules=["q_proj", "v_proj"])))
 
 
