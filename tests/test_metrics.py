@@ -144,7 +144,7 @@ class TestCCC:
     def test_bad_input_is_refused(self):
         with pytest.raises(ValueError, match="predictions contain NaN"):
             ccc([1.0, NAN], [1.0, 2.0])
-        with pytest.raises(ValueError, match="2 predictions and 3 references"):
+        with pytest.raises(ValueError, match="2 predictions but 3 references"):
             ccc([1.0, 2.0], [1.0, 2.0, 3.0])
         with pytest.raises(ValueError, match="shape"):
             ccc([[1.0, 2.0]], [[1.0, 2.0]])
