@@ -53,7 +53,7 @@ def run_grid(grid: list[Task], plan: Plan, material: Material) -> list[str]:
     """
     require_same_settings(grid, plan, material)
     pending = [task for task in grid if status(task, grid, material) not in (Status.DONE, Status.DIVERGED)]
-    print(f"{len(grid) - len(pending)} of {counted(len(grid), 'run')} finished, {len(pending)} to go.")
+    print(f"{len(grid) - len(pending)} of {counted(len(grid), 'run')} finished, {len(pending)} remain.")
     while pending:
         waiting = [task for task in pending if not attempt(task, grid, material)]
         if len(waiting) == len(pending):
