@@ -341,7 +341,7 @@ def test_the_others_are_left_with_what_is_odd_about_them_counted(corpus, awkward
     counts = {
         "silent": sum(recordings[path].kind == "silent" for path in heard.values()),
         "cut short": sum(recordings[path].kind == "truncated" for path in heard.values()),
-        "less than 0.1 s": sum(recordings[path].seconds < 0.1 for path in heard.values()),
+        "shorter than 0.1 s": sum(recordings[path].seconds < 0.1 for path in heard.values()),
     }
     for words, count in counts.items():
         assert count and any(notice.startswith(f"{count} ") and words in notice for notice in left.notices)
