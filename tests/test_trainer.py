@@ -184,7 +184,7 @@ def test_an_evaluation_counts_every_row_once_in_its_own_order(tmp_path, strategy
     rows = toy_rows(13, seed=1)
     output = trainer.predict(rows)
     np.testing.assert_allclose(output.label_ids["arousal"], rows["arousal"], rtol=1e-6)
-    results = compute_figures(output.predictions, output.label_ids, ["valence", "arousal", "dominance"])
+    results = compute_figures(output.predictions, output.label_ids, trainer.model.config.tasks)
     assert results["audio"]["n"] == sum(audio is not None for audio in rows["audio"])
     assert results["text"]["n"] == sum(text is not None for text in rows["text"])
 
