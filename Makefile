@@ -1,8 +1,8 @@
-# `make` lists the targets. Those that need an environment build .venv first, and rebuild it when the requirements change.
+# `make` lists the targets. Targets that need .venv create it, and update it when the requirements change.
 
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2# processes that share the tests; each computes on one thread
+WORKERS ?= 2# processes that run the tests, with one thread each
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-portable test-newest test-oldest lint format clean
@@ -14,24 +14,24 @@ demo: .venv/installed  ## Train and evaluate on the demo corpus; the results are
 	$(BIN)/python scripts/make_demo_encoders.py runs/demo_encoders
 	$(BIN)/python train.py recipes/demo.yaml
 
-# A file's tests share fixtures; tests/conftest.py sees to it that the longest come first.
+# The tests of a file share fixtures. tests/conftest.py puts the longest files first.
 SHARED := --dist loadfile --no-loadscope-reorder
 TEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) $(SHARED)
 
-test: .venv/suites  ## Run the tests, transformers' own suites among them
+test: .venv/suites  ## Run all tests, including transformers' common test suites
 	$(call TEST,.venv)
 
-test-newest: .venv-newest/suites  ## The same with the newest versions that pyproject.toml allows, in .venv-newest
+test-newest: .venv-newest/suites  ## Run all tests with the newest versions that pyproject.toml allows, in .venv-newest
 	$(call TEST,.venv-newest)
 
-test-oldest: .venv-oldest/suites  ## The same with the lowest versions that pyproject.toml allows, in .venv-oldest
+test-oldest: .venv-oldest/suites  ## Run all tests with the lowest versions that pyproject.toml allows, in .venv-oldest
 	$(call TEST,.venv-oldest)
 
-# The modules that compute, as on processors with other vector instructions, and on one thread and two.
+# Test modules whose numerical results could depend on vector instructions or the number of threads.
 COMPUTING := any_batch baselines batching cached_training checkpoints cif_mmin collator encoders features losses metrics \
   modeling pipeline processing resuming trainer transcription transformer transformers_suites
 
-test-portable: .venv/suites  ## Run the tests that compute as older processors would, on one thread and on two
+test-portable: .venv/suites  ## Run numerical tests with the instructions of older processors, on one and two threads
 	set -e; for capability in default avx2 ""; do for threads in 1 2; do \
 	  echo "ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=$$threads"; \
 	  env $${capability:+ATEN_CPU_CAPABILITY=$$capability} OMP_NUM_THREADS=$$threads \
@@ -42,16 +42,16 @@ lint: .venv/installed-dev  ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: .venv/installed-dev  ## Apply what lint asks for, as far as ruff can
+format: .venv/installed-dev  ## Fix style and formatting, as far as ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## Remove the environments and caches; runs/ stays
+clean:  ## Remove environments and caches, but not runs/
 	rm -rf .venv .venv-newest .venv-oldest build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The suites are in transformers' source distribution alone, and are of the version that is installed. They are unpacked
-# beside and renamed, so they are whole or not there; the package's marker file is not in the distribution.
+# The test suites of the installed transformers version are only in its source distribution. They are unpacked to a
+# temporary folder and renamed, so that they are complete. The distribution lacks tests/__init__.py.
 %/suites: %/installed
 	set -e; version=$$($*/bin/python -c "import importlib.metadata as of; print(of.version('transformers'))"); \
 	suites=$*/transformers-$$version; rm -rf $$suites $$suites.unpacking; mkdir -p $$suites.unpacking; \
@@ -60,7 +60,7 @@ clean:  ## Remove the environments and caches; runs/ stays
 	touch $$suites.unpacking/tests/__init__.py; mv $$suites.unpacking $$suites
 	@touch $@
 
-# The stamps are written last, so an install that was interrupted or failed is taken up again by the next make.
+# The stamps are written last, so that the next make repeats an install that was interrupted or failed.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt -e ".[test]"
@@ -70,7 +70,7 @@ clean:  ## Remove the environments and caches; runs/ stays
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
 	@touch $@
 
-# Made anew: what is newest changes, and an environment that was there would keep what it has.
+# Always created anew, because an existing environment would keep its versions.
 .venv-newest/installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip install -e ".[test]"

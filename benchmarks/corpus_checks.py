@@ -1,10 +1,9 @@
-"""What the checks of a large corpus cost: time and memory from the command to the first steps of training.
+"""Cost of checking a large corpus: time and memory from the command to the first training steps.
 
-Makes a corpus of N rows (100,000 by default) in a temporary folder. Its recordings are hard links to a few files of 1
-to 6 s in several formats: every row is opened and decoded like any other, and the disk holds next to nothing. (They are
-read from memory, so that a disk's own time comes on top.) A hundred rows are at fault, and are left out. A process of
-its own then does what `mmer train` does, with encoders of the demo's size, for two steps: once for a tenth of the rows
-and once for all, so that what grows with N is seen.
+Creates a corpus of N rows (100,000 by default) in a temporary folder. Its recordings are hard links to a few files of 1
+to 6 s in several formats, which are decoded for each row but take little space. (They are read from memory, so the time
+of a disk is not included.) A hundred rows have faults and are left out. A separate process then runs `mmer train` with
+encoders of the demo's size for two steps, once with a tenth of the rows and once with all, to show what grows with N.
 
     python benchmarks/corpus_checks.py [N]
 """

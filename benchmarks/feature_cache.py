@@ -1,9 +1,9 @@
-"""What an epoch from cached encoder states costs beside one that runs the encoders, side by side in one run.
+"""Cost of an epoch from cached encoder states, compared with running the encoders.
 
-Trains the recipe `spoken_full.yaml` (the full objective) or any other on the same few batches, in turn from the cache,
-online with clips trimmed to their own frames and online with Whisper's full window of 30 s, round after round. The
-fastest round of each counts: what else the machine does slows single rounds only. All batches of an epoch are drawn
-alike, so the ratio of these is that of an epoch. States are extracted beforehand; the time that takes is not counted.
+Trains a recipe (by default `spoken_full.yaml`, the full objective) on the same few batches in rounds: from the cache,
+online with trimmed clips, and online with Whisper's full window of 30 s. The fastest round of each counts, because
+other processes slow down single rounds. The batches are drawn like those of an epoch, so the ratios hold for an epoch.
+The time to extract the states is not included.
 
     python benchmarks/feature_cache.py [recipes/spoken_full.yaml] [--option value]
 """
@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from modeling_mmer.commands.allocator import keep_freed_memory
-from modeling_mmer.commands.arguments import parse, with_recipe
+from modeling_mmer.commands.arguments import expand_recipe, parse
 from modeling_mmer.commands.train import ARGUMENTS, prepare
-from modeling_mmer.trainer import MMERTrainer
+from modeling_mmer.training.trainer import MMERTrainer
 
 STEPS, ROUNDS = 6, 3
 RECIPE = str(Path(__file__).parent.parent / "recipes" / "spoken_full.yaml")
@@ -29,7 +29,7 @@ VARIANTS = {
 
 def trainer_of(variant: str, argv: list[str], folder: str) -> MMERTrainer:
     """A trainer of `STEPS` batches, the same ones for every variant."""
-    argv = with_recipe(argv, "benchmark")
+    argv = expand_recipe(argv, "benchmark")
     argv += [*VARIANTS[variant], "--output_dir", folder, "--max_steps", str(STEPS), "--data_seed", "0"]
     argv += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
     argv += ["--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "1000"]

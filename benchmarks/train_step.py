@@ -1,8 +1,8 @@
-"""What a training step costs on this machine, as ratios measured side by side in one run.
+"""Cost of a training step in several variants, as ratios.
 
 A step is forward and backward of the full objective (Eq. 7) over a batch of 32 utterances of about 3.5 s, from encoder
-states of Whisper-tiny's and MiniLM's size, so that the encoders themselves are not timed. Each variant is run in turn,
-round after round, and the fastest round counts: what else the machine does slows single rounds only.
+states of Whisper-tiny's and MiniLM's size, so that the encoders are not timed. The variants run in rounds, and
+the fastest round of each counts, because other processes slow down single rounds.
 
     python benchmarks/train_step.py
 """
@@ -10,6 +10,7 @@ round after round, and the fastest round counts: what else the machine does slow
 import subprocess
 import sys
 import time
+from functools import partial
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from transformers import BertConfig, WhisperConfig
 
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition
 from modeling_mmer.commands.allocator import keep_freed_memory
-from modeling_mmer.transformer import Dropout
+from modeling_mmer.model.transformer import Dropout
 
 ROUNDS = 12
 BATCH, FRAMES, TOKENS, WIDTH = 32, 175, 20, 384
@@ -67,8 +68,8 @@ def with_stock_dropout(model: MMERForEmotionRecognition) -> MMERForEmotionRecogn
 
 
 def with_one_padded_call(model: MMERForEmotionRecognition) -> MMERForEmotionRecognition:
-    contextualize = model.model.contextualize
-    model.model.contextualize = lambda passes: contextualize(passes, one_call=True)
+    transformer = model.model.transformer
+    transformer.forward = partial(transformer.forward, one_call=True)
     return model
 
 

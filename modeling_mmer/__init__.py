@@ -1,8 +1,8 @@
 """MMER: emotion recognition from speech, from text, or from both with one set of weights.
 
-The names are imported when they are first used, so that `mmer --help` need not wait for torch. With the first of them
-the Auto classes and the pipelines of transformers learn of MMER (see `registration`); if the Auto classes are imported
-already, `import modeling_mmer` is enough.
+Public names are imported on first use, so that `mmer --help` does not import torch. The first use also registers MMER
+with the Auto classes and pipelines of transformers (see `registration`). If the Auto classes are already imported,
+`import modeling_mmer` registers it.
 """
 
 import sys
@@ -10,18 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .collator import MMERCollator
-    from .configuration_mmer import MMERConfig
-    from .modeling_mmer import (
+    from .model.configuration_mmer import MMERConfig
+    from .model.modeling_mmer import (
         MMERForEmotionRecognition,
         MMERModel,
         MMERModelOutput,
         MMEROutput,
         MMERPreTrainedModel,
     )
-    from .pipeline_mmer import MMERPipeline
-    from .processing_mmer import MMERProcessor
-    from .trainer import MMERTrainer
+    from .model.pipeline_mmer import MMERPipeline
+    from .model.processing_mmer import MMERProcessor
+    from .training.collator import MMERCollator
+    from .training.trainer import MMERTrainer
 
 __version__ = "0.1.0"
 
@@ -39,18 +39,18 @@ __all__ = [
 ]
 
 _NAMES = {  # module -> what is imported from it
-    "collator": ("MMERCollator",),
-    "configuration_mmer": ("MMERConfig",),
-    "modeling_mmer": (
+    "training.collator": ("MMERCollator",),
+    "model.configuration_mmer": ("MMERConfig",),
+    "model.modeling_mmer": (
         "MMERForEmotionRecognition",
         "MMERModel",
         "MMERModelOutput",
         "MMEROutput",
         "MMERPreTrainedModel",
     ),
-    "pipeline_mmer": ("MMERPipeline",),
-    "processing_mmer": ("MMERProcessor",),
-    "trainer": ("MMERTrainer",),
+    "model.pipeline_mmer": ("MMERPipeline",),
+    "model.processing_mmer": ("MMERProcessor",),
+    "training.trainer": ("MMERTrainer",),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -1,43 +1,61 @@
-"""Files that are whole or not there.
+"""Writes files atomically.
 
-Results and reports are read by other programs, and a run may be stopped at any moment. Each file is therefore written
-under a temporary name beside its destination and renamed over it in one step (`os.replace`): a reader sees the old
-content or the new, never half of it.
+Other programs read results and reports, and a run can be stopped at any time. Each file is therefore written under a
+temporary name next to its destination and then renamed (`os.replace`): readers get the old content or the new one,
+never a part of it.
 """
 
 import json
 import os
+import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` (UTF-8) to `path` in one step. Missing parent folders are created; an existing file is replaced.
+@contextmanager
+def written_beside(path: str | os.PathLike, folder: Path | None = None) -> Iterator[Path]:
+    """Yields a temporary path for a file or folder, and renames it to `path` at the end of the block.
 
-    If writing fails, what was at `path` before is untouched and no temporary file stays behind.
+    Missing parent folders are created. If the block raises an error, the temporary file is deleted and `path` is
+    unchanged. If the process is killed, the temporary file, which is hidden, remains.
+
+    Args:
+        folder: the folder of the temporary file, on the same disk as `path`; by default that of `path`.
     """
+    path = Path(path)
+    beside = (folder or path.parent) / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    for parent in (path.parent, beside.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        else:
+            beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` (UTF-8) to `path` atomically, as `written_beside`."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Write `content` to `path` in one step, as `write_text` does."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write `content` to `path` atomically, as `written_beside`."""
+    with written_beside(path) as beside:
+        beside.write_bytes(content)
 
 
 def write_json(path: str | os.PathLike, data: Any) -> None:
-    """Write `data` as indented JSON to `path` in one step. NumPy numbers and arrays become plain numbers and lists.
+    """Write `data` as indented JSON to `path` atomically. NumPy numbers and arrays become numbers and lists.
 
     Raises:
-        ValueError: `data` holds NaN or infinity, which JSON does not know. What was not measured is left out, not NaN.
-        TypeError: `data` holds something that JSON cannot express.
+        ValueError: `data` has NaN or infinity, which JSON does not support. Leave out what was not measured.
+        TypeError: `data` has an object of another type that JSON does not support.
     """
     try:
         text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)

@@ -1,4 +1,4 @@
-"""Tells the Auto classes and the pipelines of transformers about MMER; importing this module does it."""
+"""Registers MMER with the Auto classes and pipelines of transformers, on import."""
 
 from transformers import (
     AutoConfig,
@@ -9,10 +9,10 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_mmer import MMERConfig
-from .modeling_mmer import MMERForEmotionRecognition, MMERModel
-from .pipeline_mmer import MMERPipeline
-from .processing_mmer import MMERProcessor
+from .model.configuration_mmer import MMERConfig
+from .model.modeling_mmer import MMERForEmotionRecognition, MMERModel
+from .model.pipeline_mmer import MMERPipeline
+from .model.processing_mmer import MMERProcessor
 
 AutoConfig.register("mmer", MMERConfig, exist_ok=True)
 AutoModel.register(MMERConfig, MMERModel, exist_ok=True)

@@ -1,7 +1,6 @@
 """Draw the model as an SVG, from a config: `python scripts/draw_model.py docs/model.svg`.
 
-The picture of the README. Sizes and names come from the config, so it cannot disagree with the code. Colours follow
-the reader's light or dark theme.
+This is the picture in the README. Sizes and names come from the config. Colours follow the light or dark theme.
 """
 
 import sys

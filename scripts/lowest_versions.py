@@ -1,6 +1,7 @@
-"""Prints pip's constraints for the lowest versions that pyproject.toml allows: `name==version`, a line for each.
+"""Prints pip constraints (`name==version` lines) for the lowest versions that pyproject.toml allows, with the test
+extra.
 
-What the tests need is among them. It runs before anything is installed, so it needs nothing but Python.
+It runs before anything is installed, so it needs only Python.
 """
 
 import re
@@ -12,7 +13,7 @@ PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def lowest_versions(project: dict) -> list[str]:
-    """The constraints, in pyproject's order.
+    """The constraints, in the order of pyproject.toml.
 
     Raises:
         ValueError: a requirement has no lower bound.

@@ -1,17 +1,17 @@
-"""Makes the embedded demo corpus, `modeling_mmer/corpora/demo_data/`: sentences composed from the templates below,
+"""Creates the included demo corpus, `modeling_mmer/corpora/demo_data/`: sentences composed from the templates below,
 spoken by espeak-ng as Ogg Opus files, `metadata.csv` and a small RoBERTa-style tokenizer.
 Needs `espeak-ng` on the PATH.
 
-How labels, words and voice hang together, for each utterance:
+How labels, words and voice depend on each other, for each utterance:
 
 1. An emotion is drawn (each split balanced), then valence, arousal and dominance around its means, with noise.
 2. The words follow the emotion and the valence (a strong or a mild opening), except in a PLAIN share of the emotional
-   utterances: those say a neutral sentence, and only the voice tells.
+   utterances: those have a neutral sentence, and only the voice shows the emotion.
 3. The voice follows arousal (rate, volume), dominance (low pitch) and the emotion (pitch and its range), with noise,
-   except in a FLAT share of the utterances: those are spoken in a middling voice, and only the words tell.
+   except in a FLAT share of the utterances: those have an average voice, and only the words show it.
 
-So each modality informs, neither suffices, and the two together do better than each. Then some rows lose their audio,
-their text, their emotion label or their dimensions. Everything is drawn from one fixed seed; splits share no voice.
+So each modality is informative, and both together are better than either. Then the audio, text, emotion label or
+dimensions of some rows are removed. Everything is drawn with one fixed seed; splits share no voice.
 
     python scripts/make_demo_corpus.py [OUTPUT_FOLDER]
 """
@@ -46,7 +46,7 @@ MEANS = {  # valence, arousal, dominance on the scale 1-7
 }
 SPREAD = 0.5
 PITCH_SHIFT = {"neutral": 0, "happiness": 30, "sadness": -6, "anger": -22}  # of espeak-ng's scale, 0-99
-PITCH_RANGE = {"neutral": 90, "happiness": 190, "sadness": 45, "anger": 60}  # per cent of the voice's own
+PITCH_RANGE = {"neutral": 90, "happiness": 190, "sadness": 45, "anger": 60}  # per cent of the default of the voice
 PLAIN, FLAT = 0.26, 0.15  # never both in one utterance
 NO_AUDIO, NO_TEXT, NO_EMOTION, NO_DIMENSIONS = 0.08, 0.08, 0.08, 0.08  # shares of each split
 
@@ -111,7 +111,7 @@ def main(output: Path) -> None:
 
 
 def make_split(split: str, rng: random.Random, said: set[str], output: Path) -> list[dict]:
-    """The rows of one split; writes their audio files. Whatever is left out of a row is left out last."""
+    """Create the rows of one split and write their audio files. Missing values are removed last."""
     emotions = [list(MEANS)[i % len(MEANS)] for i in range(ROWS[split])]
     rng.shuffle(emotions)
     rows = []
@@ -145,7 +145,7 @@ def make_split(split: str, rng: random.Random, said: set[str], output: Path) -> 
 
 
 def shares(n: int, rng: random.Random) -> list[set[int]]:
-    """Four sets of row numbers that go without audio, text, emotion, dimensions; no row loses two of these."""
+    """Four disjoint sets of row numbers, without audio, text, emotion or dimensions."""
     order = rng.sample(range(n), n)
     parts = []
     for share in (NO_AUDIO, NO_TEXT, NO_EMOTION, NO_DIMENSIONS):
@@ -156,7 +156,7 @@ def shares(n: int, rng: random.Random) -> list[set[int]]:
 
 
 def compose(emotion: str, strong: bool, rng: random.Random, said: set[str]) -> str:
-    """A sentence that was not said before."""
+    """Draw a sentence that was not used before."""
     for _ in range(1000):
         if emotion == "neutral":
             thing, other = rng.sample(THINGS, 2)

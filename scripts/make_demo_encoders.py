@@ -1,11 +1,10 @@
-"""Writes two tiny, randomly initialised encoder checkpoints to go with the demo corpus, each a real one of its kind:
+"""Writes two tiny, randomly initialised encoder checkpoints for the demo corpus:
 
     OUT/whisper/   WhisperModel (2 encoder layers, width 64) with its feature extractor
     OUT/roberta/   RobertaModel (2 layers, width 64) with the demo corpus's tokenizer
 
-Nothing is downloaded, and training on the demo corpus takes them by path like any other encoder. They know nothing of
-speech or language: what they give is a fixed random function of the input. For anything but trying things out, use
-pre-trained encoders.
+Nothing is downloaded, and they are used by path like any other encoder. Their outputs are a fixed random function of
+the input, so use pretrained encoders for anything but trying things out.
 
     python scripts/make_demo_encoders.py runs/demo_encoders
 """

@@ -1,7 +1,7 @@
-"""What the tests share: tiny encoders of each kind, made offline, and the way to real encoders and corpora.
+"""Shared fixtures: tiny encoders of each kind, created offline, and paths of pretrained encoders and corpora.
 
-Real ones are found through `MMER_TEST_DATA` (default: a folder `shared` beside the checkout); a test that needs them
-skips where they are absent.
+The latter are in the folder `MMER_TEST_DATA` (default: `shared`, next to the checkout). Tests that need them are
+skipped without them.
 """
 
 import os
@@ -26,6 +26,7 @@ from transformers import (
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands.allocator import keep_freed_memory
 from modeling_mmer.corpora.demo import DEMO_FOLDER
+from modeling_mmer.model.tasks import Task
 
 keep_freed_memory()
 
@@ -91,6 +92,12 @@ def text_encoder_config(kind: str = "roberta"):
         bos_token_id=0,
         eos_token_id=2,
     )
+
+
+def tasks(emotions, sentiments=(), dimensions=()) -> list[Task]:
+    """Tasks on the scale 1 to 7, as of a config with these classes and dimensions."""
+    classes = [Task("emotion", tuple(emotions)), Task("sentiment", tuple(sentiments))]
+    return classes + [Task(name, scale=(1, 7)) for name in dimensions]
 
 
 def tiny_config(audio: str = "whisper", text: str = "roberta", **overrides) -> MMERConfig:

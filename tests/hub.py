@@ -1,4 +1,4 @@
-"""A hub's cache, laid out by hand: what `hf download` leaves on disk, so that models load by name without a network."""
+"""Creates a cache of the hub as `hf download` leaves it, so that models load by name without a network."""
 
 import os
 import shutil

@@ -1,7 +1,6 @@
-"""Processes of the tests, forked from one that has imported the libraries, for which each would need five seconds.
+"""Processes for tests, forked from a process that has already imported the libraries, which would take five seconds.
 
-Only libraries: the package is as absent from a new process as from one that was started by hand. The one that they are
-forked from computes nothing: OpenMP's threads, which would then be there, do not survive a fork.
+The parent imports only libraries, not the package. It computes nothing, because OpenMP threads do not survive a fork.
 """
 
 import multiprocessing

@@ -1,6 +1,6 @@
-"""Properties of any batch, by hypothesis: whatever modalities, labels and lengths its rows have.
+"""Property-based tests of batches with any modalities, labels and lengths.
 
-Rows bring encoder states, so that no encoder runs. What a tensor holds behind a row's own length is noise.
+Rows have encoder states, so that no encoder runs. Padding is filled with noise.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from conftest import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_mmer.passes import COMBINATIONS
+from modeling_mmer.model.configuration_mmer import COMBINATIONS
 
 SHAPES = {"audio": (3, 16), "text": (4, 12)}  # L+1 states, D
 DIMENSIONS = ("valence", "arousal", "dominance")

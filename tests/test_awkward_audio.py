@@ -1,8 +1,7 @@
-"""A folder of awkward audio, made here: what the check says of each file is what the processor then does with it.
+"""Unusual audio files: the corpus check and the processor agree on which can be used.
 
-Sound files in every format, and files that are cut short, mislabelled, flipped, empty, not there or oddly named. The
-check names a fault or none; a recording without one gives finite features, and one that is at fault is refused. Nothing
-hangs and nothing ends in a traceback.
+The files have many formats, or are truncated, mislabelled, corrupted, empty, missing or oddly named. Recordings without
+faults give finite features, and those with faults are refused. Nothing hangs or ends with a traceback.
 """
 
 import os
@@ -283,8 +282,8 @@ def test_each_is_answered_as_documented(awkward, recordings):
     assert set(answers.values()) == {*HEARD, *REFUSED}
 
 
-@pytest.mark.filterwarnings("ignore:.*recordings last longer than")
-@pytest.mark.filterwarnings("ignore:.*(far beyond full scale|each other's inverse)")
+@pytest.mark.filterwarnings("ignore:.*recordings are longer than")
+@pytest.mark.filterwarnings("ignore:.*(far above full scale|inverse to each other)")
 def test_what_is_not_refused_can_be_heard_and_what_is_refused_cannot(awkward, recordings):
     processor, wrong = real_input_processor(), {}
     for path in awkward:
@@ -342,7 +341,7 @@ def test_the_others_are_left_with_what_is_odd_about_them_counted(corpus, awkward
     counts = {
         "silent": sum(recordings[path].kind == "silent" for path in heard.values()),
         "cut short": sum(recordings[path].kind == "truncated" for path in heard.values()),
-        "less than 0.1 s": sum(recordings[path].seconds < 0.1 for path in heard.values()),
+        "shorter than 0.1 s": sum(recordings[path].seconds < 0.1 for path in heard.values()),
     }
     for words, count in counts.items():
         assert count and any(notice.startswith(f"{count} ") and words in notice for notice in left.notices)

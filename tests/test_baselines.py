@@ -19,14 +19,9 @@ from modeling_mmer.baselines import (
     LinearProbe,
     SeparateModel,
 )
-from modeling_mmer.baselines.cif_mmin_training import (
-    IMAGINATION_STAGE,
-    TEACHER_STAGE,
-    CIFMMINTrainer,
-    stage_arguments,
-)
-from modeling_mmer.commands.arguments import RunArguments
-from modeling_mmer.evaluation import judge
+from modeling_mmer.baselines.cif_mmin_training import IMAGINATION_STAGE, TEACHER_STAGE, CIFMMINTrainer, stage_arguments
+from modeling_mmer.evaluation.figures import compute_figures
+from modeling_mmer.training.arguments import RunArguments
 
 CLASSES = {
     "probe": LinearProbe,
@@ -250,7 +245,6 @@ def test_without_anything_labelled_the_loss_is_a_zero_with_a_graph(name):
 
 def test_late_fusion_judges_one_modality_as_its_separate_model_does():
     audio, text = tiny_rival("separate_audio", seed=1), tiny_rival("separate_text", seed=2)
-    text.audio_encoder, audio.text_encoder = audio.audio_encoder, text.text_encoder
     fusion, batch = LateFusion.from_unimodal(audio, text).eval(), raw_batch((40, 23, 7, 61), (5, 3, 9, 2))
     found = predict(fusion, batch)
     for name, model in (("audio", audio), ("text", text)):
@@ -298,8 +292,8 @@ def test_frozen_parts_run_as_in_an_evaluation_while_the_rest_is_trained():
 
 def test_the_multimodal_transformer_of_a_cascade_stands_on_the_unimodal_ones():
     model, batch = tiny_rival("cascade"), raw_batch((40, 23), (5, 3))
-    states = model.read(**batch)
-    model.judge(states, model.rows_present(states))["audio_text"]["emotion"].square().sum().backward()
+    states = model.encoder_states(batch)
+    model.predict(states, model.rows_present(states))["audio_text"]["emotion"].square().sum().backward()
     for name, branch in model.branches.items():
         assert any(p.grad is not None and p.grad.any() for p in branch.transformer.parameters())
         of_heads = any(p.grad is not None and p.grad.any() for p in branch.heads.parameters())
@@ -334,7 +328,7 @@ def test_a_missing_or_unexpected_weight_is_refused_by_name(name, tmp_path):
     tiny_rival(name).save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     whole = load_file(path)
-    lost = [key for key in whole if "_encoder." not in key][-1]
+    lost = [key for key in whole if "encoders." not in key][-1]
     for weights, said in (
         ({key: tensor for key, tensor in whole.items() if key != lost}, f"missing weights.*{lost}"),
         (whole | {"heads.disgust.0.weight": torch.zeros(2)}, "unexpected weights.*heads.disgust.0.weight"),
@@ -351,7 +345,7 @@ def test_a_light_checkpoint_loads_without_its_encoders(name, tmp_path):
     if name == "probe":
         model.calibrate([states_of()])
     model.save_pretrained(tmp_path)
-    assert not any("_encoder." in key for key in load_file(tmp_path / "model.safetensors"))
+    assert not any("encoders." in key for key in load_file(tmp_path / "model.safetensors"))
     loaded = CLASSES[name].from_pretrained(tmp_path, with_encoders=False)
     assert_copy(loaded, model, states_of())
 
@@ -425,7 +419,7 @@ def test_each_rival_beats_chance_wherever_its_input_carries_information(tmp_path
         trainer = trainer_class(model, arguments, **options)
         trainer.train()
         output = trainer.predict(test)
-        results = judge(output.predictions, output.label_ids, model.config.dimensions)
+        results = compute_figures(output.predictions, output.label_ids, model.config.tasks)
         assert set(results) == set(SERVED[name])
         for combination, figures in results.items():
             assert figures["ua"] > (0.8 if combination == "audio_text" else 0.4), (name, combination, figures["ua"])

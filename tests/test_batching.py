@@ -1,5 +1,5 @@
-"""Properties of batches under a cap of frames: every row once, the cap kept, little padding, and the same schedule for
-every epoch, process and resumed run."""
+"""Properties of batches with a maximum number of frames: each row once, little padding, and the same schedule for all
+epochs, processes and resumed runs."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ from datasets import Dataset
 from processes import process_group, spawn
 from test_trainer import StopAfter, assert_equal_weights, toy_rows, toy_trainer, weights
 
-from modeling_mmer.batching import FrameCapBatchSampler, cut, with_lengths
+from modeling_mmer.training.batching import FrameCapBatchSampler, batch_sizes, with_lengths
 
 CAP = 3000
 RNG = np.random.default_rng(0)
@@ -48,9 +48,9 @@ def test_every_epoch_has_every_row_once_under_the_cap_in_as_many_batches(by_leng
 
 
 def test_a_run_of_rows_is_cut_where_it_would_exceed_the_cap():
-    assert cut([3, 3, 3, 1, 1, 6, 1, 9, 1], cap=6) == [2, 2, 1, 1, 1, 1, 1]
-    assert cut([2, 2, 2, 2, 2], cap=6) == [3, 2]
-    assert cut([], cap=6) == []
+    assert batch_sizes([3, 3, 3, 1, 1, 6, 1, 9, 1], cap=6) == [2, 2, 1, 1, 1, 1, 1]
+    assert batch_sizes([2, 2, 2, 2, 2], cap=6) == [3, 2]
+    assert batch_sizes([], cap=6) == []
 
 
 @pytest.mark.parametrize("by_length", [False, True])
@@ -69,7 +69,7 @@ def test_a_row_longer_than_the_cap_is_a_batch_of_its_own_and_is_told_of(caplog):
     batches = epochs(build_sampler(frames=frames, cap=600))[0]
     assert [20] in batches and [21] in batches
     assert sorted(row for batch in batches for row in batch) == list(range(42))
-    assert caplog.text.count("2 rows are longer than 600 frames") == 1
+    assert caplog.text.count("2 rows have more than 600 frames") == 1
 
 
 def test_like_lengths_pad_less_and_random_batches_fill_the_cap_better_than_a_fixed_number_of_rows():

@@ -1,4 +1,4 @@
-"""Training from cached states: the losses of training online, in memory that does not grow with the corpus."""
+"""Training from cached states has the losses of training online, and memory does not grow with the corpus."""
 
 import ctypes
 import os
@@ -15,13 +15,13 @@ from datasets import Dataset
 from transformers import BertConfig, BertModel, WhisperConfig, WhisperModel, set_seed
 
 from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition, MMERTrainer
-from modeling_mmer.commands.arguments import RunArguments
 from modeling_mmer.corpora import load_corpora
-from modeling_mmer.extraction import extract, write_states
-from modeling_mmer.features import FeatureCache
+from modeling_mmer.features.cache import FeatureCache
+from modeling_mmer.features.extraction import extract, write_states
+from modeling_mmer.training.arguments import RunArguments
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
-TASKS = (EMOTIONS, ["negative", "neutral", "positive"], ["valence", "arousal", "dominance"])
+TASKS = MMERConfig(emotion_labels=EMOTIONS).tasks
 
 
 def trainer_of(model, processor, rows, features, folder, **options) -> MMERTrainer:
@@ -31,7 +31,7 @@ def trainer_of(model, processor, rows, features, folder, **options) -> MMERTrain
         **{"report_to": "none", "disable_tqdm": True, "use_cpu": True, "learning_rate": 3e-3, "warmup_steps": 0},
         **options,
     )
-    return MMERTrainer(model, run, train_dataset=rows, data_collator=MMERCollator(processor, *TASKS, features))
+    return MMERTrainer(model, run, train_dataset=rows, data_collator=MMERCollator(processor, TASKS, features))
 
 
 def test_training_from_the_cache_gives_the_losses_of_training_online(tmp_path):
@@ -46,7 +46,7 @@ def test_training_from_the_cache_gives_the_losses_of_training_online(tmp_path):
             features = FeatureCache(tmp_path / "cache", model.model, processor, "float16")
             located = features.locate(rows, processor)
             extract(features, model, processor, [located], 8, show_progress=False)
-            model.model.audio_encoder = model.model.text_encoder = None
+            model.model.encoders["audio"].encoder = model.model.encoders["text"].encoder = None
         set_seed(1)
         options = {"num_train_epochs": 2, "per_device_train_batch_size": 8}
         trainer = trainer_of(model, processor, located, features, tmp_path / kind, **options)

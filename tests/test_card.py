@@ -1,4 +1,4 @@
-"""The model card: its figures are those of `results.json`, its snippets run, and what is not known is not made up."""
+"""The model card: its figures are those of `results.json`, its snippets run, and unknown facts are left out."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Checks before work, as the commands make them: all that is wrong with a corpus at once, before any training."""
+"""The checks of the commands: all faults of a corpus are listed before training."""
 
 import json
 import os
@@ -10,14 +10,15 @@ import pytest
 import soundfile
 import torch
 from accelerate import PartialState
-from conftest import real_input_processor
+from conftest import real_input_processor, tasks
 from processes import spawn
 
-from modeling_mmer.collator import MMERCollator, UtteranceError
-from modeling_mmer.commands import checking, main, train
-from modeling_mmer.commands.arguments import CorpusArguments
-from modeling_mmer.commands.checking import load_checked, note_cropped, only
+from modeling_mmer.commands import main, train
 from modeling_mmer.corpora import CorpusError
+from modeling_mmer.training import checking
+from modeling_mmer.training.arguments import CorpusArguments
+from modeling_mmer.training.checking import load_checked, note_cropped, select_split
+from modeling_mmer.training.collator import MMERCollator, UtteranceError
 
 LABELS = ("neutral", "happiness", "sadness", "anger")
 RATE = 8000
@@ -126,8 +127,8 @@ def test_recordings_beyond_the_window_are_counted(folder, tmp_path):
     write_wav(folder / "a4.wav", 30, 4)
     corpus = check(folder, tmp_path, on_bad_rows="skip")
     *_, notice = note_cropped(corpus, real_input_processor()).caveats
-    assert notice.startswith("1 of 8 recordings lasts longer than 30 s")
-    unnoted = only(corpus, "test")
+    assert notice.startswith("1 of 8 recordings is longer than 30 s")
+    unnoted = select_split(corpus, "test")
     assert note_cropped(unnoted, real_input_processor()).caveats == unnoted.caveats
 
 
@@ -184,13 +185,13 @@ def test_training_stops_before_it_begins(folder, demo_encoders, tmp_path, capsys
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_recording_that_breaks_under_training_is_named(workers, folder, demo_encoders, tmp_path, capfd, monkeypatch):
-    introduce = train.introduce
+    print_summary = train.print_summary
 
     def break_one(trainer, corpus):
-        introduce(trainer, corpus)
+        print_summary(trainer, corpus)
         (folder / "a5.wav").write_bytes(b"gone")
 
-    monkeypatch.setattr(train, "introduce", break_one)
+    monkeypatch.setattr(train, "print_summary", break_one)
     options = [*train_options(folder, demo_encoders, tmp_path / "run"), "--on_bad_rows", "skip"]
     with pytest.raises(SystemExit) as ended:
         main(["train", *options, "--dataloader_num_workers", str(workers)])
@@ -203,9 +204,9 @@ def test_a_recording_that_breaks_under_training_is_named(workers, folder, demo_e
 
 
 def test_an_error_of_a_worker_reads_like_one_of_this_process():
-    collator = MMERCollator(real_input_processor(), list(LABELS), ["negative", "neutral", "positive"], ["valence"])
-    with pytest.raises(UtteranceError, match="^Utterance 'x': audio.*there is no such file") as error:
+    collator = MMERCollator(real_input_processor(), tasks(LABELS, ["negative", "neutral", "positive"], ["valence"]))
+    with pytest.raises(UtteranceError, match="^Utterance 'x': audio.*the file does not exist") as error:
         collator([{"utterance_id": "x", "audio": "gone.wav", "text": None}])
     caught = "Caught UtteranceError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  …"
-    as_torch_tells = f"{caught}\nmodeling_mmer.collator.UtteranceError: {error.value}\n"
+    as_torch_tells = f"{caught}\nmodeling_mmer.training.collator.UtteranceError: {error.value}\n"
     assert str(UtteranceError(as_torch_tells)) == str(error.value)

@@ -56,7 +56,7 @@ def edit_weights(folder, edit):
 def test_a_light_checkpoint_holds_all_weights_but_those_of_the_encoders(encoders, tmp_path):
     model = light_model(encoders)
     model.save_pretrained(tmp_path / "light")
-    assert not [name for name in load_file(tmp_path / "light" / "model.safetensors") if "_encoder." in name]
+    assert not [name for name in load_file(tmp_path / "light" / "model.safetensors") if "encoders." in name]
     loaded = MMERForEmotionRecognition.from_pretrained(tmp_path / "light")
     assert_equal_weights(loaded.state_dict(), model.state_dict())
     assert_close(all_outputs(loaded), all_outputs(model))
@@ -89,10 +89,10 @@ def test_loaded_encoders_are_frozen_and_in_eval_mode(encoders, tmp_path):
     tiny_model().save_pretrained(tmp_path / "whole")
     for form in ("light", "whole"):
         model = MMERForEmotionRecognition.from_pretrained(tmp_path / form).train()
-        for encoder in model.model.encoders():
+        for encoder in model.model.encoders.values():
             assert not any(parameter.requires_grad for parameter in encoder.parameters())
             assert not any(module.training for module in encoder.modules())
-        assert all(p.requires_grad for name, p in model.named_parameters() if "_encoder." not in name)
+        assert all(p.requires_grad for name, p in model.named_parameters() if "encoders." not in name)
 
 
 def test_statistics_of_standardised_states_travel_with_the_weights(tmp_path):
@@ -155,7 +155,9 @@ def test_contradictory_configs_are_refused(wrong):
 # ── broken and partial checkpoints ──────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("lost", ["heads.emotion.0.weight", "model.cls_token", "model.audio_encoder.conv1.weight"])
+@pytest.mark.parametrize(
+    "lost", ["heads.emotion.0.weight", "model.transformer.cls_token", "model.encoders.audio.encoder.conv1.weight"]
+)
 def test_a_missing_weight_is_refused_by_name(lost, tmp_path):
     tiny_model().save_pretrained(tmp_path)
     edit_weights(tmp_path, lambda weights: weights.pop(lost))

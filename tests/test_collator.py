@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import tasks
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
-from modeling_mmer.collator import MMERCollator
-from modeling_mmer.processing_mmer import MMERProcessor
+from modeling_mmer.model.processing_mmer import MMERProcessor
+from modeling_mmer.training.collator import MMERCollator
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
 SENTIMENTS = ["negative", "neutral", "positive"]
@@ -24,7 +25,7 @@ def collator():
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
     tokenizer.model_max_length = 32
-    return MMERCollator(MMERProcessor(WhisperFeatureExtractor(), tokenizer), EMOTIONS, SENTIMENTS, DIMENSIONS)
+    return MMERCollator(MMERProcessor(WhisperFeatureExtractor(), tokenizer), tasks(EMOTIONS, SENTIMENTS, DIMENSIONS))
 
 
 def row(number: int = 0, **fields) -> dict:
@@ -84,7 +85,7 @@ def test_rows_keep_their_order(collator):
 
 
 def test_only_the_declared_dimensions(collator):
-    only_arousal = MMERCollator(collator.processor, EMOTIONS, [], ["arousal"])
+    only_arousal = MMERCollator(collator.processor, tasks(EMOTIONS, [], ["arousal"]))
     labels = only_arousal([row(text="i", sentiment="neutral", valence=3, arousal=2)])["labels"]
     assert list(labels) == ["emotion", "sentiment", "arousal"]
     assert labels["sentiment"].tolist() == [-100]
@@ -125,7 +126,7 @@ def test_states_keep_their_type(collator):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"audio": "not/here.wav", "text": "i"}, "not/here.wav.*no such file"),
+        ({"audio": "not/here.wav", "text": "i"}, "not/here.wav.*file does not exist"),
         ({"audio": b"junk"}, "cannot be decoded"),
         ({"text": 3}, "is a int"),
         ({"text": " "}, "neither audio nor text"),

@@ -1,4 +1,4 @@
-"""`train.py` and `eval.py` as a user runs them: what they write, and how they answer bad input."""
+"""`train.py` and `eval.py` as run by a user: their outputs, and errors for invalid input."""
 
 import json
 import re
@@ -12,16 +12,13 @@ from safetensors.torch import load_file
 
 from modeling_mmer import MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
-from modeling_mmer.commands.arguments import (
-    RunArguments,
-    StartArguments,
-    parse,
-    recipe_options,
-)
+from modeling_mmer.commands.arguments import StartArguments, parse, recipe_options
 from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
 from modeling_mmer.commands.train import ARGUMENTS as TRAIN_ARGUMENTS
-from modeling_mmer.commands.train import balanced_weights, build_trainer, fine_tuning_overrides, trained_model
+from modeling_mmer.commands.train import build_trainer, fine_tuning_overrides, trained_model
 from modeling_mmer.corpora import load_corpora
+from modeling_mmer.training.arguments import RunArguments
+from modeling_mmer.training.preparation import balanced_weights
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 
@@ -41,7 +38,7 @@ def test_training_writes_a_model_that_loads_results_and_a_report(trained):
             test[combination]
         )
     model = MMERForEmotionRecognition.from_pretrained(folder)
-    trainable = sum(p.numel() for name, p in model.named_parameters() if "_encoder." not in name)
+    trainable = sum(p.numel() for name, p in model.named_parameters() if "encoders." not in name)
     assert results["trainable_parameters"] == trainable
     assert f"{trainable:,}" in printed
     (caveat,) = [caveat for caveat in results["caveats"] if caveat.startswith("synthetic")]
@@ -142,7 +139,7 @@ def test_what_a_checkpoint_cannot_be_fine_tuned_to_is_refused(trained, demo_enco
     model.save_pretrained(partial)
     MMERProcessor.from_pretrained(folder).save_pretrained(partial)
     for options, says in (
-        (["--model", str(folder), "--intermediate_size", "16"], "intermediate_size|model's size"),
+        (["--model", str(folder), "--intermediate_size", "16"], "size of the model"),
         (["--model", str(folder), "--text_encoder", str(demo_encoders / "roberta")], "leave out --text_encoder"),
         (["--model", str(partial)], "--lambda_mae 0"),
         (["--model", str(tmp_path / "nowhere")], "nowhere"),

@@ -1,4 +1,4 @@
-"""A corpus in figures: counted by hand on a folder made here, and by pandas from the demo's own metadata."""
+"""Corpus statistics, against hand counts on a small folder and pandas on the demo corpus."""
 
 import json
 import wave

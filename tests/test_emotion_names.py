@@ -1,4 +1,4 @@
-"""Names of emotions as the field writes them, and what training and an evaluation ask for before any work."""
+"""Common names of emotions, and the label requirements of training and evaluation."""
 
 from pathlib import Path
 
@@ -153,7 +153,7 @@ def test_a_missing_split_names_the_column_that_looks_like_one(tmp_path):
 
 def test_the_commands_stop_before_any_recording_is_read(tmp_path, monkeypatch, capsys):
     corpus_of(tmp_path / "mine", ["ang", "neu"], column="affect")
-    monkeypatch.setattr("modeling_mmer.commands.checking.read_together", lambda sources: pytest.fail("work was done"))
+    monkeypatch.setattr("modeling_mmer.training.checking.read_all", lambda sources: pytest.fail("work was done"))
     monkeypatch.setattr("modeling_mmer.commands.train.encoder_commits", lambda names, overrides: {})  # of the hub
     options = ["--corpus", "folder", "--corpus_dir", str(tmp_path / "mine"), "--output_dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit):

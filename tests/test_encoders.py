@@ -3,6 +3,7 @@
 Throughout, what lies behind a row's own length is noise.
 """
 
+import copy
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from conftest import assert_equal_weights, audio_encoder_config, real_path, text
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoTokenizer,
     BertConfig,
@@ -20,6 +22,7 @@ from transformers import (
     DistilBertConfig,
     ElectraConfig,
     MPNetConfig,
+    PreTrainedModel,
     RobertaConfig,
     RobertaForMaskedLM,
     WhisperFeatureExtractor,
@@ -30,21 +33,36 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.commands.train import new_processor
+from modeling_mmer import MMERConfig, MMERForEmotionRecognition
 from modeling_mmer.corpora.demo import DEMO_FOLDER
-from modeling_mmer.encoders import (
-    MMERWhisperEncoder,
-    audio_states,
-    build_text_encoder,
-    load_audio_encoder,
-    load_text_encoder,
-    text_positions,
-    text_states,
-)
+from modeling_mmer.model.encoders import MMERWhisperEncoder, TextStates, encoder_class, text_positions
+from modeling_mmer.training.preparation import new_processor
 
 WAVEFORM_KINDS = [f"{name}-{norm}" for name in ("hubert", "wavlm", "wav2vec2") for norm in ("group", "layer")]
 WINDOW = 100  # frames of the tiny Whisper: twice its 50 source positions
+
+
+def over(encoder: PreTrainedModel, modality: str, **options):
+    """A model's frozen encoder of a modality, around `encoder`."""
+    names = {"audio_encoder_name_or_path": "none", "text_encoder_name_or_path": "none"}
+    config = MMERConfig(**{f"{modality}_config": copy.deepcopy(encoder.config), **names, **options})
+    frozen = encoder_class(config, modality)(config, modality)
+    frozen.encoder = encoder
+    return frozen
+
+
+def audio_states(encoder, audio, mask, context):
+    frozen = over(encoder, "audio", audio_context=context)
+    return frozen(dict(zip(frozen.inputs, (audio, mask), strict=True)))
+
+
+def text_states(encoder, input_ids, mask):
+    return over(encoder, "text")({"input_ids": input_ids, "attention_mask": mask})
+
+
+def load_audio_encoder(folder, **options):
+    config = MMERConfig(audio_config=AutoConfig.from_pretrained(folder))
+    return encoder_class(config, "audio").fetch(str(folder), **options)
 
 
 def noise(*shape, seed=0):
@@ -374,10 +392,10 @@ def test_asking_the_model_for_its_own_states_does_not_double_those_of_the_encode
         "input_features": noise(2, 8, 30),
         "input_ids": torch.randint(3, 50, (2, 6), generator=torch.Generator().manual_seed(9)),
     }
-    before = model.model.encode(**inputs)
+    before = model.model.encoders(inputs)
     with torch.no_grad():
         outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
-    after = model.model.encode(**inputs)
+    after = model.model.encoders(inputs)
     assert len(outputs.hidden_states) == 3
     assert [before[m][0].shape[1] for m in ("audio", "text")] == [3, 4]
     for modality in ("audio", "text"):
@@ -472,7 +490,7 @@ def test_text_encoders_load_from_language_models_without_a_pooler(tmp_path, kind
     model = randomize(model_class(text_encoder_config(kind)))
     model.save_pretrained(tmp_path / "whole")
     assert not any("pooler" in name for name in load_file(tmp_path / "whole" / "model.safetensors"))
-    encoder = load_text_encoder(str(tmp_path / "whole"))
+    encoder = TextStates.fetch(str(tmp_path / "whole"))
     assert not any("pooler" in name for name in encoder.state_dict())
     ids = torch.randint(3, 50, (2, 6), generator=torch.Generator().manual_seed(12))
     states, _ = text_states(encoder, ids, torch.ones_like(ids))
@@ -487,7 +505,7 @@ def test_a_text_checkpoint_that_lacks_a_weight_is_an_error_that_names_it(tmp_pat
     AutoModel.from_config(text_encoder_config(kind)).save_pretrained(tmp_path / "whole")
     broken = rewrite(tmp_path / "whole", tmp_path / "broken", lambda weights: weights.pop(weight))
     with pytest.raises(ValueError, match=weight):
-        load_text_encoder(broken)
+        TextStates.fetch(broken)
 
 
 def test_encoders_load_in_the_precision_asked_for(whisper_checkpoints):
@@ -501,7 +519,7 @@ def test_a_weight_of_another_shape_is_an_error(whisper_checkpoints, tmp_path, mo
     if modality == "audio":
         folder, weight, load = whisper_checkpoints["encoder only"], "encoder.conv1.bias", load_audio_encoder
     else:
-        folder, weight, load = tmp_path / "whole", "embeddings.LayerNorm.bias", load_text_encoder
+        folder, weight, load = tmp_path / "whole", "embeddings.LayerNorm.bias", TextStates.fetch
         AutoModel.from_config(text_encoder_config()).save_pretrained(folder)
     broken = rewrite(folder, tmp_path / "broken", lambda weights: weights.update({weight: torch.zeros(5)}))
     with pytest.raises(ValueError, match="shape|size"):
@@ -515,7 +533,7 @@ def test_fp16_checkpoints_load_as_float32(whisper_checkpoints, tmp_path, modalit
         load, prefix = load_audio_encoder, "model.encoder."
     else:
         model = randomize(AutoModel.from_config(text_encoder_config())).half()
-        load, prefix = load_text_encoder, ""
+        load, prefix = TextStates.fetch, ""
     model.save_pretrained(tmp_path)
     kept = load_file(tmp_path / "model.safetensors")
     assert {tensor.dtype for tensor in kept.values()} == {torch.float16}
@@ -532,7 +550,7 @@ def test_a_model_over_fp16_encoders_holds_them_frozen_and_in_float32(whisper_che
     model = MMERForEmotionRecognition.from_audio_text_pretrained(
         str(whisper_checkpoints["encoder only"]), str(tmp_path), **sizes
     ).train()
-    for encoder in model.model.encoders():
+    for encoder in model.model.encoders.values():
         assert not any(module.training for module in encoder.modules())
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in encoder.parameters())
 
@@ -558,9 +576,7 @@ def test_a_text_may_be_as_long_as_the_encoder_has_positions_for(kind):
     sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     if kind == "distilbert":
         sizes = {"dim": 12, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}
-    encoder = build_text_encoder(
-        config_class(vocab_size=50, max_position_embeddings=40, pad_token_id=1, **sizes)
-    ).eval()
+    encoder = TextStates.build(config_class(vocab_size=50, max_position_embeddings=40, pad_token_id=1, **sizes)).eval()
     assert text_positions(encoder) == longest
     ids = torch.full((2, longest), 7)
     states, _ = text_states(encoder, ids, torch.ones_like(ids))

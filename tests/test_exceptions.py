@@ -1,5 +1,4 @@
-"""Every exception of the package survives pickling: one that does not, raised by a worker, leaves its pool waiting for
-ever."""
+"""All exceptions of the package can be pickled. A pool waits forever for a worker that raises one that cannot."""
 
 import importlib
 import inspect
@@ -12,7 +11,7 @@ import pytest
 
 import modeling_mmer
 from modeling_mmer import MMERConfig
-from modeling_mmer.divergence import DivergedError
+from modeling_mmer.training.divergence import DivergedError
 
 EXAMPLES = {int: 3, str: "Why: because.", Sequence[str]: ["a/1", "b 2"]}
 

@@ -1,4 +1,4 @@
-"""`mmer export`: the folder holds what was asked for and gives the same outputs elsewhere, or is not there."""
+"""`mmer export`: the folder has the requested form and gives the same outputs in another process, or is not written."""
 
 import json
 from unittest.mock import Mock, create_autospec
@@ -112,13 +112,13 @@ def test_an_export_for_inference_in_half_precision(whole, bfloat16_attention, tm
 
 def test_a_light_model_becomes_self_contained(light, tmp_path, capsys):
     weights, config = run_export(light, tmp_path / "light")
-    assert "Only this machine" in capsys.readouterr().out
-    assert config["audio_encoder_name_or_path"] and not [name for name in weights if "_encoder." in name]
+    assert "only be loaded on this machine" in capsys.readouterr().out
+    assert config["audio_encoder_name_or_path"] and not [name for name in weights if "encoders." in name]
     weights, config = run_export(light, tmp_path / "whole", "--form", "self_contained")
     assert config["audio_encoder_name_or_path"] is None
     encoder = load_file(light.parent / "roberta" / "model.safetensors")
     word = "embeddings.word_embeddings.weight"
-    assert torch.equal(weights[f"model.text_encoder.{word}"], encoder[word])
+    assert torch.equal(weights[f"model.encoders.text.encoder.{word}"], encoder[word])
 
 
 def test_a_self_contained_model_becomes_light_again_if_the_encoders_are_its_own(light, whole, tmp_path, capsys):
@@ -163,7 +163,7 @@ def test_a_folder_that_gives_other_outputs_is_not_kept(whole, tmp_path, monkeypa
     monkeypatch.setattr(MMERForEmotionRecognition, "save_pretrained", spoilt)
     with pytest.raises(SystemExit) as end:
         run_export(whole, tmp_path / "out")
-    assert end.value.code == 1 and "other outputs" in capsys.readouterr().err
+    assert end.value.code == 1 and "outputs of the export differ" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,7 +177,7 @@ def test_a_folder_that_does_not_load_is_not_kept(whole, tmp_path, monkeypatch, c
     monkeypatch.setattr(MMERForEmotionRecognition, "save_pretrained", spoilt)
     with pytest.raises(SystemExit):
         run_export(whole, tmp_path / "out")
-    assert "does not load in a fresh process" in capsys.readouterr().err
+    assert "cannot be loaded in a fresh process" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,8 +185,8 @@ def test_bad_input_ends_with_a_message(whole, light, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").touch()
     for model, options, says in (
-        (whole, ["--output_dir", str(tmp_path / "full")], "is there already"),
-        (whole, ["--output_dir", str(tmp_path / "new"), "--form", "light"], "does not know its encoders' names"),
+        (whole, ["--output_dir", str(tmp_path / "full")], "already exists"),
+        (whole, ["--output_dir", str(tmp_path / "new"), "--form", "light"], "does not store its encoders' names"),
         (light, ["--output_dir", str(tmp_path / "new"), "--push", "someone/mmer"], "--form self_contained"),
         (tmp_path / "nowhere", ["--output_dir", str(tmp_path / "new")], "nowhere"),
     ):

@@ -1,4 +1,4 @@
-"""Encoder states on disk: found by content, equal to fresh ones, made once, and never trusted when damaged."""
+"""The feature cache: states are keyed by content, equal to fresh ones, computed once, and verified."""
 
 import os
 import pickle
@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import real_input_config, real_input_processor, tiny_config
+from conftest import real_input_config, real_input_processor, tasks, tiny_config
 from datasets import Dataset
 from processes import start
 from torch.utils.data import DataLoader
 from transformers import AutoModel, WhisperModel
 
-from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition, extraction
+from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition
 from modeling_mmer.corpora import load_corpora
-from modeling_mmer.extraction import extract
-from modeling_mmer.features import FeatureCache
-from modeling_mmer.passes import MODALITIES
+from modeling_mmer.features import extraction
+from modeling_mmer.features.cache import FeatureCache
+from modeling_mmer.features.extraction import extract
+from modeling_mmer.model.configuration_mmer import MODALITIES
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
 
@@ -71,7 +72,7 @@ def forbid(monkeypatch, model) -> None:
     def ran(*_):
         raise AssertionError("an encoder ran")
 
-    monkeypatch.setattr(model.model, "encode", ran)
+    monkeypatch.setattr(model.model.encoders, "forward", ran)
 
 
 # ── what is read is what would have been computed ───────────────────────────────────────────────────────────────────
@@ -81,7 +82,7 @@ def forbid(monkeypatch, model) -> None:
 def test_cached_states_give_the_outputs_of_encoding_anew(dtype, processor, rows, tmp_path):
     model = build_model()
     features, located = fill(tmp_path, model, processor, rows, dtype=dtype)
-    arguments = (processor, EMOTIONS, ["negative", "neutral", "positive"], ["valence", "arousal", "dominance"])
+    arguments = (processor, model.config.tasks)
     fresh, cached = MMERCollator(*arguments)(list(rows)), MMERCollator(*arguments, features=features)(list(located))
     assert "input_features" in fresh and "input_features" not in cached
     with torch.no_grad():
@@ -116,7 +117,7 @@ def test_a_choice_of_layers_is_what_the_cache_keeps_and_the_mix_runs_over(proces
     model = build_model(**some)
     assert model.model.embedders["audio"].layer_weights.tolist() == [0.5, 0.5]
     batch = processor(audio=rows["audio"][:2], text=rows["text"][:2])
-    assert model.model.encode(**batch)["text"][0].shape[1] == 2
+    assert model.model.encoders(batch)["text"][0].shape[1] == 2
 
 
 @pytest.mark.parametrize("wrong", [[], [2, 1], [0, 0], [0, 99], [-1]])
@@ -131,7 +132,7 @@ def test_a_choice_of_layers_that_makes_no_sense_is_refused(wrong):
 def test_filling_again_loads_and_runs_nothing(encoders, processor, rows, tmp_path, monkeypatch):
     model = unloaded_model(encoders)
     fill(tmp_path, model, processor, rows)
-    assert model.model.encoders() == []  # borrowed for the work, and given back
+    assert [e.encoder for e in model.model.encoders.values()] == [None, None]  # borrowed for the work, and given back
     before = files(tmp_path)
     forbid(monkeypatch, model)
     monkeypatch.setattr(MMERForEmotionRecognition, "load_encoders", lambda _: pytest.fail("encoders were loaded"))
@@ -221,12 +222,12 @@ def test_the_size_that_is_reckoned_is_near_the_size_that_comes(processor, rows, 
     empty = FeatureCache(tmp_path / "empty", build_model().model, processor)
     for free, fits in ((actual * 0.5, False), (actual * 2, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(10**12, 0, free))
-        groups = {m: extraction.lacking_groups(empty, [located], m, 4) for m in MODALITIES}
+        groups = {m: extraction.missing_groups(empty, [located], m, 4) for m in MODALITIES}
         if fits:
-            extraction.check_space(empty, build_model().model, groups)
+            extraction.require_disk_space(empty, build_model().model, groups)
         else:
             with pytest.raises(ValueError, match="--feature_cache"):
-                extraction.check_space(empty, build_model().model, groups)
+                extraction.require_disk_space(empty, build_model().model, groups)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -236,7 +237,7 @@ def test_a_late_process_takes_its_own_share_whatever_others_have_written(modalit
     located = features.locate(rows, processor)
     shares = []
     for rank in range(2):  # the second looks when the first is done
-        groups = extraction.lacking_groups(features, [located], modality, 2, slice(rank, None, 2))
+        groups = extraction.missing_groups(features, [located], modality, 2, slice(rank, None, 2))
         shares.append({entry.name for group in groups for entry in group})
         for group in groups:
             extraction.encode_group(
@@ -284,7 +285,7 @@ def test_a_recording_that_cannot_be_read_is_named_without_a_workers_traceback(wo
 def test_a_collator_reads_its_cache_in_worker_processes(processor, rows, tmp_path):
     """Under every way to start them: it is pickled for spawn and forkserver, and memory-maps its files anew."""
     features, located = fill(tmp_path, build_model(), processor, rows)
-    collator = MMERCollator(processor, EMOTIONS, ["negative", "positive"], ["valence"], features)
+    collator = MMERCollator(processor, tasks(EMOTIONS, ["negative", "positive"], ["valence"]), features)
     loader = DataLoader(located, 5, collate_fn=pickle.loads(pickle.dumps(collator)), num_workers=2)
     for batch, first in zip(loader, (0, 5, 10), strict=True):
         expected = collator([located[i] for i in range(first, min(first + 5, len(located)))])

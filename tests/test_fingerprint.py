@@ -1,5 +1,5 @@
-"""A run takes no checkpoint of another run, and says what differs; where a thing lies, and what is shown, is no
-difference."""
+"""A run does not resume the checkpoint of a run with other settings, and reports the differences. Paths and display are
+not settings."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from modeling_mmer.commands import main
 from modeling_mmer.corpora import load_corpora
 from modeling_mmer.corpora.digests import content_digests
-from modeling_mmer.fingerprint import difference, read_fingerprint
+from modeling_mmer.training.fingerprint import difference, read_fingerprint
 
 DEMO = REPOSITORY / "modeling_mmer/corpora/demo_data"
 
@@ -106,7 +106,7 @@ def test_a_checkpoint_of_unknown_settings_is_refused(folder, tmp_path, capsys):
     del state["stateful_callbacks"]["Fingerprint"]
     (tmp_path / "run/checkpoint-4/trainer_state.json").write_text(json.dumps(state))
     message = refused(capsys, options(folder, output_dir=tmp_path / "run", resume_from_checkpoint="true"))
-    assert "checkpoint-4 is of a run whose settings are not recorded" in message
+    assert "checkpoint-4 is from a run whose settings are not recorded" in message
 
 
 def test_a_fingerprint_holds_no_place_and_no_token(folder):

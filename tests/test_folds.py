@@ -1,4 +1,4 @@
-"""Cross-validation: a model for each fold, the mean of their figures, and a run that goes on where it stopped."""
+"""Cross-validation: one model per fold, the mean of their figures, and resuming."""
 
 import json
 import shutil

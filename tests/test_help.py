@@ -1,4 +1,4 @@
-"""`--help`: options by subject, and no option that a command does not read."""
+"""`--help`: options are grouped by subject, and a command has only the options that it uses."""
 
 import re
 from dataclasses import fields
@@ -6,8 +6,9 @@ from dataclasses import fields
 import pytest
 
 from modeling_mmer.commands import main
-from modeling_mmer.commands.arguments import CorpusArguments, ModelArguments, RunArguments, SourceArguments, parse
+from modeling_mmer.commands.arguments import ModelArguments, parse
 from modeling_mmer.commands.eval import EvaluationArguments
+from modeling_mmer.training.arguments import CorpusArguments, RunArguments, SourceArguments
 
 
 def help_of(capsys, *command: str) -> str:
@@ -25,7 +26,7 @@ def explained(text: str) -> list[str]:
 def test_training_explains_what_most_runs_touch_by_subject_and_names_the_rest(capsys):
     text = help_of(capsys, "train")
     groups = re.findall(r"^(\w.*):$", text, re.MULTILINE)
-    assert groups[1:] == ["the corpus", "what training starts from", "the model", "the run"]
+    assert groups[1:] == ["the corpus", "the initial model", "the model", "the run"]
     options = explained(text)
     assert len(options) == len(set(options)) and len(text.splitlines()) < 300
     assert {"corpus", "column_map", "audio_encoder", "dropout", "learning_rate", "seed"} <= set(options)

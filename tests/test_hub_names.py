@@ -1,5 +1,5 @@
-"""Models named as users name them, by the hub: every command finds them offline, keeps to their commits, and says in
-one line what cannot be had."""
+"""Models by their names on the hub: all commands find them offline, use pinned commits, and explain failures in one
+line."""
 
 import json
 import re
@@ -24,13 +24,14 @@ from test_remote import LOADED, elsewhere
 from test_transcription import make_whisper
 from transformers import AutoModelForAudioClassification, WhisperModel, pipeline
 
-from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERProcessor, hub_names
+from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
 from modeling_mmer.commands.naming import model_commit
 from modeling_mmer.corpora import load_corpora
 from modeling_mmer.corpora.demo import DEMO_FOLDER
-from modeling_mmer.features import COMMITS
-from modeling_mmer.transcription import transcribe
+from modeling_mmer.features.cache import COMMITS
+from modeling_mmer.features.transcription import transcribe
+from modeling_mmer.model import hub_names
 
 AUDIO, TEXT = "tiny/whisper.en", "tiny/roberta"
 ENCODERS = ["--audio_encoder", AUDIO, "--text_encoder", TEXT]
@@ -94,7 +95,7 @@ def cached_run(shared_hub, corpus, tmp_path_factory) -> Path:
 
 
 def audio_weights(model) -> torch.Tensor:
-    return model.base_model.audio_encoder.conv1.weight
+    return model.base_model.encoders["audio"].encoder.conv1.weight
 
 
 def stored_audio_weights(folder: Path) -> torch.Tensor:
@@ -137,7 +138,7 @@ def test_a_trained_model_is_evaluated_and_fine_tuned_by_name(hub, cached_run, co
     config = train(corpus, tmp_path / "tuned", "--model", "someone/mmer", *features)
     assert (config.audio_encoder_name_or_path, config.audio_encoder_revision) == (AUDIO, FIRST)
     assert before and set((cached_run.parent / "features").rglob("*.safetensors")) == before  # nothing anew
-    assert "encoded anew" not in caplog.text
+    assert "encoded again" not in caplog.text
 
 
 def test_an_export_by_name_loads_by_name_elsewhere(hub, cached_run, tmp_path):
@@ -210,12 +211,12 @@ def test_a_recogniser_by_name_and_another_commit_of_it(hub, corpus, tmp_path, ca
     train(own, tmp_path / "run", *options)
     (file,) = (own / "transcripts").iterdir()
     heard = file.read_bytes()
-    assert len(heard.splitlines()) > 1 and "transcribed anew" not in caplog.text
+    assert len(heard.splitlines()) > 1 and "transcribed again" not in caplog.text
     put(hub, "tiny/recogniser", recogniser, SECOND)
     corpus = load_corpora("folder", own, emotion_labels=["neutral", "happiness", "sadness", "anger"])
     transcribe(corpus, "tiny/recogniser", show_progress=False)
     assert len(list((own / "transcripts").iterdir())) == 2 and file.read_bytes() == heard
-    assert f"tiny/recogniser is at commit {SECOND}" in caplog.text and "transcribed anew" in caplog.text
+    assert f"tiny/recogniser is at commit {SECOND}" in caplog.text and "transcribed again" in caplog.text
     caplog.clear()
     point(hub, "tiny/recogniser", FIRST)
     transcribe(corpus, "tiny/recogniser", show_progress=False)  # nothing to do, and nothing to say
@@ -257,7 +258,7 @@ def test_another_commit_under_the_same_name_is_encoded_anew_and_said(hub, cached
     assert (config.audio_encoder_revision, config.text_encoder_revision) == (SECOND, FIRST)
     recordings = set(pd.read_csv(corpus / "metadata.csv")["audio"].dropna())
     assert len(set(features.rglob("*.safetensors")) - before) == len(recordings)  # no text anew
-    assert f"holds states of {AUDIO} at commit {FIRST}; this model has commit {SECOND}" in caplog.text
+    assert f"has states of {AUDIO} at commit {FIRST}, but this model uses commit {SECOND}" in caplog.text
 
 
 def test_a_checkpoint_loads_the_commit_it_was_trained_over(hub, cached_run, encoders):
@@ -339,13 +340,13 @@ def test_a_folder_that_is_no_model(hub, cached_run, tmp_path):
     (tmp_path / "run" / "checkpoint-7").mkdir(parents=True)
     (tmp_path / "run" / "checkpoint-7" / "config.json").write_text("{}")
     for load in (MMERForEmotionRecognition.from_pretrained, model_commit):
-        with pytest.raises(OSError, match="folder without a config.json.*there is one in checkpoint-7 within it"):
+        with pytest.raises(OSError, match="the folder has no config.json; its subfolder checkpoint-7 has one"):
             load(str(tmp_path / "run"))
         with pytest.raises(OSError, match="is a file"):
             load(str(cached_run / "config.json"))
     with pytest.raises(ValueError, match="tiny/roberta is a model of type roberta, not mmer"):
         model_commit(TEXT)
-    with pytest.raises(OSError, match="is a folder here, which has no revision main"):
+    with pytest.raises(OSError, match="is a local folder and has no revision main"):
         MMERConfig.from_audio_text_pretrained(str(cached_run), TEXT, audio_encoder_revision="main")
 
 
@@ -353,11 +354,11 @@ def test_an_empty_name_is_not_the_working_directory(hub, cached_run, corpus, tmp
     monkeypatch.chdir(cached_run)
     for load in (MMERForEmotionRecognition.from_pretrained, model_commit):
         for name in ("", " "):
-            with pytest.raises(OSError, match="named by an empty text"):
+            with pytest.raises(OSError, match="name of a model is empty"):
                 load(name)
-    with pytest.raises(OSError, match="named by an empty text"):
+    with pytest.raises(OSError, match="name of a model is empty"):
         MMERConfig.from_audio_text_pretrained("", TEXT)
-    assert "named by an empty text" in says(capsys, "eval", "", "--corpus", "demo", "--output_dir", str(tmp_path))
+    assert "name of a model is empty" in says(capsys, "eval", "", "--corpus", "demo", "--output_dir", str(tmp_path))
 
 
 def test_a_pinned_commit_that_is_not_in_the_cache(hub, cached_run):
@@ -381,10 +382,10 @@ def test_an_encoder_that_was_fetched_in_part(name, file, hub, corpus, tmp_path, 
 @pytest.mark.parametrize(
     "error, expected",
     [
-        (GatedRepoError, "tiny/x is gated: ask for access on .*/tiny/x, .*hf auth login"),
+        (GatedRepoError, "tiny/x is gated: request access at .*/tiny/x, .*hf auth login"),
         (RepositoryNotFoundError, "no folder tiny/x and no model tiny/x on .*hf auth login"),
         (RevisionNotFoundError, "tiny/x has no revision v1"),
-        (HfHubHTTPError, "tiny/x at revision v1 cannot be had .*too many$"),
+        (HfHubHTTPError, "tiny/x at revision v1 cannot be downloaded .*too many$"),
         (RevisionResolutionError, "the hub cannot be reached.*`hf download tiny/x --revision v1`"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`id2label`, `label2id`, `num_labels` and `emotion_labels` are one thing, whichever is given, stored or changed."""
+"""`id2label`, `label2id`, `num_labels` and `emotion_labels` always agree, whichever is passed, saved or changed."""
 
 import copy
 import json

@@ -8,17 +8,17 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from modeling_mmer.losses import (
-    IGNORED,
+from modeling_mmer.model.autoencoder import draw_mask
+from modeling_mmer.model.distributed import gather_rows
+from modeling_mmer.model.losses import (
     ccc_loss,
     class_loss,
     contrastive_loss,
-    draw_mask,
-    gather_rows,
     reconstruction_errors,
     supervised_loss,
     total_loss,
 )
+from modeling_mmer.model.tasks import NOT_LABELLED, Task
 
 NAN = float("nan")
 
@@ -174,6 +174,17 @@ JUDGED = {  # task → combinations that have something to judge in supervised_b
 }
 
 
+def of_tasks_and_total(predictions, labels, present, emotion_weights=None):
+    """The total of `supervised_loss`, and its tasks' parts."""
+    tasks = [
+        Task("emotion", tuple("abcd"), class_weights=emotion_weights),
+        Task("sentiment", tuple("abc")),
+        *(Task(name, scale=(1, 7)) for name in ("valence", "arousal")),
+    ]
+    terms = supervised_loss(predictions, labels, present, tasks)
+    return terms.pop("supervised"), terms
+
+
 def expected_terms(predictions, labels, present, weights):
     terms = {}
     for task, combinations in JUDGED.items():
@@ -191,11 +202,10 @@ def expected_terms(predictions, labels, present, weights):
 @pytest.mark.parametrize("emotion_weights", [None, [1.0, 0.5, 2.0, 3.0]])
 def test_supervised_loss_is_the_flat_mean_of_the_terms_that_judge_something(emotion_weights):
     predictions, labels, present = supervised_batch()
-    weights = {"emotion": None if emotion_weights is None else torch.tensor(emotion_weights)}
     for of_combination in predictions.values():
         for predicted in of_combination.values():
             predicted.requires_grad_()
-    total, of_tasks = supervised_loss(predictions, labels, present, weights)
+    total, of_tasks = of_tasks_and_total(predictions, labels, present, emotion_weights)
     terms = expected_terms(predictions, labels, present, {"emotion": emotion_weights})
     assert len(terms) == 7
     assert total.item() == pytest.approx(sum(terms.values()) / 7, abs=1e-5)
@@ -208,12 +218,12 @@ def test_supervised_loss_is_the_flat_mean_of_the_terms_that_judge_something(emot
 
 def test_supervised_loss_ignores_rows_outside_a_combination():
     predictions, labels, present = supervised_batch()
-    clean, _ = supervised_loss(predictions, labels, present, {})
+    clean, _ = of_tasks_and_total(predictions, labels, present)
     for name, of_tasks in predictions.items():
         for predicted in of_tasks.values():
             predicted[~present[name]] = NAN
             predicted.requires_grad_()
-    total, _ = supervised_loss(predictions, labels, present, {})
+    total, _ = of_tasks_and_total(predictions, labels, present)
     assert total.item() == pytest.approx(clean.item(), rel=1e-6)
     total.backward()
     for name, of_tasks in predictions.items():
@@ -230,12 +240,12 @@ def test_tasks_without_labels_are_no_terms():
     only = {"emotion": labels["emotion"]}
     voided = {
         "emotion": labels["emotion"],
-        "sentiment": torch.full((6,), IGNORED),
+        "sentiment": torch.full((6,), NOT_LABELLED),
         "valence": torch.full((6,), NAN),
         "arousal": torch.full((6,), NAN),
     }
     for some_labels in (only, voided):
-        total, of_tasks = supervised_loss(predictions, some_labels, present, {})
+        total, of_tasks = of_tasks_and_total(predictions, some_labels, present)
         assert total.item() == pytest.approx(sum(emotion) / 3, abs=1e-5)
         assert set(of_tasks) == {"emotion"}
 
@@ -247,12 +257,12 @@ def test_supervised_loss_with_nothing_to_judge_is_a_zero_with_a_graph(labelled_r
         for predicted in of_tasks.values():
             predicted.requires_grad_()
     if labelled_rows == "none":
-        labels = {t: torch.full_like(v, IGNORED if v.dtype == torch.long else NAN) for t, v in labels.items()}
+        labels = {t: torch.full_like(v, NOT_LABELLED if v.dtype == torch.long else NAN) for t, v in labels.items()}
     elif labelled_rows == "no tasks":
         labels = {}
     else:
         present = {name: torch.zeros(6, dtype=torch.bool) for name in present}
-    total, of_tasks = supervised_loss(predictions, labels, present, {})
+    total, of_tasks = of_tasks_and_total(predictions, labels, present)
     assert total.item() == 0 and of_tasks == {}
     total.backward()
     for of_combination in predictions.values():

@@ -6,22 +6,22 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY, tasks
 
-from modeling_mmer.metrics import (
+from modeling_mmer.evaluation.figures import evaluate_predictions, flatten, score
+from modeling_mmer.evaluation.metrics import (
     ccc,
     collapse_distance,
     confusion_matrix,
-    evaluate_predictions,
-    flatten,
     macro_f1,
     mean_of_present,
     per_class_recall,
     retrieval_accuracy,
-    score,
     unweighted_accuracy,
 )
 
 NAN = float("nan")
+TASKS = tasks("abcd", "abc", ["valence", "arousal"])
 
 
 def one_hot(classes, num_classes):
@@ -81,7 +81,7 @@ class TestClasses:
         assert macro_f1(predictions, references) == pytest.approx(sum(scores) / 5)
 
     def test_bad_input_is_refused(self):
-        with pytest.raises(ValueError, match="2 predictions and 1 references"):
+        with pytest.raises(ValueError, match="2 predictions but 1 references"):
             unweighted_accuracy([0, 1], [0])
         with pytest.raises(ValueError, match="arg max"):
             unweighted_accuracy(np.zeros((2, 4)), [0, 1])
@@ -142,9 +142,9 @@ class TestCCC:
         assert ccc([1, NAN, 2, 3], [1, NAN, 2, 4]) == pytest.approx(6 / 7)
 
     def test_bad_input_is_refused(self):
-        with pytest.raises(ValueError, match="predictions hold NaN"):
+        with pytest.raises(ValueError, match="predictions contain NaN"):
             ccc([1.0, NAN], [1.0, 2.0])
-        with pytest.raises(ValueError, match="2 predictions and 3 references"):
+        with pytest.raises(ValueError, match="2 predictions but 3 references"):
             ccc([1.0, 2.0], [1.0, 2.0, 3.0])
         with pytest.raises(ValueError, match="shape"):
             ccc([[1.0, 2.0]], [[1.0, 2.0]])
@@ -199,7 +199,7 @@ class TestRetrieval:
             retrieval_accuracy(np.eye(4), np.eye(5), 2)
         with pytest.raises(ValueError, match="group_size"):
             retrieval_accuracy(np.eye(4), np.eye(4), 1)
-        with pytest.raises(ValueError, match="text_embeds hold NaN"):
+        with pytest.raises(ValueError, match="text_embeds contain NaN"):
             retrieval_accuracy(np.eye(2), np.full((2, 2), NAN), 2)
 
 
@@ -260,7 +260,7 @@ class TestEvaluatePredictions:
         }
 
     def test_figures_per_combination(self):
-        results = evaluate_predictions(self.predictions(), self.references, ["valence", "arousal"])
+        results = evaluate_predictions(self.predictions(), self.references, TASKS)
         assert results == {
             "audio": {
                 "n": 3,
@@ -292,9 +292,8 @@ class TestEvaluatePredictions:
         order = [2, 0, 3, 1]
         shuffled = {c: {t: a[order] for t, a in p.items()} for c, p in self.predictions().items()}
         references = {task: array[order] for task, array in self.references.items()}
-        dimensions = ["valence", "arousal"]
-        expected = evaluate_predictions(self.predictions(), self.references, dimensions)
-        results = evaluate_predictions(shuffled, references, dimensions)
+        expected = evaluate_predictions(self.predictions(), self.references, TASKS)
+        results = evaluate_predictions(shuffled, references, TASKS)
         assert flatten(results) == pytest.approx(flatten(expected))
 
     def test_a_combination_without_rows_is_absent(self):
@@ -303,17 +302,17 @@ class TestEvaluatePredictions:
             "text": self.predict([], [], [], []),
             "audio_text": {},
         }
-        assert list(evaluate_predictions(predictions, self.references, ["valence", "arousal"])) == ["audio"]
+        assert list(evaluate_predictions(predictions, self.references, TASKS)) == ["audio"]
 
     def test_empty_split(self):
         predictions = {"audio": {"emotion": np.zeros((0, 4)), "valence": np.zeros(0)}}
-        assert evaluate_predictions(predictions, {"emotion": np.zeros(0, int), "valence": np.zeros(0)}) == {}
-        assert evaluate_predictions({}, {}) == {}
+        assert evaluate_predictions(predictions, {"emotion": np.zeros(0, int), "valence": np.zeros(0)}, TASKS) == {}
+        assert evaluate_predictions({}, {}, TASKS) == {}
 
     def test_nothing_labelled_leaves_the_count_alone(self):
         references = {"emotion": np.full(4, -100), "sentiment": np.full(4, -100), "valence": np.full(4, NAN)}
         predictions = {"audio": self.predict([0, 1, 2, 3], [0] * 4, [0] * 4, [1.0, 2.0, 3.0, 4.0])}
-        results = evaluate_predictions(predictions, references, ["valence", "arousal"])
+        results = evaluate_predictions(predictions, references, TASKS)
         assert results == {"audio": {"n": 4}}
         assert score(results) is None
         assert flatten(results) == {}
@@ -321,23 +320,23 @@ class TestEvaluatePredictions:
     def test_a_task_without_references_or_predictions_is_absent(self):
         predictions = {"audio": {"valence": np.array([1.0, 2.0, 3.0])}}
         references = {"valence": np.array([1.0, 2.0, 4.0]), "emotion": np.array([0, 1, 0])}
-        assert evaluate_predictions(predictions, references) == {
+        assert evaluate_predictions(predictions, references, TASKS) == {
             "audio": {"n": 3, "labelled": {"valence": 3}, "valence_ccc": pytest.approx(6 / 7)}
         }
-        assert evaluate_predictions(predictions, {}) == {"audio": {"n": 3}}
+        assert evaluate_predictions(predictions, {}, TASKS) == {"audio": {"n": 3}}
 
     def test_bad_input_is_refused(self):
         two = np.array([1.0, 2.0])
         with pytest.raises(ValueError, match="unknown tasks .'joy'."):
-            evaluate_predictions({"audio": {"joy": two}}, {})
+            evaluate_predictions({"audio": {"joy": two}}, {}, TASKS)
         with pytest.raises(ValueError, match="differ in length"):
-            evaluate_predictions({"audio": {"valence": two}}, {"valence": np.zeros(3)})
+            evaluate_predictions({"audio": {"valence": two}}, {"valence": np.zeros(3)}, TASKS)
         with pytest.raises(ValueError, match=r"must be \(n, classes\)"):
-            evaluate_predictions({"audio": {"emotion": two}}, {})
+            evaluate_predictions({"audio": {"emotion": two}}, {}, TASKS)
         with pytest.raises(ValueError, match="class 4"):
-            evaluate_predictions({"audio": {"emotion": np.eye(4)}}, {"emotion": np.array([0, 1, 2, 4])})
+            evaluate_predictions({"audio": {"emotion": np.eye(4)}}, {"emotion": np.array([0, 1, 2, 4])}, TASKS)
         with pytest.raises(ValueError, match="'valence': 1"):  # NaN in one task alone: not absent, broken
-            evaluate_predictions({"audio": {"emotion": np.eye(2), "valence": np.array([1.0, NAN])}}, {})
+            evaluate_predictions({"audio": {"emotion": np.eye(2), "valence": np.array([1.0, NAN])}}, {}, TASKS)
 
 
 RESULTS = {
@@ -373,7 +372,7 @@ class TestEvaluateMetrics:
 
     @pytest.fixture
     def module(self):
-        import modeling_mmer.evaluate_metrics as module
+        import modeling_mmer.evaluation.evaluate_metrics as module
 
         return module
 
@@ -413,12 +412,9 @@ class TestEvaluateMetrics:
 
 
 def test_the_functions_do_not_import_evaluate():
-    # Of the module alone: the package's own imports are its own affair.
     code = (
-        "import importlib.util, sys\n"
-        f"spec = importlib.util.spec_from_file_location('metrics', {sys.modules[ccc.__module__].__file__!r})\n"
-        "module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)\n"
+        "import sys, modeling_mmer.evaluation.metrics\n"
         "print(sorted({'evaluate', 'datasets', 'torch', 'transformers'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert result.stdout.strip() == "[]"

@@ -132,8 +132,8 @@ def test_the_attention_asked_for_reaches_the_encoders_of_a_light_checkpoint(ligh
         how = {} if attention is None else {"attn_implementation": attention}
         model = MMERForEmotionRecognition.from_pretrained(light, **how)
         with torch.no_grad():
-            of_audio = model.model.audio_encoder(features, output_attentions=True).attentions
-            of_text = model.model.text_encoder(ids, output_attentions=True).attentions
+            of_audio = model.model.encoders["audio"].encoder(features, output_attentions=True).attentions
+            of_text = model.model.encoders["text"].encoder(ids, output_attentions=True).attentions
         assert (len(of_audio), len(of_text)) == layers
 
 
@@ -195,7 +195,12 @@ def test_loading_in_several_threads_leaves_the_log_as_it_was(light, caplog, monk
 def test_special_tokens_and_type_embeddings_start_small_and_unlike():
     torch.manual_seed(0)
     core = MMERForEmotionRecognition(tiny_config(hidden_size=512, initializer_range=0.02)).model
-    vectors = [core.cls_token, core.sep_token, core.mask_token, *(e.type_embedding for e in core.embedders.values())]
+    vectors = [
+        core.transformer.cls_token,
+        core.transformer.sep_token,
+        core.masking.mask_token,
+        *(e.type_embedding for e in core.embedders.values()),
+    ]
     for vector in vectors:
         assert vector.std().item() == pytest.approx(0.02, rel=0.15)
     likeness = np.corrcoef(torch.stack(vectors).detach().numpy()) - np.eye(5)
@@ -205,7 +210,12 @@ def test_special_tokens_and_type_embeddings_start_small_and_unlike():
 def test_special_tokens_and_type_embeddings_are_trained():
     core = (model := tiny_model().train()).model
     model(**raw_batch(), labels=labels()).loss.backward()
-    vectors = [core.cls_token, core.sep_token, core.mask_token, *(e.type_embedding for e in core.embedders.values())]
+    vectors = [
+        core.transformer.cls_token,
+        core.transformer.sep_token,
+        core.masking.mask_token,
+        *(e.type_embedding for e in core.embedders.values()),
+    ]
     for vector in vectors:
         assert vector.grad.abs().min() > 0
 

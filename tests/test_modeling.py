@@ -7,8 +7,10 @@ from conftest import labels, raw_batch, tiny_config, tiny_model
 from torch.overrides import TorchFunctionMode
 
 from modeling_mmer import MMERForEmotionRecognition, MMERModel
-from modeling_mmer.embedding import ModalityEmbedder
-from modeling_mmer.passes import COMBINATIONS, assemble
+from modeling_mmer.model.configuration_mmer import COMBINATIONS
+from modeling_mmer.model.embedding import ModalityEmbedder
+from modeling_mmer.model.passes import show
+from modeling_mmer.model.transformer import SharedTransformer
 
 KINDS = ["whisper", "hubert-group", "wavlm-layer", "wav2vec2-group"]
 TASKS = ("logits", "sentiment_logits", "valence", "arousal", "dominance")
@@ -121,7 +123,7 @@ def test_neither_modality_is_an_error_that_names_the_example():
 
 def test_encoder_states_in_place_of_raw_inputs_give_the_same():
     model, batch = tiny_model(audio_context="trimmed"), raw_batch()
-    states = model.model.encode(**batch)
+    states = model.model.encoders(batch)
     given = {
         "audio_hidden_states": states["audio"][0],
         "audio_mask": states["audio"][1],
@@ -150,10 +152,10 @@ def test_one_padded_call_equals_a_call_per_combination_with_gradients():
         model.zero_grad()
         core = model.model
         tokens = core.embed(**batch)
-        passes = {name: core.clean_pass(tokens, m, whole=True) for name, m in COMBINATIONS.items()}
-        contextual = core.contextualize(passes, one_call=one_call)
-        values = [contextual[name].cls[of_pass.rows] for name, of_pass in passes.items()]
-        values += [contextual[m].tokens[m][tokens[m].mask] for m in ("audio", "text")]
+        passes = {name: show(tokens, m, whole=True) for name, m in COMBINATIONS.items()}
+        outputs = core.transformer(passes, one_call=one_call)
+        values = [outputs[name].cls[of_pass.rows] for name, of_pass in passes.items()]
+        values += [outputs[m].tokens[m][tokens[m].mask] for m in ("audio", "text")]
         sum(value.square().sum() for value in values).backward()
         results.append((values, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
     (values, gradients), (other_values, other_gradients) = results
@@ -191,7 +193,7 @@ def test_encoders_run_once_per_step():
     model = tiny_model().train()
     calls = {"audio": 0, "text": 0}
     for name in calls:
-        encoder = getattr(model.model, f"{name}_encoder")
+        encoder = model.model.encoders[name].encoder
         encoder.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
     model(**raw_batch(), labels=labels()).loss.backward()
     assert calls == {"audio": 1, "text": 1}
@@ -209,8 +211,8 @@ class NothingWithoutADevice(TorchFunctionMode):
 
 @pytest.mark.parametrize("one_call", [False, True])
 def test_a_step_takes_its_device_from_its_input(one_call, monkeypatch):
-    contextualize = MMERModel.contextualize
-    monkeypatch.setattr(MMERModel, "contextualize", lambda model, passes: contextualize(model, passes, one_call))
+    forward = SharedTransformer.forward
+    monkeypatch.setattr(SharedTransformer, "forward", lambda self, passes, *_, **__: forward(self, passes, one_call))
     model, batch, of_labels = tiny_model(dropout=0.0).train(), raw_batch(), labels()
     with NothingWithoutADevice():
         model(**batch, labels=of_labels).loss.backward()
@@ -221,11 +223,11 @@ def test_encoders_are_frozen_and_in_eval_mode():
     model = tiny_model()
     for mode in (True, False):
         model.train(mode)
-        for encoder in model.model.encoders():
+        for encoder in model.model.encoders.values():
             assert not any(module.training for module in encoder.modules())
             assert not any(parameter.requires_grad for parameter in encoder.parameters())
     model.train()(**raw_batch(), labels=labels()).loss.backward()
-    assert all(p.grad is None for encoder in model.model.encoders() for p in encoder.parameters())
+    assert all(p.grad is None for encoder in model.model.encoders.values() for p in encoder.parameters())
 
 
 def test_layer_weights_start_uniform():
@@ -253,9 +255,10 @@ def test_a_term_without_weight_is_not_computed_and_leaves_its_parameters_alone(w
     getattr(model, part).register_forward_hook(lambda *_: pytest.fail(f"{part} ran"))
     for module in getattr(model, part).modules():
         module.register_forward_hook(lambda *_: pytest.fail(f"{part} ran"))
-    model.model.masked_pass = (lambda *_: pytest.fail("masked pass ran")) if term == "mae" else model.model.masked_pass
+    if term == "mae":
+        model.model.masking.register_forward_hook(lambda *_: pytest.fail("tokens were masked"))
     before = {name: p.clone() for name, p in getattr(model, part).named_parameters()}
-    mask_token = model.model.mask_token.clone()
+    mask_token = model.model.masking.mask_token.clone()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
     output = model(**raw_batch(), labels=labels())
     output.loss.backward()
@@ -263,7 +266,7 @@ def test_a_term_without_weight_is_not_computed_and_leaves_its_parameters_alone(w
     assert term not in output.losses
     for name, parameter in getattr(model, part).named_parameters():
         assert torch.equal(parameter, before[name])
-    assert torch.equal(model.model.mask_token, mask_token) == (term == "mae")
+    assert torch.equal(model.model.masking.mask_token, mask_token) == (term == "mae")
 
 
 def test_inference_runs_no_training_part():
@@ -310,7 +313,7 @@ def test_mae_equals_equation_5_in_numpy(target):
     batch = raw_batch()
     with torch.no_grad():
         found = model(**batch, labels=labels()).losses["mae"].item()
-        states = model.model.encode(**batch)
+        states = model.model.encoders(batch)
         outputs = model.model(**batch)
     z = outputs.last_hidden_state.numpy().astype(np.float64)
     longest = -(-states["audio"][1].shape[1] // 4)  # audio tokens of the longest clip
@@ -379,19 +382,19 @@ def test_masked_tokens_show_mask_and_their_modality_and_alone_count():
         found = model(**batch, labels=labels()).losses["mae"].item()
         tokens = core.embed(**batch)
         torch.manual_seed(5)
-        of_pass, masked = core.masked_pass(tokens)
-        sequence, shown = assemble(of_pass, *core.special_tokens)
-        contextual = core.transformer(sequence, shown)
+        with_mask, masked = core.masking(tokens)
+        assembled = core.transformer.assemble(show(with_mask, ("audio", "text")))
+        sequence, contextual = assembled.sequence, core.transformer.run_layers(assembled.sequence, assembled.mask)
     total = 0.0
     for row in range(4):
         start = 0
-        for modality, special in (("audio", core.cls_token), ("text", core.sep_token)):
+        for modality, special in (("audio", core.transformer.cls_token), ("text", core.transformer.sep_token)):
             of_modality, where = tokens[modality], masked[modality][row]
             real = int(of_modality.mask[row].sum())
             assert where.sum() == (max(1, real // 2) if real > 1 else 0) and not where[real:].any()
             torch.testing.assert_close(sequence[row, start], special)
             for n in range(real):
-                token = core.mask_token if where[n] else of_modality.hidden[row, n]
+                token = core.masking.mask_token if where[n] else of_modality.hidden[row, n]
                 token = token + core.embedders[modality].type_embedding
                 torch.testing.assert_close(sequence[row, start + 1 + n], token)
             z = contextual[row, start + 1 : start + 1 + real].double().numpy()
@@ -456,7 +459,7 @@ def test_calibration_is_the_mean_and_deviation_over_real_frames():
     for modality in ("audio", "text"):
         frames = []
         for batch in batches:
-            states, mask = model.model.encode(**batch)[modality]
+            states, mask = model.model.encoders(batch)[modality]
             frames += [states[b, :, t].numpy() for b in range(4) for t in range(states.shape[2]) if mask[b, t]]
         frames = np.stack(frames).astype(np.float64)  # (real frames, L+1, D)
         standardizer = model.model.embedders[modality].standardizer

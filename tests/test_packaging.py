@@ -1,4 +1,4 @@
-"""The package from outside: its name, its command, and what importing it costs and registers."""
+"""The installed package: its name, its command, and what an import loads and registers."""
 
 import ast
 import os

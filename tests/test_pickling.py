@@ -1,5 +1,5 @@
-"""Models, processor and pipeline are pickled and copied, before and after they have run; and a worker process may be
-spawned, as it is on macOS, Windows and Python 3.14."""
+"""Models, processor and pipeline can be pickled and copied, before and after use, and work with spawned processes, the
+default on macOS, Windows and Python 3.14."""
 
 import copy
 import io
@@ -16,7 +16,7 @@ from test_pipeline import TASK, assert_close, build_pipe, noise
 from transformers import Wav2Vec2FeatureExtractor, pipeline
 
 from modeling_mmer import MMERProcessor
-from modeling_mmer.processing_mmer import ExampleError
+from modeling_mmer.model.processing_mmer import ExampleError
 
 KINDS = ["whisper", "hubert-group", "wavlm-layer", "wav2vec2-group"]
 
@@ -43,7 +43,7 @@ def test_a_model_is_copied_fresh_and_used(kind, way):
     batch = raw_batch((40, 23, 0, 61) if kind == "whisper" else (400, 231, 0, 613), kind=kind)
     for _ in range(2):  # the second time with what running has left on its encoders
         copied = COPIES[way](model)
-        assert copied.training and not copied.model.audio_encoder.training
+        assert copied.training and not copied.model.encoders["audio"].encoder.training
         state, of_copy = model.state_dict(), copied.state_dict()
         assert state.keys() == of_copy.keys()
         assert all(torch.equal(of_copy[name], value) for name, value in state.items())
@@ -63,19 +63,19 @@ def test_a_copy_records_states_once():
         with torch.no_grad():
             output = of_model(**batch, output_hidden_states=True, output_attentions=True)
         assert len(output.hidden_states) == 3 and len(output.attentions) == 2
-        states = of_model.model.encode(**batch)
+        states = of_model.model.encoders(batch)
         assert [states[m][0].shape[1] for m in ("audio", "text")] == [3, 4]
 
 
 def test_the_precision_of_a_model_survives():
     copied = pickle.loads(pickle.dumps(tiny_model().bfloat16()))
     assert {p.dtype for p in copied.parameters()} == {torch.bfloat16}
-    assert copied.model.text_encoder.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert copied.model.encoders["text"].encoder.get_input_embeddings().weight.dtype == torch.bfloat16
 
 
 def test_an_encoder_that_has_more_weights_than_its_class_is_not_lost_in_silence():
     model = tiny_model()
-    model.model.text_encoder.adapter = torch.nn.Linear(2, 2)
+    model.model.encoders["text"].encoder.adapter = torch.nn.Linear(2, 2)
     pickled = pickle.dumps(model)
     with pytest.raises(ValueError, match="roberta encoder was changed.*adapter"):
         pickle.loads(pickled)
@@ -122,7 +122,7 @@ def test_a_worker_that_is_spawned_reads_the_inputs(kind, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(multiprocessing.context._default_context, "_actual_context", multiprocessing.get_context("spawn"))
         assert_close(pipe(inputs, num_workers=1, batch_size=2), expected)
-        with pytest.raises(ValueError, match="num_workers=1 starts a process, to which a generator cannot be sent"):
+        with pytest.raises(ValueError, match="num_workers=1 starts a process, but a generator cannot be sent"):
             pipe((given for given in inputs), num_workers=1)
         assert_close(list(pipe(given for given in inputs)), expected)
 

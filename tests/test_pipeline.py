@@ -1,5 +1,5 @@
-"""The pipeline: every form of input, alone or beside any other, gives what the model gives; long recordings are judged
-window by window, each window where it lies, and in bounded memory."""
+"""The pipeline: all forms of input, in any batch, give the outputs of the model. Long recordings are scored in windows,
+in bounded memory."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from datasets import Dataset
 from transformers import pipeline
 
 from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.windows import cut_windows, in_blocks, stream_file
+from modeling_mmer.model.windows import cut_windows, in_blocks, stream_file
 
 TASK = "multimodal-emotion-recognition"
 RATE = 16_000
@@ -150,17 +150,17 @@ def test_half_precision_gives_nearly_the_same(pipe, bfloat16_attention, tmp_path
         ({"text": " "}, {}, "neither audio nor text"),
         ({"audio": None}, {}, "neither audio nor text"),
         ("a sentence", {}, "give a dict"),
-        ({"audio": "no/such.wav"}, {}, "no/such.wav.*no such file"),
+        ({"audio": "no/such.wav"}, {}, "no/such.wav.*file does not exist"),
         ({"audio": b"not audio"}, {}, "cannot be decoded"),
         ({"text": "a"}, {"top_k": 0}, "top_k"),
         ({"text": "a"}, {"channels": "left"}, "channels"),
-        ({"audio": noise(1)}, {"chunk_length_s": 31}, "takes 30 s"),
+        ({"audio": noise(1)}, {"chunk_length_s": 31}, "takes at most 30 s"),
         ({"audio": noise(1)}, {"chunk_length_s": 10, "stride_length_s": 5}, "stride_length_s"),
-        ({"audio": noise(1)}, {"chunk_length_s": 0}, "above 0"),
+        ({"audio": noise(1)}, {"chunk_length_s": 0}, "greater than 0"),
         ({"audio": noise(1)}, {"channels": "split"}, "one channel"),
-        ({"audio": "no/such.wav"}, {"channels": "split"}, "no/such.wav.*a file that is there"),
+        ({"audio": "no/such.wav"}, {"channels": "split"}, "no/such.wav.*an existing file"),
         ({"text": 3}, {}, "text cannot be a int"),
-        ({"text": ["I won.", "Yes."]}, {}, "a list of something else"),
+        ({"text": ["I won.", "Yes."]}, {}, "segment 0 of the text"),
         ({"audio": np.stack([noise(1)] * 2), "text": "who?"}, {"channels": "split"}, "a list of 2 texts"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every form of a call: N inputs give N outputs, or an error that names the input; what is shown is on the scale."""
+"""Forms of a pipeline call: N inputs give N outputs or an error that names the input. Outputs are on the scale."""
 
 import threading
 
@@ -74,19 +74,19 @@ def test_of_no_recordings_there_are_no_outputs(pipe):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"inputs": {"audio": [X, Y]}}, "Input 0: its audio is a list of recordings; give a list of inputs"),
-        ({"inputs": [{"text": "no"}, {"audio": (X, Y)}]}, "Input 1: its audio is a list of recordings"),
+        ({"inputs": {"audio": [X, Y]}}, "Input 0: audio is a list of recordings; give a list of inputs"),
+        ({"inputs": [{"text": "no"}, {"audio": (X, Y)}]}, "Input 1: audio is a list of recordings"),
         ({"inputs": {"audio": [X, Y]}, "channels": "split"}, "a list of recordings"),
-        ({"inputs": {"text": ["no", "yes"]}}, "Input 0: text is a list of something else"),
+        ({"inputs": {"text": ["no", "yes"]}}, "Input 0: segment 0 of the text is 'no'"),
         ({"audio": [X, Y], "text": ["no"]}, "audio has 2 entries and text has 1"),
         ({"audio": [X, Y], "text": "no"}, "audio has 2 entries and text has one"),
-        ({"audio": X, "text": ["no", "yes"]}, "text is a list of something else"),
+        ({"audio": X, "text": ["no", "yes"]}, "segment 0 of the text is 'no'"),
         ({"audio": [X, "no/such.wav"]}, r"Input 1 \(no/such.wav\)"),
-        ({"inputs": {"text": "no"}, "text": "no"}, "inside the input, or alone"),
+        ({"inputs": {"text": "no"}, "text": "no"}, "either in the inputs or as arguments"),
         ({"text": "no", "top_k": 2.5}, "top_k must be a whole number"),
-        ({"audio": X, "chunk_length_s": float("inf")}, "Input 0: chunk_length_s is a number of seconds, not inf"),
-        ({"audio": X, "stride_length_s": float("nan")}, "stride_length_s is a number of seconds, not nan"),
-        ({"audio": X, "chunk_length_s": "5"}, "chunk_length_s is a number of seconds, not '5'"),
+        ({"audio": X, "chunk_length_s": float("inf")}, "Input 0: chunk_length_s must be a number of seconds, not inf"),
+        ({"audio": X, "stride_length_s": float("nan")}, "stride_length_s must be a number of seconds, not nan"),
+        ({"audio": X, "chunk_length_s": "5"}, "chunk_length_s must be a number of seconds, not '5'"),
         ({"inputs": DatasetDict(test=Dataset.from_dict({"text": ["no"]}))}, "give a dict with"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_processor_takes_no_list_of_recordings_for_one(pipe):
 
 
 def test_candidates_are_a_list(pipe):
-    with pytest.raises(ValueError, match="one text or recording"):
+    with pytest.raises(ValueError, match="a list of texts or recordings"):
         pipe.retrieve({"audio": X}, "I won.")
 
 

@@ -1,4 +1,4 @@
-"""The pipeline hears what it is given: every form of audio, spans, odd levels, and texts with odd times."""
+"""Audio in the pipeline: all forms, spans, unusual levels, and texts with unusual timestamps."""
 
 import io
 
@@ -20,7 +20,7 @@ def test_every_form_of_audio_is_one_recording(pipe, tmp_path):  # noqa: F811
         assert_close(pipe({"audio": audio}), expected)
         assert_close(pipe([{"audio": audio, "text": float("nan")}])[0], expected)
     assert_close(pipe({"audio": pd.NA, "text": "so"}), pipe({"text": "so"}))
-    with pytest.raises(ValueError, match="Input 1: an array of the shape .* a batch"):
+    with pytest.raises(ValueError, match="Input 1: an array of shape .* a batch"):
         pipe([{"text": "so"}, {"audio": np.zeros((8, 9000), np.float32)}])
 
 
@@ -32,7 +32,7 @@ def test_a_span_is_judged_as_a_file_of_it(pipe, tmp_path):  # noqa: F811
         expected = pipe({"audio": samples[round(start * RATE) : round(end * RATE)]})
         assert_close(pipe({"audio": {"path": path, "start": start, "end": end}}), expected)
         assert_close(pipe({"audio": path, "start": start, "end": end, "text": None}), expected)  # a row of a corpus
-    with pytest.raises(ValueError, match=r"Input 0 \(.*a.wav\): the span from 64 s to 70 s lies beyond"):
+    with pytest.raises(ValueError, match=r"Input 0 \(.*a.wav\): the span from 64 s to 70 s exceeds"):
         pipe({"audio": {"path": path, "start": 64, "end": 70}})
 
 

@@ -1,4 +1,4 @@
-"""Names from the data in pictures: none is read as maths, and none is shown as boxes."""
+"""Names from the data in plots are not parsed as maths, and all their characters are readable."""
 
 import pytest
 from matplotlib.text import Text
@@ -22,7 +22,7 @@ def test_any_label_can_be_drawn(tmp_path, monkeypatch, labels):
     assert plots.plot_confusion(tmp_path / "confusion.png", confusion(*labels))
     texts = [text.get_text() for text in drawn[0].findobj(Text)]
     for label in labels:
-        shown = plots.plain(label)
+        shown = plots.printable(label)
         assert shown in texts
         if label != JAPANESE:  # of which no font may be installed
             assert shown.replace(r"\$", "$") == label
@@ -31,12 +31,12 @@ def test_any_label_can_be_drawn(tmp_path, monkeypatch, labels):
 @pytest.mark.filterwarnings("error")
 def test_a_label_of_mathematical_signs_is_no_formula():
     for name in ("$x$", r"$\frac$"):
-        literal, is_math = Text(0, 0, plots.plain(name))._preprocess_math(plots.plain(name))
+        literal, is_math = Text(0, 0, plots.printable(name))._preprocess_math(plots.printable(name))
         assert not is_math and literal == name
 
 
 def test_a_character_that_no_font_has_is_its_code_point(monkeypatch):
     monkeypatch.setattr(plots, "_installed", dict)
-    assert plots.plain("怒 a\n$") == "[U+6012] a\n\\$"
+    assert plots.printable("怒 a\n$") == "[U+6012] a\n\\$"
     monkeypatch.setattr(plots, "_installed", lambda: {"Some CJK": frozenset(map(ord, JAPANESE))})
-    assert plots.plain(JAPANESE) == JAPANESE
+    assert plots.printable(JAPANESE) == JAPANESE

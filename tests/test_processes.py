@@ -1,6 +1,6 @@
-"""Properties of several processes: the loss, the gradients and the figures of one, and nobody who waits for ever.
+"""Distributed runs have the loss, gradients and figures of a single process, and no process waits forever.
 
-They meet over gloo, on the CPU; one that hears nothing of the other for five minutes fails.
+They use gloo on the CPU, with a timeout of five minutes.
 """
 
 import json
@@ -27,8 +27,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.losses import gather_rows
-from modeling_mmer.modeling_mmer import MMERModel
+from modeling_mmer.model.distributed import gather_rows
+from modeling_mmer.model.transformer import SharedTransformer
 
 RECIPES = REPOSITORY / "recipes" / "accelerate"
 
@@ -90,17 +90,17 @@ def every_other(real: torch.Tensor, ratio: float, fixed: bool = False) -> torch.
     return real & (torch.arange(real.shape[1]) % 2 == 1)
 
 
-def one_call(model, passes):
-    """In place of `contextualize`: the padded call that a GPU is given."""
-    return contextualize(model, passes, one_call=True)
+def one_call(transformer, passes):
+    """In place of a call per pass: the padded call that a GPU is given."""
+    return forward(transformer, passes, one_call=True)
 
 
-contextualize = MMERModel.contextualize
+forward = SharedTransformer.forward
 
 
 def losses_and_gradients(model, batch, of_labels):
     model.zero_grad()
-    with patch("modeling_mmer.modeling_mmer.draw_mask", every_other):
+    with patch("modeling_mmer.model.autoencoder.draw_mask", every_other):
         output = model(**batch, labels=of_labels)
         output.loss.backward()
     core = getattr(model, "module", model)
@@ -143,7 +143,7 @@ def half_of_each_batch(rank, folder, way):
     with process_group(rank, 2, folder):
         assert len(gather_rows(torch.zeros(4, 1))) == 8
         model = wrap(process_model())
-        with patch.object(MMERModel, "contextualize", one_call) if in_one_call else nullcontext():
+        with patch.object(SharedTransformer, "forward", one_call) if in_one_call else nullcontext():
             for seed in range(BATCHES):
                 batch, of_labels = random_batch(seed)
                 half = {task: values[HALVES[rank]] for task, values in of_labels.items()}
@@ -302,7 +302,7 @@ def predictions_and_metrics(folder):
 def statistics(folder):
     """What `state_normalization="standardize"` finds in an uneven number of training rows."""
     model = tiny_model(audio_context="trimmed", state_normalization="standardize")
-    toy_trainer(folder, model, rows=37)._calibrate(model)
+    toy_trainer(folder, model, rows=37).calibrate()
     return {name: value for name, value in model.state_dict().items() if "standardizer." in name}
 
 

@@ -1,5 +1,5 @@
-"""The processor: every form of a recording gives the same features, a batch gives each example what it gets alone,
-missing is missing, and what cannot be read is an error that names the example."""
+"""The processor: all forms of a recording give the same features, features do not depend on the batch, missing values
+are recognised, and errors name the example."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from modeling_mmer.processing_mmer import ExampleError, MMERProcessor
+from modeling_mmer.model.processing_mmer import ExampleError, MMERProcessor
 
 RATE = 16000
 
@@ -126,7 +126,7 @@ def test_keys_shapes_and_types(processor):
 
 def test_long_recordings_are_cropped_with_one_warning(processor):
     long = noise(31 * RATE)
-    with pytest.warns(UserWarning, match="2 of 3 recordings last longer than 30 s") as caught:
+    with pytest.warns(UserWarning, match="2 of 3 recordings are longer than 30 s") as caught:
         batch = processor(audio=[long, noise(RATE), long[: 30 * RATE + 1]])
     assert len(caught) == 1
     assert batch.input_features_mask.sum(1).tolist() == [3000, 100, 3000]
@@ -284,7 +284,7 @@ def test_integer_pcm_is_scaled_by_its_width(processor, tmp_path):
     soundfile.write(tmp_path / "pcm.wav", pcm, RATE)
     assert np.array_equal(processor.read_audio(pcm), processor.read_audio(tmp_path / "pcm.wav"))
     assert np.array_equal(processor.read_audio(torch.tensor(pcm)), processor.read_audio(pcm))
-    with pytest.raises(ValueError, match="int64 have no known scale"):
+    with pytest.raises(ValueError, match="the scale of int64 samples is not known"):
         processor.read_audio(pcm.astype(np.int64))
 
 
@@ -403,9 +403,9 @@ def bad_recordings(folder) -> dict[str, tuple[object, str]]:
     (folder / "empty.wav").write_bytes(encoded(np.zeros(0, np.float32)))
     (folder / "nan.wav").write_bytes(encoded(np.array([0, np.nan, 0], np.float32)))
     return {
-        "missing": (folder / "missing.wav", "missing.wav.*no such file.*check the path"),
-        "folder": (folder, "no such file"),
-        "missing in dict": ({"bytes": None, "path": "not/here.wav"}, "not/here.wav.*no such file"),
+        "missing": (folder / "missing.wav", "missing.wav.*file does not exist.*check the path"),
+        "folder": (folder, "file does not exist"),
+        "missing in dict": ({"bytes": None, "path": "not/here.wav"}, "not/here.wav.*file does not exist"),
         "junk": (folder / "junk.wav", "junk.wav.*cannot be decoded.*convert"),
         "zero bytes": (str(folder / "zero.wav"), "zero.wav.*cannot be decoded"),
         "unsupported": (folder / "video.m4a", "video.m4a.*cannot be decoded.*convert"),
@@ -422,7 +422,7 @@ def bad_recordings(folder) -> dict[str, tuple[object, str]]:
         "three axes": (np.zeros((2, 2, 8)), "shape"),
         "empty dict": ({}, "give a path"),
         "type": (3.5, "cannot be a float"),
-        "boolean": (np.zeros(8, bool), "no known scale"),
+        "boolean": (np.zeros(8, bool), "scale of bool samples is not known"),
         "rate": ({"array": np.zeros(8), "sampling_rate": -1}, "sampling rate of -1"),
     }
 
@@ -462,7 +462,7 @@ def test_a_max_length_that_leaves_nothing_of_a_text_is_refused(processor):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="</s>")
     processor = MMERProcessor(processor.feature_extractor, tokenizer)
     for length in (0, 1, 2, -1, "5", 5.5):
-        with pytest.raises(ValueError, match=f"max_length={length!r}.* above the 2 special tokens"):
+        with pytest.raises(ValueError, match=f"max_length={length!r}.* greater than the 2 special tokens"):
             processor(text="so it goes", max_length=length)
     with pytest.warns(UserWarning, match="1 of 1 texts were cut at 3 tokens"):
         assert processor(text="so it goes", max_length=3)["input_ids"].tolist() == [[1, 0, 2]]

@@ -1,4 +1,4 @@
-"""What a run shows while it runs: to trackers, on the terminal, in `training_curves.png`."""
+"""The log of a run: in trackers, on the terminal, and in `training_curves.png`."""
 
 from types import SimpleNamespace
 
@@ -7,8 +7,8 @@ from conftest import tiny_model
 from test_trainer import toy_trainer
 from transformers import TrainerCallback
 
-from modeling_mmer.progress import lines
 from modeling_mmer.report import CurvesCallback
+from modeling_mmer.training.progress import lines
 
 
 class Tracker(TrainerCallback):

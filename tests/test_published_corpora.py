@@ -376,7 +376,7 @@ def ffmpeg(tmp_path, monkeypatch) -> Path:
         f"open({str(folder / 'calls')!r}, 'a').write(clip + '\\n')\n"
         "if pathlib.Path(clip).read_text() == 'corrupt': sys.exit('Invalid data')\n"
         "assert sys.argv[sys.argv.index('-ar') + 1] == '16000' and sys.argv[sys.argv.index('-ac') + 1] == '1'\n"
-        "soundfile.write(out, numpy.full(1600, 0.1), 16000)\n",
+        "soundfile.write(out, numpy.full(1600, 0.1), 16000, format=sys.argv[sys.argv.index('-f') + 1])\n",
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")

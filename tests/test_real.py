@@ -1,5 +1,4 @@
-"""Real pretrained encoders on real speech (`MMER_TEST_DATA`): invariance to a batch, and learning where there is
-something to."""
+"""Pretrained encoders on real speech (`MMER_TEST_DATA`): outputs do not depend on the batch, and models learn."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Tables from records where runs have diverged, or have folds: what counts, what is named, what is compared."""
+"""Tables from records of runs that diverged or have folds."""
 
 import json
 import re
@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modeling_mmer.commands.reproduction.systems import plan
-from modeling_mmer.configuration_mmer import MMERConfig
-from modeling_mmer.passes import COMBINATIONS
+from modeling_mmer.evaluation.statistics import CONCORDANCE, paired_bootstrap
+from modeling_mmer.model.configuration_mmer import COMBINATIONS, MMERConfig
 from modeling_mmer.report.comparison import compare
 from modeling_mmer.report.records import Records, RunRecord, predictions_path
 from modeling_mmer.report.reproduction import write_reproduction
-from modeling_mmer.statistics import CONCORDANCE, paired_bootstrap
+from modeling_mmer.reproduction.systems import make_plan
 
 OPTIONS = {name: getattr(MMERConfig, name) for name in MMERConfig.__annotations__ if hasattr(MMERConfig, name)}
 FAILED = "The loss is nan (its terms: mae) at step 7: training has diverged. Utterances of the batch: a, b."
@@ -42,7 +41,7 @@ def leave(folder: Path, run: str, seed: int, fold: int | None = None, ua: float 
 
 def report(folder: Path) -> dict[str, list[list[str]]]:
     """Write the report; the cells of each section's table, without links and bold type."""
-    write_reproduction(folder, plan(OPTIONS).tables, "made up")
+    write_reproduction(folder, make_plan(OPTIONS).tables, "made up")
     sections = {}
     for part in (folder / "README.md").read_text().split("\n## ")[1:]:
         lines = [line for line in part.splitlines() if line.startswith("|")][2:]

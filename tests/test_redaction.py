@@ -1,4 +1,4 @@
-"""What is written of a command line, and what a recipe says of one: secrets, null, `~`, lists and mappings."""
+"""Command lines without secrets, and values in recipes: null, `~`, lists and mappings."""
 
 import os
 import shlex
@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from modeling_mmer.commands import main
-from modeling_mmer.commands.arguments import CorpusArguments, RunArguments, StartArguments, parse, recipe_options
-from modeling_mmer.commands.redaction import command_line, redacted
+from modeling_mmer.commands.arguments import StartArguments, parse, recipe_options
+from modeling_mmer.redaction import command_line, redacted
+from modeling_mmer.training.arguments import CorpusArguments, RunArguments
 
 SECRET = "hf_abcdefghijklmnop"
 PARSED = (CorpusArguments, StartArguments, RunArguments)

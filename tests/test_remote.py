@@ -1,5 +1,4 @@
-"""A folder is all that is needed: where the package cannot be imported, without a network, every way of loading a saved
-model gives the outputs of the process that saved it."""
+"""Saved models load without the package and without a network, in all ways, and give the same outputs as before."""
 
 import ast
 import json
@@ -190,7 +189,7 @@ def test_the_files_of_a_checkpoint_import_only_what_everyone_has(tmp_path):
     names = {path.stem for path in files}
     assert {"modeling_mmer", "configuration_mmer", "processing_mmer", "pipeline_mmer"} <= names
     for path in files:
-        assert path.read_text() == (REPOSITORY / "modeling_mmer" / path.name).read_text()
+        assert path.read_text() == (REPOSITORY / "modeling_mmer/model" / path.name).read_text()
         for level, module in imports_of(path):
             assert module != "__future__", path.name
             if level:
@@ -215,7 +214,7 @@ def test_a_push_sends_a_folder_that_holds_its_code(tmp_path):
     ):
         api.return_value.create_repo.return_value.repo_id = "someone/mmer"
         model.push_to_hub("someone/mmer")
-        code = {path.name for path in (REPOSITORY / "modeling_mmer").glob("*_mmer.py")} - {"processing_mmer.py"}
+        code = {path.name for path in (REPOSITORY / "modeling_mmer/model").glob("*_mmer.py")} - {"processing_mmer.py"}
         assert {"config.json", "model.safetensors", "encoders.py", "windows.py"} | code <= sent
         sent.clear()
         real_input_processor().push_to_hub("someone/mmer")

@@ -1,4 +1,4 @@
-"""The Markdown tables against hand-written text, and files that are whole or not there."""
+"""Markdown tables against hand-written text, and atomic writing of files."""
 
 import json
 

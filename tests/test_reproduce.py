@@ -1,4 +1,4 @@
-"""`mmer reproduce`: every run once, whatever happens; and tables whose every number is that of a run."""
+"""`mmer reproduce`: each run is executed once, also after interruptions, and the tables have the figures of runs."""
 
 import json
 import os
@@ -16,10 +16,10 @@ from conftest import REPOSITORY
 from processes import run, start
 
 from modeling_mmer.commands import main
-from modeling_mmer.commands.reproduction.systems import RUNS, chosen_runs, plan
-from modeling_mmer.configuration_mmer import MMERConfig
+from modeling_mmer.model.configuration_mmer import MMERConfig
 from modeling_mmer.report.reproduction import write_reproduction
-from modeling_mmer.resuming import last_checkpoint
+from modeling_mmer.reproduction.systems import RUNS, chosen_runs, make_plan
+from modeling_mmer.training.resuming import last_checkpoint
 
 OPTIONS = {name: getattr(MMERConfig, name) for name in MMERConfig.__annotations__ if hasattr(MMERConfig, name)}
 
@@ -143,7 +143,7 @@ def test_records_tell_how_a_run_was_made(tables):
 def test_a_finished_run_is_never_made_again(demo_encoders, tables, capsys):
     before = {path: path.read_bytes() for path in tables.glob("runs/*-seed-*.json")}
     main(command(demo_encoders, tables, "--only", "table1"))
-    assert "0 to go" in capsys.readouterr().out
+    assert "0 remain" in capsys.readouterr().out
     assert before == {path: path.read_bytes() for path in tables.glob("runs/*-seed-*.json")}
 
 
@@ -194,7 +194,7 @@ def test_a_run_that_was_begun_under_other_settings_is_not_gone_on_with(demo_enco
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("modeling_mmer.commands.reproduction.runs.judge", stopped)
+        patch.setattr("modeling_mmer.reproduction.runs.evaluate", stopped)
         main(options)
     state_file = Path(last_checkpoint(tmp_path / "unfinished/probe-seed-0"), "trainer_state.json")
     before = state_file.read_text()
@@ -219,8 +219,8 @@ def test_a_run_that_was_begun_under_other_settings_is_not_gone_on_with(demo_enco
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--only", "everything"], "everything is none"),
-        (["--seeds", "0"], "--seeds takes"),
+        (["--only", "everything"], "no row or table everything"),
+        (["--seeds", "0"], "--seeds must be"),
         (["--corpus", "nowhere"], "nowhere"),
     ],
 )
@@ -268,19 +268,19 @@ def test_two_processes_share_the_runs(demo_encoders, tmp_path):
 
 
 def test_runs_come_after_those_they_need_and_only_once():
-    of_plan = plan(OPTIONS)
-    names = [run.name for run in chosen_runs(of_plan, None)]
+    plan = make_plan(OPTIONS)
+    names = [run.name for run in chosen_runs(plan, None)]
     assert len(names) == len(set(names))
     for name in names:
-        assert all(names.index(needed) < names.index(name) for needed in of_plan.runs[name].needs)
+        assert all(names.index(needed) < names.index(name) for needed in plan.runs[name].needs)
     assert set(RUNS) <= set(names)
-    assert [run.name for run in chosen_runs(of_plan, ["late_fusion"])] == [
+    assert [run.name for run in chosen_runs(plan, ["late_fusion"])] == [
         *("separate_audio", "separate_text", "late_fusion")
     ]
 
 
 def test_a_choice_that_the_options_have_is_the_full_objective_itself():
-    rows = {row.title: row.name for row in plan({**OPTIONS, "num_hidden_layers": 4}).tables["choices"]}
+    rows = {row.title: row.name for row in make_plan({**OPTIONS, "num_hidden_layers": 4}).tables["choices"]}
     assert rows["layers: 4"] == "contr_mae" and rows["layers: 2"] == "num_hidden_layers_2"
     assert rows["states: standardize"] == "standardized" and rows["form of Eq. 6: ratio"] == "contrastive_form_ratio"
 
@@ -302,7 +302,7 @@ def test_the_committed_tables_are_those_of_their_records(recipe, tmp_path):
     options = {**OPTIONS, "dropout": 0.3, "audio_context": "trimmed"}
     shutil.copytree(folder, tmp_path / "tables", ignore=shutil.ignore_patterns("models", "unfinished"))
     title = (folder / "README.md").read_text().splitlines()[0]
-    write_reproduction(tmp_path / "tables", plan(options).tables, title.rpartition(" ")[2])
+    write_reproduction(tmp_path / "tables", make_plan(options).tables, title.rpartition(" ")[2])
     for name in ("README.md", "index.html"):
         assert (tmp_path / "tables" / name).read_text() == (folder / name).read_text()
 
@@ -347,7 +347,7 @@ def test_a_run_that_diverges_is_recorded_and_the_others_go_on(demo_encoders, tmp
         with pytest.raises(SystemExit) as end:
             main(options)
         assert "diverged" in str(end.value.code) and "late_fusion-seed-0" in str(end.value.code)
-    assert "0 to go" not in capsys.readouterr().out.splitlines()[0]
+    assert "0 remain" not in capsys.readouterr().out.splitlines()[0]
     failed = json.loads((tmp_path / "runs/separate_audio-seed-0.json").read_text())
     assert "diverged" in failed["failed"] and failed["splits"] == {"test": {}}
     assert not (tmp_path / "runs/late_fusion-seed-0.json").exists()

@@ -1,4 +1,4 @@
-"""The environments that `make test-oldest` and `make test` build: each version is one that pyproject.toml allows."""
+"""The versions installed by `make test-oldest` and `make test` are allowed by pyproject.toml."""
 
 import importlib.util
 import tomllib

@@ -1,5 +1,4 @@
-"""Properties of a stopped run that goes on, and of one that must not: what counts as a checkpoint, what is remembered,
-which utterances are named."""
+"""Resuming: which folders are complete checkpoints, which state is restored, and which utterances errors name."""
 
 import os
 import re
@@ -14,9 +13,9 @@ from test_trainer import assert_equal_weights, collate, toy_trainer, weights
 from transformers import TrainerCallback
 
 from modeling_mmer import MMERTrainer
-from modeling_mmer.divergence import DivergedError
-from modeling_mmer.preemption import CheckpointOnTermination, Preempted
-from modeling_mmer.resuming import MARKER, EarlyStopping, WriteError, last_checkpoint, write_errors_named
+from modeling_mmer.training.divergence import DivergedError
+from modeling_mmer.training.preemption import CheckpointOnTermination, Preempted
+from modeling_mmer.training.resuming import MARKER, EarlyStopping, WriteError, last_checkpoint, write_errors_named
 
 
 class AtStep(TrainerCallback):

@@ -1,21 +1,21 @@
-"""Rows that are spans of a longer recording: they are read, checked, heard and kept as files cut out of it would be."""
+"""Rows that are spans of a longer recording are read, checked, transcribed and cached like separate files."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import real_input_config, real_input_processor
+from conftest import real_input_config, real_input_processor, tasks
 
 from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.collator import MMERCollator
 from modeling_mmer.corpora import CorpusError, load_corpora
 from modeling_mmer.corpora.describe import describe
 from modeling_mmer.corpora.faults import examine, settle
 from modeling_mmer.corpora.recordings import Clip, read_recordings, sources_of
-from modeling_mmer.extraction import extract
-from modeling_mmer.features import FeatureCache
-from modeling_mmer.transcription import names_of, read, recordings, with_texts
+from modeling_mmer.features.cache import FeatureCache
+from modeling_mmer.features.extraction import extract
+from modeling_mmer.features.transcription import fill_texts, read, recordings, storage_keys
+from modeling_mmer.training.collator import MMERCollator
 
 LABELS = ["neutral", "anger", "happiness"]
 RATE = 16_000
@@ -212,7 +212,7 @@ def both(tmp_path, call):
 
 def test_the_collator_reads_no_more_than_the_span(both, monkeypatch):
     spans, files = both
-    collate = MMERCollator(real_input_processor(), LABELS, ["negative", "positive"], ["valence"])
+    collate = MMERCollator(real_input_processor(), tasks(LABELS, ["negative", "positive"], ["valence"]))
     read, original = [], soundfile.SoundFile.read
     monkeypatch.setattr(
         soundfile.SoundFile, "read", lambda file, frames=-1, **how: read.append(frames) or original(file, frames, **how)
@@ -243,11 +243,11 @@ def test_states_of_a_span_are_those_of_a_file_cut_out_and_kept_by_content_and_sp
 
 def test_transcripts_of_spans_are_told_apart(both):
     spans, files = both
-    names = names_of([source for rows in both for source in sources_of(rows)])
+    names = storage_keys([source for rows in both for source in sources_of(rows)])
     assert len(set(names.values())) == 4
     assert [name.partition("#")[2] for name in names.values()] == ["0.5-1.75", "3-", "", ""]
     assert recordings(spans, "missing") == dict(zip(sources_of(spans), [1.25, 1.0], strict=True))
     texts = dict(zip(sources_of(spans), ["so", None], strict=True))
-    assert with_texts(spans, "missing", texts)["text"][:] == ["so", None]
+    assert fill_texts(spans, "missing", texts)["text"][:] == ["so", None]
     for span, file in zip(sources_of(spans), sources_of(files), strict=True):
         np.testing.assert_array_equal(read(span, RATE), read(file, RATE))

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from modeling_mmer.statistics import CONCORDANCE, UNWEIGHTED_ACCURACY, mean_and_deviation, paired_bootstrap
+from modeling_mmer.evaluation.statistics import CONCORDANCE, UNWEIGHTED_ACCURACY, mean_and_deviation, paired_bootstrap
 
 
 def ua(predictions, references) -> float:

@@ -1,5 +1,5 @@
-"""transformers' own `audio-classification` and `text-classification` on our checkpoints: they load the feature
-extractor or the tokenizer alone, read the names of the classes from the config, and give what the model gives."""
+"""The pipelines `audio-classification` and `text-classification` of transformers with our checkpoints: they load only
+the feature extractor or the tokenizer, use the class names of the config, and give the outputs of the model."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""`mmer train` on real recordings, as a process that is killed, told to end, or finds the disk full: the run that goes
-on from there ends with the weights of the one to which nothing happened."""
+"""`mmer train` on real recordings when the process is killed, interrupted or runs out of disk space: the resumed run
+ends with the same weights as an uninterrupted one."""
 
 import json
 import multiprocessing
@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from transformers import Trainer, TrainerState
 
 from modeling_mmer.commands import main
-from modeling_mmer.resuming import MARKER, checkpoints_under, is_whole, last_checkpoint
+from modeling_mmer.training.resuming import MARKER, checkpoints_under, is_whole, last_checkpoint
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals and limits of Linux")
 
@@ -198,7 +198,7 @@ def test_a_scheduler_that_ends_all_processes_finds_a_checkpoint_of_the_step(unin
     log = run.log.read_text()
     assert process.exitcode == 143 and "Traceback" not in log
     step = run.step()
-    assert f"Stopped by SIGTERM after step {step} of {STEPS}" in log and 10 <= step < STEPS
+    assert f"Interrupted by SIGTERM after step {step} of {STEPS}" in log and 10 <= step < STEPS
     assert Path(last_checkpoint(run.folder)).name == f"checkpoint-{step}"
     assert (run.folder / "training_curves.png").is_file() and not (run.folder / "results.json").exists()
     assert run.ends() == 0, run.log.read_text()

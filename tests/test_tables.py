@@ -1,4 +1,4 @@
-"""Tables as people write them: read right, or refused with the file, the line, the cause and what would help."""
+"""Tables in many forms are read correctly, or refused with the file, the line, the cause and a remedy."""
 
 import json
 import unicodedata

@@ -1,10 +1,10 @@
-"""Text with places in time: nothing of it is lost, however odd its times are."""
+"""Text with timestamps: no text is lost, even if its timestamps are unusual."""
 
 import math
 
 import pytest
 
-from modeling_mmer.timed_text import Segment, read_segments, text_within
+from modeling_mmer.model.timed_text import Segment, read_segments, text_within
 
 
 def said(*timestamps) -> list[Segment]:
@@ -61,7 +61,7 @@ def test_segments_without_text_are_left_out():
 @pytest.mark.parametrize(
     ("segment", "message"),
     [
-        ("so", "segment 1 is 'so'; give"),
+        ("so", "segment 1 of the text is 'so'; give"),
         ({"text": "so"}, "segment 1 .*timestamp"),
         ({"text": 3, "timestamp": (0, 1)}, "text of segment 1 is 3; give a string"),
         ({"text": "so", "timestamp": 3}, "timestamp of segment 1 is 3; give"),

@@ -1,4 +1,4 @@
-"""Properties of training: what is logged and selected, that it repeats and resumes. On two processes: see
+"""Properties of training: logging, model selection, reproducibility and resuming. For two processes, see
 test_processes."""
 
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 
 from modeling_mmer import MMERTrainer
-from modeling_mmer.batching import LengthBucketSampler
-from modeling_mmer.commands.arguments import RunArguments
-from modeling_mmer.evaluation import judge
+from modeling_mmer.evaluation.figures import compute_figures
+from modeling_mmer.training.arguments import RunArguments
+from modeling_mmer.training.batching import LengthBucketSampler
 
 TASKS = ("emotion", "sentiment", "valence", "arousal", "dominance")
 
@@ -96,7 +96,7 @@ def test_training_changes_what_is_trainable_and_nothing_else(tmp_path):
     trainer = toy_trainer(tmp_path, tiny_model(audio_context="trimmed", lambda_mae=0, lambda_contrastive=0))
     before = weights(trainer.model)
     trainer.train()
-    frozen = ("_encoder.", "decoders.", "contrastive_head.", "mask_token", "inv_freq")
+    frozen = ("encoders.", "decoders.", "contrastive_head.", "mask_token", "inv_freq")
     frozen += ("heads.dominance",)  # nobody rated it
     for name, tensor in trainer.model.state_dict().items():
         assert torch.equal(tensor, before[name]) == any(part in name for part in frozen), name
@@ -104,7 +104,7 @@ def test_training_changes_what_is_trainable_and_nothing_else(tmp_path):
 
 def test_trainable_parameters_are_counted_without_encoders_and_unused_parts(tmp_path):
     model = tiny_model(lambda_mae=0)
-    trained = {name: p.numel() for name, p in model.named_parameters() if "_encoder." not in name}
+    trained = {name: p.numel() for name, p in model.named_parameters() if "encoders." not in name}
     of_mae = sum(size for name, size in trained.items() if "decoders." in name or "mask_token" in name)
     assert toy_trainer(tmp_path, model).trainable_parameters() == sum(trained.values()) - of_mae
 
@@ -184,7 +184,7 @@ def test_an_evaluation_counts_every_row_once_in_its_own_order(tmp_path, strategy
     rows = toy_rows(13, seed=1)
     output = trainer.predict(rows)
     np.testing.assert_allclose(output.label_ids["arousal"], rows["arousal"], rtol=1e-6)
-    results = judge(output.predictions, output.label_ids, ["valence", "arousal", "dominance"])
+    results = compute_figures(output.predictions, output.label_ids, trainer.model.config.tasks)
     assert results["audio"]["n"] == sum(audio is not None for audio in rows["audio"])
     assert results["text"]["n"] == sum(text is not None for text in rows["text"])
 
@@ -244,11 +244,13 @@ def test_smoothed_labels_change_the_loss_and_nothing_else(tmp_path):
 def test_a_part_is_trained_again_once_its_weight_is_raised(tmp_path):
     model = tiny_model(lambda_mae=0)
     toy_trainer(tmp_path, model)
-    assert not model.model.mask_token.requires_grad and not any(p.requires_grad for p in model.decoders.parameters())
+    assert not model.model.masking.mask_token.requires_grad and not any(
+        p.requires_grad for p in model.decoders.parameters()
+    )
     model.config.lambda_mae = 1
     model.contrastive_head.requires_grad_(False)  # by somebody else, on purpose
     toy_trainer(tmp_path, model)
-    assert model.model.mask_token.requires_grad and all(p.requires_grad for p in model.decoders.parameters())
+    assert model.model.masking.mask_token.requires_grad and all(p.requires_grad for p in model.decoders.parameters())
     assert not any(p.requires_grad for p in model.contrastive_head.parameters())
 
 
@@ -271,6 +273,6 @@ def test_standardised_training_calibrates_on_the_training_rows(tmp_path):
     trainer.train()
     standardizer = trainer.model.model.embedders["audio"].standardizer
     batch = collate(list(toy_rows(36)))
-    states, mask = trainer.model.model.encode(**{k: v for k, v in batch.items() if k != "labels"})["audio"]
+    states, mask = trainer.model.model.encoders({k: v for k, v in batch.items() if k != "labels"})["audio"]
     frames = np.stack([states[b, :, t].numpy() for b in range(36) for t in range(states.shape[2]) if mask[b, t]])
     np.testing.assert_allclose(standardizer.mean, frames.astype(np.float64).mean(0), atol=1e-4)

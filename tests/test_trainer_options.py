@@ -1,4 +1,4 @@
-"""Every option of the Trainer works or is refused, and the trainer takes what `transformers.Trainer` takes."""
+"""All options of the Trainer work or are refused, and MMERTrainer accepts the arguments of `transformers.Trainer`."""
 
 import math
 from copy import copy
@@ -16,9 +16,9 @@ from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from modeling_mmer import MMERForEmotionRecognition, MMERTrainer
-from modeling_mmer.collator import MMERCollator
-from modeling_mmer.commands.arguments import RunArguments
-from modeling_mmer.trainer_options import OF_COMMANDS, OF_OWN_METRICS, OPTIONS, refuse_model
+from modeling_mmer.training.arguments import RunArguments
+from modeling_mmer.training.collator import MMERCollator
+from modeling_mmer.training.trainer_options import OF_COMMANDS, OF_OWN_METRICS, OPTIONS, refuse_model
 
 # What transformers does with these is right here too, or `MMERTrainer` sees to it.
 WORKING = """
@@ -110,7 +110,7 @@ def test_commands_refuse_the_options_of_other_scripts(name, tmp_path):
 
 
 def test_commands_refuse_to_evaluate_never(tmp_path):
-    with pytest.raises(ValueError, match="--eval_strategy says when"):
+    with pytest.raises(ValueError, match="set --eval_strategy"):
         RunArguments(output_dir=str(tmp_path), do_eval=True, eval_strategy="no", load_best_model_at_end=False)
 
 
@@ -134,9 +134,7 @@ def test_without_a_collator_rows_go_through_the_processor(tmp_path):
     model = MMERForEmotionRecognition(real_input_config(emotion_labels=["low", "high"]))
     args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
     trainer = MMERTrainer(model, args, processing_class=processor)
-    assert trainer.data_collator == MMERCollator(
-        processor, ["low", "high"], model.config.sentiment_labels, model.config.dimensions
-    )
+    assert trainer.data_collator == MMERCollator(processor, model.config.tasks)
     rows = Dataset.from_dict({"text": ["how nice", "oh no"], "emotion": ["high", None]})
     assert trainer.predict(rows).label_ids["emotion"].tolist() == [1, -100]
 
@@ -155,7 +153,7 @@ def test_a_model_is_made_anew_for_each_run(tmp_path):
     )
     trainer.train()
     assert len(made) == 2 and trainer.model is made[1]
-    assert not trainer.model.model.mask_token.requires_grad
+    assert not trainer.model.model.masking.mask_token.requires_grad
     assert trainer.model.model.embedders["audio"].standardizer.calibrated
     assert not made[0].model.embedders["audio"].standardizer.calibrated  # nothing was computed for the first
 
@@ -191,7 +189,7 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path):
     trainer.train()
     tried = list(dict.fromkeys(sizes))
     assert tried[0] == 8 and tried == sorted(tried, reverse=True) and trainer.state.global_step == 4
-    with pytest.raises(ValueError, match="auto_find_batch_size does not go with max_frames_per_batch"):
+    with pytest.raises(ValueError, match="auto_find_batch_size cannot be used with max_frames"):
         toy_trainer(tmp_path, auto_find_batch_size=True, max_frames_per_batch=100)
 
 
@@ -232,15 +230,15 @@ def test_adapters_are_refused(tmp_path):
     model = tiny_model()
     model.heads["emotion"][0] = adapter_of_peft(model.heads["emotion"][0])
     for wrapped in (model, adapter_of_peft(tiny_model())):
-        with pytest.raises(ValueError, match="Adapters of PEFT"):
+        with pytest.raises(ValueError, match="PEFT adapters"):
             MMERTrainer(wrapped, TrainingArguments(str(tmp_path), use_cpu=True))
-        with pytest.raises(ValueError, match="Adapters of PEFT"):
+        with pytest.raises(ValueError, match="PEFT adapters"):
             MMERTrainer(None, TrainingArguments(str(tmp_path), use_cpu=True), model_init=partial(copy, wrapped))
 
 
 def test_a_real_adapter_is_refused():
     peft = pytest.importorskip("peft")
-    with pytest.raises(ValueError, match="Adapters of PEFT"):
+    with pytest.raises(ValueError, match="PEFT adapters"):
         refuse_model(peft.get_peft_model(tiny_model(), peft.LoraConfig(target_modules=["q_proj", "v_proj"])))
 
 

@@ -1,4 +1,4 @@
-"""What training was told of a corpus stays with the checkpoint; no row it was trained on is judged in silence."""
+"""A checkpoint stores how its corpora were read, and an evaluation detects rows that it was trained on."""
 
 import json
 import shutil
@@ -12,15 +12,16 @@ import torch
 from conftest import randomize, real_input_config, real_input_processor
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from modeling_mmer import MMERForEmotionRecognition, training_corpus
+from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.commands import main
-from modeling_mmer.commands.training_rows import set_apart
+from modeling_mmer.commands.training_rows import handle_training_rows
 from modeling_mmer.corpora import CorpusError, Reading, load_corpora
 from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.corpora.digests import row_digests
 from modeling_mmer.corpora.faults import examine
 from modeling_mmer.corpora.recordings import read_recordings
-from modeling_mmer.training_corpus import FILE, TrainingCorpus
+from modeling_mmer.training import training_corpus
+from modeling_mmer.training.training_corpus import FILE, TrainingCorpus
 
 EMOTIONS = ("neutral", "happiness", "sadness", "anger")
 THEIRS = ("calm", "cheerful!", "low", "cross")
@@ -211,7 +212,7 @@ def test_training_rows_stop_an_evaluation_or_are_left_out_or_judged_and_said(tun
 @pytest.mark.parametrize(("split", "says"), [("train", "8 of 8 rows"), ("validation", "4 of 4 rows")])
 def test_a_split_that_is_called_train_or_validation_is_judged_as_what_it_is(tuned, calls, split, says):
     training = TrainingCorpus.load(tuned)
-    corpus = set_apart(read(calls, readings=training.readings), split, training, "runs/calls", "stop")
+    corpus = handle_training_rows(read(calls, readings=training.readings), split, training, "runs/calls", "stop")
     *_, caveat = corpus.caveats
     assert caveat.startswith(says) and "runs/calls" in caveat
 
@@ -220,17 +221,19 @@ def test_what_a_corpus_repeats_itself_stops_nothing(tmp_path):
     told = {"emotion": ["sad"] * 6, "split": ["train"] * 3 + ["validation", "test", "test"]}
     corpus = read(texts(tmp_path / "own", text=["ok", "no", "maybe", "Ok ", "OK", "never"], **told))
     training = TrainingCorpus.of(corpus)
-    assert set_apart(corpus, "test", training, "m", "stop").caveats == corpus.caveats
+    assert handle_training_rows(corpus, "test", training, "m", "stop").caveats == corpus.caveats
     other = read(texts(tmp_path / "other", text=["no", "never", "one", "two"], emotion=["sad"] * 4))
     with pytest.raises(ValueError, match="1 of 4 rows"):
-        set_apart(other, "test", training, "m", "stop")
+        handle_training_rows(other, "test", training, "m", "stop")
 
 
 def test_few_training_rows_are_a_caveat(tmp_path):
     split = ["train"] * 3 + ["validation"]
     training = TrainingCorpus.of(read(texts(tmp_path / "own", text=list("abcd"), emotion=["sad"] * 4, split=split)))
     rows = ["a", *(f"text {i}" for i in range(20))]
-    corpus = set_apart(read(texts(tmp_path / "new", text=rows, emotion=["sad"] * 21)), "test", training, "m", "stop")
+    corpus = handle_training_rows(
+        read(texts(tmp_path / "new", text=rows, emotion=["sad"] * 21)), "test", training, "m", "stop"
+    )
     assert any(caveat.startswith("1 of 21 rows") for caveat in corpus.caveats)
     assert len(corpus.splits["test"]) == 21
 
@@ -248,7 +251,7 @@ def test_rows_are_the_same_by_what_they_hold(calls, tmp_path):
 def test_a_model_that_does_not_say_what_it_was_trained_on_is_noted(untrained, calls, tuned):
     assert TrainingCorpus.load(untrained) is None
     corpus = read(calls, readings=TrainingCorpus.load(tuned).readings)
-    noted = set_apart(corpus, "test", None, "someone/mmer", "stop")
+    noted = handle_training_rows(corpus, "test", None, "someone/mmer", "stop")
     assert noted.caveats == corpus.caveats and "someone/mmer has no training_corpus.json" in noted.notices[-1]
 
 

@@ -1,4 +1,4 @@
-"""Transcripts: what the recogniser says of each recording, made once, kept beside the corpus, and marked as such."""
+"""Transcripts: the output of the recogniser, computed once, stored with the corpus, and marked in the rows."""
 
 import json
 import os
@@ -40,10 +40,10 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from modeling_mmer import transcription
 from modeling_mmer.commands import main
 from modeling_mmer.corpora import load_corpora
-from modeling_mmer.transcription import transcribe
+from modeling_mmer.features import transcription
+from modeling_mmer.features.transcription import transcribe
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
 LETTERS = "|ETAOINSH"
@@ -304,7 +304,7 @@ def test_an_empty_transcript_is_missing_text_and_is_not_asked_for_again(which, f
         has_text = row["audio"] is None or (which == "missing" and row["utterance_id"] in ("u1", "u5", "u9"))
         assert (row["text"] is not None, row["text_source"]) == ((True, "reference") if has_text else (False, None))
     n = {"missing": 6, "all": 9}[which]
-    assert corpus.caveats[-1].endswith(f"; {n} more came out empty: no text")
+    assert corpus.caveats[-1].endswith(f"; {n} more transcript{'s are' if n > 1 else ' is'} empty")
     forbid(monkeypatch)
     assert heard(load(folder), deaf, which) == rows_of(corpus)
 
@@ -432,7 +432,7 @@ def test_a_checkpoint_that_is_no_recogniser_is_refused(whisper, folder, tmp_path
     bare = shutil.copytree(whisper, tmp_path / "bare")
     weights = load_file(bare / "model.safetensors")
     save_file({n: w for n, w in weights.items() if ".decoder." not in n}, bare / "model.safetensors", {"format": "pt"})
-    for model, says in ((tmp_path / "text", "no speech recogniser"), (bare, "lacks .* weights of a Whisper")):
+    for model, says in ((tmp_path / "text", "not a speech recogniser"), (bare, "lacks .* weights of Whisper")):
         with pytest.raises(ValueError, match=says):
             heard(load(folder), model)
     assert lines(folder) == []
@@ -441,7 +441,7 @@ def test_a_checkpoint_that_is_no_recogniser_is_refused(whisper, folder, tmp_path
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(ctc, folder, monkeypatch):
     (folder / "transcripts").write_text("in the way")
     forbid(monkeypatch)
-    with pytest.raises(OSError, match="cannot be kept in .*transcripts.*written to"):
+    with pytest.raises(OSError, match="cannot be stored in .*transcripts.*writable"):
         heard(load(folder), ctc)
 
 

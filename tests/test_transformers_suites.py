@@ -1,9 +1,9 @@
-"""transformers' own common test suites, run on our config, models and processor.
+"""The common test suites of transformers, run on our config, models and processor.
 
-They come from the source distribution of the installed transformers, which `make test` downloads and never commits. It
-leaves out the folders below `tests/`; of these four names are imported, whose place small stand-ins take. A case that
-cannot apply is skipped by name, with its reason, in `NOT_OURS`. `test_pipeline_mixin` is left out whole: all that it
-runs lies in such a folder, and is for tasks of transformers' own; see test_pipeline.py.
+They come from the source distribution of the installed transformers, which `make test` downloads. It lacks the
+subfolders of `tests/`; small stand-ins replace the four names that the suites import from them. Cases that do not apply
+are skipped by name, with a reason, in `NOT_OURS`. `test_pipeline_mixin` is not used, because its tests are in such a
+subfolder and for tasks of transformers; see test_pipeline.py.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Recordings in every form that the libraries around give them: read, or refused with the form to use."""
+"""Recordings in the forms of common libraries are read, or refused with a form to use."""
 
 import io
 import warnings
@@ -8,19 +8,19 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import real_input_config, real_input_processor
+from conftest import real_input_config, real_input_processor, tasks
 from datasets import Dataset
 
-from modeling_mmer.batching import with_lengths
-from modeling_mmer.collator import MMERCollator
-from modeling_mmer.commands.checking import note_cropped
 from modeling_mmer.corpora import Corpus
-from modeling_mmer.extraction import check_space, lacking_groups
-from modeling_mmer.features import FeatureCache
-from modeling_mmer.modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.processing_mmer import ExampleError, pad_rows
-from modeling_mmer.waveforms import read_file, read_recording
-from modeling_mmer.windows import long_file, read_channels, stream_file
+from modeling_mmer.features.cache import FeatureCache
+from modeling_mmer.features.extraction import missing_groups, require_disk_space
+from modeling_mmer.model.modeling_mmer import MMERForEmotionRecognition
+from modeling_mmer.model.processing_mmer import ExampleError, pad_rows
+from modeling_mmer.model.waveforms import read_file, read_recording
+from modeling_mmer.model.windows import long_file, read_channels, stream_file
+from modeling_mmer.training.batching import with_lengths
+from modeling_mmer.training.checking import note_cropped
+from modeling_mmer.training.collator import MMERCollator
 
 RATE = 16_000
 
@@ -123,8 +123,8 @@ def test_a_span_of_any_form_is_that_of_its_samples(tmp_path):
         np.testing.assert_array_equal(read({**form, "start": 2.5, "end": None}), samples[40_000:])
         np.testing.assert_array_equal(read({**form, "end": 0.5}), samples[:8000])
         for span, message in (
-            ((2, 1), "holds nothing"),
-            ((3, 4), "beyond the recording, which lasts 3 s"),
+            ((2, 1), "is empty"),
+            ((3, 4), "exceeds the recording, which is 3 s long"),
             (("a", 1), "'a'"),
         ):
             with pytest.raises(ValueError, match=message):
@@ -156,7 +156,7 @@ def test_a_long_span_is_streamed(tmp_path):
 
 def odd(audio) -> list[str]:
     said = []
-    read(audio, tell=said.append)
+    read(audio, warn=said.append)
     return said
 
 
@@ -168,7 +168,7 @@ def test_samples_far_beyond_full_scale_are_said(tmp_path, processor):
         assert len(odd(form)) == 1 and "divide int16 by 32768" in odd(form)[0]
     for form in (integers, noise(0.5), 20 * noise(0.5).clip(-0.1, 0.1)):
         assert odd(form) == []
-    with pytest.warns(UserWarning, match=r"audio\[1\] .*a.wav.*far beyond full scale"):
+    with pytest.warns(UserWarning, match=r"audio\[1\] .*a.wav.*far above full scale"):
         processor(audio=[noise(0.5), tmp_path / "a.wav"])
 
 
@@ -184,7 +184,7 @@ def test_channels_that_are_each_others_inverse_are_said(tmp_path, processor):
         np.zeros((2, 9)),
     ):
         assert odd(form) == []
-    with pytest.warns(UserWarning, match=r"audio\[0\] .*each other's inverse"):
+    with pytest.warns(UserWarning, match=r"audio\[0\] .*inverse to each other"):
         processor(audio=str(tmp_path / "a.wav"))
     said = []
     list(stream_file(str(tmp_path / "a.wav"), RATE, None, said.append))
@@ -208,8 +208,8 @@ def test_texts_that_are_cut_are_counted(processor):
     assert 1 <= counted < 4
     corpus = note_cropped(corpus_of(duration=[31.0, 30.0, None, 2.0, 2.0], text=texts), processor)
     assert corpus.caveats == [
-        "1 of 4 recordings lasts longer than 30 s: only the first 30 s are heard",
-        f"{counted} of 4 texts {'is' if counted == 1 else 'are'} cut at {limit} tokens: only the beginning is read",
+        "1 of 4 recordings is longer than 30 s: only the first 30 s are used",
+        f"{counted} of 4 texts {'is' if counted == 1 else 'are'} cut at {limit} tokens: only the beginning is used",
     ]
     with pytest.warns(UserWarning, match=f"1 of 2 texts were cut at {limit} tokens"):
         processor(text=["so", "so " * limit])
@@ -224,7 +224,7 @@ def test_states_of_several_dtypes_are_padded_in_one_that_holds_them_all():
         batch, _ = pad_rows(list(rows), dim=-2)
         assert batch.dtype == torch.float32 and batch.max() == 1e6
     assert pad_rows([half, None], dim=-2)[0].dtype == torch.float16
-    collate = MMERCollator(real_input_processor(), ["so"], ["so"], [])
+    collate = MMERCollator(real_input_processor(), tasks(["so"], ["so"]))
     rows = [{"utterance_id": name, "audio_hidden_states": states} for name, states in (("a", half), ("b", whole))]
     assert collate(rows)["audio_hidden_states"].max() == 1e6
 
@@ -244,15 +244,15 @@ def test_what_is_not_heard_takes_no_space(tmp_path, processor, monkeypatch):
     )
     model = MMERForEmotionRecognition(real_input_config())
     features = FeatureCache(tmp_path, model.base_model, processor)
-    groups = {modality: lacking_groups(features, [rows], modality, 8) for modality in ("audio", "text")}
+    groups = {modality: missing_groups(features, [rows], modality, 8) for modality in ("audio", "text")}
     assert [entry.length for group in groups["audio"] for entry in group] == [1001, 1501]
     states, width = model.base_model.embedders["audio"].states_shape
     needed = (1001 + 1501) * states * width * 2
     free = {"bytes": needed * 2}
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": free["bytes"]}))
-    check_space(features, model.base_model, groups)
+    require_disk_space(features, model.base_model, groups)
     free["bytes"] = needed
-    with pytest.raises(ValueError, match="Name another folder"):
-        check_space(features, model.base_model, groups)
+    with pytest.raises(ValueError, match="Choose another folder"):
+        require_disk_space(features, model.base_model, groups)
     capped = with_lengths(rows.select_columns(["duration", "text"]), 4, processor)
     assert capped["frames"][:] == [1501, 1001] and capped["length"][:] == [376, 251]

@@ -8,16 +8,17 @@ from typing import Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
+from torch import nn
 from transformers.utils.generic import can_return_tuple
 
-from ..backbone import MMERBackbone
-from ..configuration_mmer import MMERConfig
-from ..heads import supervised
-from ..losses import total_loss
-from ..outputs import MMEROutput, name_predictions, void_rows
-from ..passes import COMBINATIONS, fullest
+from ..model.configuration_mmer import MMERConfig
+from ..model.heads import TaskHeads
+from ..model.losses import read_labels, supervised_loss, total_loss
+from ..model.modeling_base import MMERBackbone, States
+from ..model.outputs import MMEROutput, void_rows
+from ..model.passes import Pass, PassOutput, fullest
+from ..model.transformer import SharedTransformer
 
-States = dict[str, tuple[torch.Tensor, torch.Tensor]]  # modality → states (B, L+1, T, D) and mask (B, T)
 Predictions = dict[str, dict[str, torch.Tensor]]  # combination → task → logits (B, K) or values (B,)
 
 
@@ -36,19 +37,19 @@ class BaselineConfig(MMERConfig):
 
 
 class Baseline(MMERBackbone):
-    """A rival over the frozen encoders. One whose only term is the supervised one says in `judge` what it predicts of
-    their states, and has the rest from here; another has a `forward` of its own."""
+    """A rival over the frozen encoders. One whose only term is the supervised one has a `predict` of its own, and
+    the rest from here; another has a `forward` of its own."""
 
     config: BaselineConfig
     config_class = BaselineConfig
 
-    def judge(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
-        """What is predicted of each combination in `present`, for all B rows; rows that lack it are void."""
+    def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
+        """Predictions from each combination in `present`, for all B rows; rows that lack it are void."""
         raise NotImplementedError
 
     def combinations(self) -> tuple[str, ...]:
         """The combinations that the model serves, the fullest last."""
-        return tuple(COMBINATIONS)
+        return tuple(self.config.combinations)
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -58,18 +59,19 @@ class Baseline(MMERBackbone):
     def freeze_untrained(self):
         """Every part of a rival is trained, unless it says otherwise."""
 
-    def read(self, output_hidden_states=None, output_attentions=None, **inputs):
+    def encoder_states(self, inputs) -> States:
         """As of [`MMERBackbone`].
 
         Raises:
-            ValueError: also, states or attentions are asked for.
+            ValueError: also, hidden states or attentions are asked for.
         """
-        if output_hidden_states or output_attentions:
+        options = ("output_hidden_states", "output_attentions")
+        if any(inputs.get(name) for name in options):
             raise ValueError(
                 f"A {type(self).__name__} has no one transformer whose states it could give: leave out "
                 "output_hidden_states and output_attentions."
             )
-        return super().read(**inputs)
+        return super().encoder_states({name: value for name, value in inputs.items() if name not in options})
 
     @can_return_tuple
     def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
@@ -78,15 +80,21 @@ class Baseline(MMERBackbone):
         Raises:
             ValueError: an example has neither modality, or none of the combinations that the model serves.
         """
-        states = self.read(**inputs)
+        states = self.encoder_states(inputs)
         present = self.rows_present(states)
-        predictions = self.judge(states, present)
+        predictions = self.predict(states, present)
         losses = None
         if labels is not None:
-            losses = supervised(self, predictions, labels, self.judged(present), smoothing)
+            losses = self.supervised(predictions, labels, self.trained_rows(present), smoothing)
         return self.output(predictions, present, losses)
 
-    def judged(self, present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def supervised(self, predictions: Predictions, labels, present, smoothing: float) -> dict[str, torch.Tensor]:
+        """The term `supervised`, and each task's part of it, over the global batch."""
+        labels = read_labels(labels, self.config.tasks, rows=len(next(iter(present.values()))))
+        everywhere = map(self.global_batch, (predictions, labels, present))
+        return supervised_loss(*everywhere, self.config.tasks, smoothing)
+
+    def trained_rows(self, present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The rows of each combination that the supervised loss is taken over: all that have it."""
         return present
 
@@ -95,7 +103,7 @@ class Baseline(MMERBackbone):
         has = {modality: mask.any(-1) for modality, (_, mask) in states.items()}
         nowhere = torch.zeros_like(next(iter(has.values())))
         present = {
-            name: torch.stack([has.get(modality, nowhere) for modality in COMBINATIONS[name]]).all(0)
+            name: torch.stack([has.get(modality, nowhere) for modality in self.config.combinations[name]]).all(0)
             for name in self.combinations()
         }
         if (unserved := ~torch.stack(list(present.values())).any(0)).any():
@@ -111,9 +119,24 @@ class Baseline(MMERBackbone):
         present: dict[str, torch.Tensor],
         losses: dict[str, torch.Tensor] | None,
     ) -> MMEROutput:
-        return MMEROutput(
+        return MMEROutput.of(
+            fullest(predictions, present),
             loss=None if losses is None else total_loss(losses, self.loss_weights),
             losses=losses,
-            **name_predictions(fullest(predictions, present)),
             combinations={name: void_rows(predictions[name], ~rows) for name, rows in present.items()},
         )
+
+
+class Branch(nn.Module):
+    """A transformer of a rival's own and the tasks read from z at its CLS.
+
+    Separate models, Cascade and Late fusion are made of these. Each has the size of MMER's shared transformer.
+    """
+
+    def __init__(self, config: BaselineConfig):
+        super().__init__()
+        self.transformer = SharedTransformer(config)
+        self.heads = TaskHeads(config)
+
+    def forward(self, of_pass: Pass) -> PassOutput:
+        return self.transformer({"all": of_pass}, one_call=False)["all"]

@@ -4,13 +4,15 @@ Each of the three has a classifier on its own CLS ("three separate classifiers c
 multimodal CLS embeddings"), and the multimodal loss reaches down into the unimodal transformers.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
-from ..embedding import embed_states
-from ..passes import COMBINATIONS, MODALITIES
-from .base import Baseline, BaselineConfig, Predictions, States
-from .branch import Branch, build_embedder, show
+from ..model.embedding import ModalityEmbedders
+from ..model.modeling_base import States
+from ..model.passes import show
+from .base import Baseline, BaselineConfig, Branch, Predictions
 
 
 class Cascade(Baseline):
@@ -18,17 +20,16 @@ class Cascade(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        self.embedders = nn.ModuleDict({m: build_embedder(config, m, self.states_shape(m)) for m in MODALITIES})
-        self.branches = nn.ModuleDict({combination: Branch(config) for combination in COMBINATIONS})
+        self.embedders = ModalityEmbedders.for_modalities(config, config.modalities)
+        self.branches = nn.ModuleDict({combination: Branch(config) for combination in config.combinations})
         self.post_init()
         self.freeze_encoders()
 
-    def judge(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
-        tokens = embed_states(self.embedders, states, self.training)
-        embeddings = {m: t.hidden for m, t in tokens.items()}
-        contextual = {m: self.branches[m](show(tokens, embeddings, self.embedders, (m,))) for m in MODALITIES}
-        # (B, N_m, d): the sequences that the two put out. A modality that only other processes have is hidden here.
-        above = {m: contextual[m].tokens.get(m, t.hidden) for m, t in tokens.items()}
-        both = show(tokens, above, self.embedders, MODALITIES)
-        contextual["audio_text"] = self.branches["audio_text"](both)
-        return {name: self.branches[name].heads(contextual[name].cls) for name in COMBINATIONS}
+    def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
+        modalities = self.config.modalities
+        tokens = self.embedders(states)
+        outputs = {m: self.branches[m](show(tokens, (m,), whole=True)) for m in modalities}
+        # The sequences (B, N_m, d) that the two put out. A modality that only other processes have is hidden here.
+        above = {m: replace(t, hidden=outputs[m].tokens.get(m, t.hidden)) for m, t in tokens.items()}
+        outputs["audio_text"] = self.branches["audio_text"](show(above, modalities, whole=True))
+        return {name: self.branches[name].heads(output.cls) for name, output in outputs.items()}

@@ -24,12 +24,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
-from ..embedding import StateMixer
-from ..heads import supervised
-from ..losses import gatherer
-from ..outputs import MMEROutput
-from ..passes import COMBINATIONS, MODALITIES
-from .base import Baseline, BaselineConfig, States
+from ..model.configuration_mmer import COMBINATIONS, MODALITIES
+from ..model.embedding import StateMixer
+from ..model.modeling_base import States
+from ..model.outputs import MMEROutput
+from .base import Baseline, BaselineConfig
 
 WIDTH = 128  # of every part
 BLOCKS = 5  # of the imagination module
@@ -145,7 +144,7 @@ class CIFMMINBase(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        shapes = {modality: self.states_shape(modality) for modality in MODALITIES}
+        shapes = {modality: config.states_shape(modality) for modality in MODALITIES}
         standardize = config.state_normalization == "standardize"
         self.embedders = nn.ModuleDict({m: StateMixer(*shape, standardize) for m, shape in shapes.items()})
         self.features = FeatureEncoders({m: width for m, (_, width) in shapes.items()})
@@ -197,17 +196,17 @@ class CIFMMINTeacher(CIFMMINBase):
 
     @can_return_tuple
     def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
-        states = self.read(**inputs)
+        states = self.encoder_states(inputs)
         present = self.rows_present(states)
         specific, invariant = self.features(self.sequences(states))
         predictions = {"audio_text": {"emotion": self.classifier(specific)}}
         losses = None
         if labels is not None:
-            gather = gatherer(self.training)
             projected = [
-                gather(self.projections[m](u)) for m, u in zip(MODALITIES, invariant.split(WIDTH, -1), strict=True)
+                self.global_batch(self.projections[m](u))
+                for m, u in zip(MODALITIES, invariant.split(WIDTH, -1), strict=True)
             ]
-            losses = supervised(self, predictions, labels, present, smoothing) | {"pair": pair_loss(*projected)}
+            losses = self.supervised(predictions, labels, present, smoothing) | {"pair": pair_loss(*projected)}
         return self.output(predictions, present, losses)
 
 
@@ -233,7 +232,7 @@ class CIFMMIN(CIFMMINBase):
         student.embedders.load_state_dict(teacher.embedders.state_dict())
         for features in (student.features, student.teacher):
             features.load_state_dict(teacher.features.state_dict())
-        student.audio_encoder, student.text_encoder = teacher.audio_encoder, teacher.text_encoder
+        student.encoders = teacher.encoders
         if student.config.audio_encoder_name_or_path is not None:
             student._leave_out_encoders()
         student.freeze_untrained()
@@ -255,7 +254,7 @@ class CIFMMIN(CIFMMINBase):
     @can_return_tuple
     def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
         """In training one pattern is drawn for each row, of those it has; otherwise all are judged."""
-        states = self.read(**inputs)
+        states = self.encoder_states(inputs)
         present, sequences = self.rows_present(states), self.sequences(states)
         patterns = {"drawn": draw_patterns(present)} if self.training else fixed_patterns(present)
         judged = {"drawn": torch.ones_like(present["audio"])} if self.training else present
@@ -263,7 +262,7 @@ class CIFMMIN(CIFMMINBase):
         predictions = {name: {"emotion": logits} for name, (logits, _, _) in passes.items()}
         losses = None
         if labels is not None:
-            losses = supervised(self, predictions, labels, judged, smoothing)
+            losses = self.supervised(predictions, labels, judged, smoothing)
             losses |= self.imagination_losses(sequences, patterns, passes, present["audio_text"])
         return self.output(predictions, judged, losses)
 
@@ -275,7 +274,6 @@ class CIFMMIN(CIFMMINBase):
 
     def imagination_losses(self, sequences: Sequences, patterns, passes, complete: torch.Tensor):
         """Both mean squared errors over the rows (B,) that are `complete`: of no other is the target known."""
-        gather = gatherer(self.training)
         with torch.no_grad():
             _, target_invariant = self.teacher(sequences)
         terms = {"imagined": [], "invariant": []}
@@ -285,8 +283,10 @@ class CIFMMIN(CIFMMINBase):
                 target_specific, _ = self.teacher(hide(sequences, hidden))
             terms["imagined"].append((imagined.float() - target_specific.float()).square().mean(-1))
             terms["invariant"].append((invariant.float() - target_invariant.float()).square().mean(-1))
-        complete = gather(complete)
-        errors = {name: gather(torch.stack(of_passes, dim=1)).mean(-1) for name, of_passes in terms.items()}  # (B,)
+        complete = self.global_batch(complete)
+        errors = {
+            name: self.global_batch(torch.stack(of_passes, dim=1)).mean(-1) for name, of_passes in terms.items()
+        }  # (B,)
         return {name: (error * complete).sum() / complete.sum().clamp(min=1) for name, error in errors.items()}
 
 

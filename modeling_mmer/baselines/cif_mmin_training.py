@@ -11,7 +11,7 @@ from torch import nn
 from transformers import TrainingArguments
 from transformers.optimization import get_wsd_schedule
 
-from ..trainer import MMERTrainer
+from ..training.trainer import MMERTrainer
 
 
 @dataclass(frozen=True)

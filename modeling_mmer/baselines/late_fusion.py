@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..embedding import embed_states
-from ..heads import TaskHead, TaskHeads
-from ..passes import MODALITIES
-from .base import Baseline, BaselineConfig, Predictions, States
-from .branch import Branch, build_embedder, show
+from ..model.embedding import ModalityEmbedders
+from ..model.heads import TaskHead, TaskHeads
+from ..model.modeling_base import States
+from ..model.passes import show
+from .base import Baseline, BaselineConfig, Branch, Predictions
 from .separate import SeparateModel
 
 # In which two trained models may differ: what only their training reads, and which modality they are for.
@@ -30,8 +30,8 @@ class LateFusion(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        self.embedders = nn.ModuleDict({m: build_embedder(config, m, self.states_shape(m)) for m in MODALITIES})
-        self.branches = nn.ModuleDict({modality: Branch(config) for modality in MODALITIES})
+        self.embedders = ModalityEmbedders.for_modalities(config, config.modalities)
+        self.branches = nn.ModuleDict({modality: Branch(config) for modality in config.modalities})
         self.heads = TaskHeads(config, partial(TaskHead, inputs=2 * config.hidden_size))
         self.post_init()
         self.freeze_encoders()
@@ -57,9 +57,9 @@ class LateFusion(Baseline):
         config.combination = "audio_text"
         fusion = cls(config)
         for modality, model in (("audio", audio), ("text", text)):
+            fusion.encoders[modality] = model.encoders[modality]
             fusion.embedders[modality].load_state_dict(model.embedders[modality].state_dict())
             fusion.branches[modality].load_state_dict(model.branches[modality].state_dict())
-        fusion.audio_encoder, fusion.text_encoder = audio.audio_encoder, text.text_encoder
         if fusion.config.audio_encoder_name_or_path is not None:
             fusion._leave_out_encoders()
         fusion.freeze_untrained()
@@ -74,14 +74,13 @@ class LateFusion(Baseline):
         self.branches.eval()
         return self
 
-    def judge(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
-        tokens = embed_states(self.embedders, states, self.training)
-        embeddings = {m: t.hidden for m, t in tokens.items()}
+    def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
         with torch.no_grad():
-            cls = {m: self.branches[m](show(tokens, embeddings, self.embedders, (m,))).cls for m in MODALITIES}
-            predictions = {m: self.branches[m].heads(cls[m]) for m in MODALITIES}
-        return predictions | {"audio_text": self.heads(torch.cat([cls[m] for m in MODALITIES], dim=-1))}
+            tokens = self.embedders(states)
+            cls = {m: branch(show(tokens, (m,), whole=True)).cls for m, branch in self.branches.items()}
+            predictions = {m: branch.heads(cls[m]) for m, branch in self.branches.items()}
+        return predictions | {"audio_text": self.heads(torch.cat(list(cls.values()), dim=-1))}
 
-    def judged(self, present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def trained_rows(self, present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Of one modality nothing is learnt any more."""
         return {name: rows if name == "audio_text" else torch.zeros_like(rows) for name, rows in present.items()}

@@ -7,10 +7,10 @@ always standardised: of one state a linear map expresses the same, and it is fou
 import torch
 from torch import nn
 
-from ..embedding import StateMixer
-from ..heads import TaskHeads
-from ..passes import COMBINATIONS, MODALITIES
-from .base import Baseline, BaselineConfig, Predictions, States
+from ..model.embedding import StateMixer
+from ..model.heads import TaskHeads
+from ..model.modeling_base import States
+from .base import Baseline, BaselineConfig, Predictions
 
 
 class LinearProbe(Baseline):
@@ -18,22 +18,22 @@ class LinearProbe(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        shapes = {modality: self.states_shape(modality) for modality in MODALITIES}
+        shapes = {modality: config.states_shape(modality) for modality in config.modalities}
         self.embedders = nn.ModuleDict({m: StateMixer(*shape, standardize=True) for m, shape in shapes.items()})
         self.heads = nn.ModuleDict(
             {
                 name: TaskHeads(config, lambda _, size, of=modalities: nn.Linear(sum(shapes[m][1] for m in of), size))
-                for name, modalities in COMBINATIONS.items()
+                for name, modalities in config.combinations.items()
             }
         )
         self.post_init()
         self.freeze_encoders()
 
-    def judge(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
-        means = {modality: self.mean(states, modality, len(present["audio"])) for modality in MODALITIES}
+    def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
+        means = {modality: self.mean(states, modality, len(present["audio"])) for modality in self.embedders}
         return {
             name: self.heads[name](torch.cat([means[m] for m in modalities], dim=-1))
-            for name, modalities in COMBINATIONS.items()
+            for name, modalities in self.config.combinations.items()
         }
 
     def mean(self, states: States, modality: str, rows: int) -> torch.Tensor:

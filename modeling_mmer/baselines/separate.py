@@ -6,19 +6,19 @@ A deployment needs three of them. Each is MMER's transformer over the same embed
 import torch
 from torch import nn
 
-from ..embedding import embed_states
-from ..passes import COMBINATIONS
-from .base import Baseline, BaselineConfig, Predictions, States
-from .branch import Branch, build_embedder, show
+from ..model.embedding import ModalityEmbedders
+from ..model.modeling_base import States
+from ..model.passes import show
+from .base import Baseline, BaselineConfig, Branch, Predictions
 
 
 class SeparateModel(Baseline):
     """A model for `config.combination`; every row must have it."""
 
     def __init__(self, config: BaselineConfig):
-        super().__init__(config)
-        modalities = COMBINATIONS[config.combination]
-        self.embedders = nn.ModuleDict({m: build_embedder(config, m, self.states_shape(m)) for m in modalities})
+        self.modalities = config.combinations[config.combination]
+        super().__init__(config, self.modalities)
+        self.embedders = ModalityEmbedders.for_modalities(config, self.modalities)
         self.branches = nn.ModuleDict({config.combination: Branch(config)})
         self.post_init()
         self.freeze_encoders()
@@ -26,9 +26,7 @@ class SeparateModel(Baseline):
     def combinations(self) -> tuple[str, ...]:
         return (self.config.combination,)
 
-    def judge(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
-        tokens = embed_states(self.embedders, states, self.training)
+    def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
         branch = self.branches[self.config.combination]
-        embeddings = {m: t.hidden for m, t in tokens.items()}
-        of_pass = show(tokens, embeddings, self.embedders, COMBINATIONS[self.config.combination])
+        of_pass = show(self.embedders(states), self.modalities, whole=True)
         return {self.config.combination: branch.heads(branch(of_pass).cls)}

@@ -1,14 +1,14 @@
-"""Keep the C library from giving freed memory back after every tensor, which a CPU pays for in page faults."""
+"""Keep freed memory in the process. By default, glibc returns it after every tensor, which causes page faults."""
 
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of mallopt's parameters in <malloc.h>
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt in <malloc.h>
 _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse freed memory; elsewhere nothing happens.
+    """Let glibc reuse freed memory. Does nothing on other platforms.
 
     Without it a training step from encoder states took 1.09 × as long on a CPU (`benchmarks/train_step.py`).
     """

@@ -1,4 +1,4 @@
-"""`mmer eval`: judge any checkpoint on any corpus, with predictions per utterance."""
+"""`mmer eval`: evaluate a checkpoint on a corpus, and write the predictions for each utterance."""
 
 import json
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -9,29 +9,32 @@ from accelerate import PartialState
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoProcessor, set_seed
 
-from ..collator import MMERCollator, UtteranceError
 from ..corpora import Corpus, on_scale
 from ..corpora.requirements import require_judgeable
+from ..evaluation.collapse import collapse_distances
+from ..evaluation.figures import evaluate_split
+from ..evaluation.predictions import write_predictions
 from ..files import write_json
-from ..modeling_mmer import MMERForEmotionRecognition
+from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..report import Provenance, write_card, write_report
-from ..trainer import MMERTrainer
-from ..training_corpus import TrainingCorpus
+from ..training.arguments import CorpusArguments, RunArguments
+from ..training.checking import load_checked, note_cropped
+from ..training.collator import MMERCollator, UtteranceError
+from ..training.preparation import fill_features, fill_text
+from ..training.trainer import MMERTrainer
+from ..training.training_corpus import TrainingCorpus
 from .allocator import keep_freed_memory
-from .arguments import CorpusArguments, RunArguments, bad_input_ends, parse
-from .checking import load_checked, note_cropped
-from .collapse import collapse_distances
-from .judging import fill_features, fill_text, judge_split, results_of, show
+from .arguments import exit_on_bad_input, parse
 from .naming import model_and_options, model_commit, model_folder
-from .predictions import write_predictions
-from .training_rows import TrainingRows, set_apart
+from .results import build_results, print_results
+from .training_rows import TrainingRows, handle_training_rows
 
 PROG = "mmer eval"
 USAGE = "MODEL --corpus NAME [--option value …]"
 
 
-# Of `TrainingArguments`, what an evaluation reads.
-_READ = (
+# The fields of `TrainingArguments` that an evaluation uses.
+_EVALUATION_OPTIONS = (
     *("per_device_eval_batch_size", "seed", "use_cpu", "bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32"),
     *("torch_compile", "torch_compile_backend", "torch_compile_mode", "eval_accumulation_steps"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
@@ -41,19 +44,19 @@ _READ = (
 
 @dataclass
 class _Evaluation:
-    output_dir: str = field(default="runs/eval", metadata={"help": "Where results, predictions and report go."})
-    split: str = field(default="test", metadata={"help": "The split to judge."})
+    output_dir: str = field(default="runs/eval", metadata={"help": "Folder for results, predictions and report."})
+    split: str = field(default="test", metadata={"help": "Split to evaluate."})
     training_rows: TrainingRows = field(
         default="stop",
         metadata={
-            "help": "What becomes of rows that the model was trained on, or selected by: stop ends if they are a tenth "
-            "or more, and counts fewer; skip leaves them out; keep judges them too."
+            "help": "Rows that were used for training or model selection. stop: an error if they are 10 %% or more of "
+            "the split, otherwise a caveat. skip: leave them out. keep: evaluate them too."
         },
     )
 
     def for_trainer(self) -> RunArguments:
-        """The same as the arguments of a [`Trainer`] that never trains."""
-        options = {name: getattr(self, name) for name in _READ}
+        """These options as the arguments of a [`Trainer`] that does not train."""
+        options = {name: getattr(self, name) for name in _EVALUATION_OPTIONS}
         return RunArguments(
             self.output_dir, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, **options
         )
@@ -64,12 +67,12 @@ EvaluationArguments = make_dataclass(
     [
         (f.name, f.type, field(default=f.default, default_factory=f.default_factory, metadata=f.metadata))
         for f in fields(RunArguments)
-        if f.name in _READ
+        if f.name in _EVALUATION_OPTIONS
     ],
     bases=(_Evaluation,),
 )
 EvaluationArguments._argument_group_name = "the evaluation"
-EvaluationArguments.__doc__ = "What is judged, how, and where it goes."
+EvaluationArguments.__doc__ = "Options of `mmer eval`."
 
 
 def main(argv: list[str]) -> None:
@@ -77,7 +80,7 @@ def main(argv: list[str]) -> None:
     name, options = model_and_options(argv, PROG, USAGE)
     corpus_arguments, evaluation = parse((CorpusArguments, EvaluationArguments), options, PROG, USAGE)
     split = evaluation.split
-    with bad_input_ends(PROG, (ValueError, ImportError, OSError, StrictDataclassError)):
+    with exit_on_bad_input(PROG, (ValueError, ImportError, OSError, StrictDataclassError)):
         run = evaluation.for_trainer()
         set_seed(run.seed)
         with_encoders = corpus_arguments.feature_cache is None
@@ -89,42 +92,41 @@ def main(argv: list[str]) -> None:
         readings = () if training is None else training.readings
         require = partial(require_judgeable, split=split, emotion_labels=config.emotion_labels)
         corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, split, readings, require)
-        corpus = set_apart(corpus, split, training, name, evaluation.training_rows)
+        corpus = handle_training_rows(corpus, split, training, name, evaluation.training_rows)
         require(corpus)
-        introduce(corpus)
+        print_summary(corpus)
         corpus = note_cropped(on_scale(corpus, tuple(config.label_scale)), processor)
         corpus = fill_text(corpus_arguments, corpus, run)
         features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    labels = (config.emotion_labels, config.sentiment_labels, config.dimensions)
-    trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, *labels, features))
-    with bad_input_ends(PROG, (UtteranceError,)):
-        evaluate(trainer, corpus, split, name, log_history_of(model_folder(name, commit)))
+    trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, config.tasks, features))
+    with exit_on_bad_input(PROG, (UtteranceError,)):
+        evaluate(trainer, corpus, split, name, load_log_history(model_folder(name, commit)))
 
 
-def introduce(corpus: Corpus) -> None:
-    """Say what is about to be judged, and how it was read."""
+def print_summary(corpus: Corpus) -> None:
+    """Print the number of rows of each split, and how the corpus was read."""
     if PartialState().is_main_process:
         sizes = ", ".join(f"{len(rows)} {name}" for name, rows in corpus.splits.items())
         print(f"{corpus.name}: {sizes}", *corpus.notices, sep="\n  ")
 
 
-def log_history_of(folder: Path) -> list[dict[str, float]]:
-    """The training log in a model's folder, or nothing."""
+def load_log_history(folder: Path) -> list[dict[str, float]]:
+    """The training log in a model's folder; empty if there is none."""
     state = folder / "trainer_state.json"
     return json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.is_file() else []
 
 
 def evaluate(trainer: MMERTrainer, corpus: Corpus, split: str, model: str, log_history: list[dict[str, float]]) -> None:
-    """Judge one split and write `results.json`, `predictions.parquet` and the report."""
+    """Evaluate one split and write `results.json`, `predictions.parquet`, the report and the model card."""
     folder, rows = Path(trainer.args.output_dir), corpus.splits[split]
-    figures, predictions = judge_split(trainer, rows)
+    figures, predictions = evaluate_split(trainer, rows)
     figures["collapse"] = collapse_distances(trainer, rows, trainer.args.seed)
     if not trainer.is_world_process_zero():
         return
-    results = results_of(trainer, corpus, model, {split: figures})
+    results = build_results(trainer, corpus, model, {split: figures})
     write_json(folder / "results.json", results)
     write_predictions(folder / "predictions.parquet", rows, predictions, trainer.model.config)
     write_report(folder / "report.md", results)
     facts = Provenance(corpus.license, corpus.language, corpus.notices, {}, log_history)
     write_card(folder, results, trainer.model.config, facts)
-    show(results, folder)
+    print_results(results, folder)

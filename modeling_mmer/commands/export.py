@@ -1,16 +1,14 @@
-"""`mmer export`: a training checkpoint → a folder ready to be pushed, verified by loading it in a fresh process.
+"""`mmer export`: convert a checkpoint to a folder that can be published, and verify it in a fresh process.
 
-Everything is written beside the destination, verified there, and then renamed: a folder that is there is whole and
-gives the outputs that it should.
+The export is written next to the destination, verified, and then renamed. An existing destination is therefore complete
+and gives the outputs of the model.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,53 +19,55 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from safetensors.torch import load_file
 from transformers import AutoProcessor
 
-from ..modeling_mmer import MMERForEmotionRecognition
-from ..processing_mmer import MMERProcessor
-from ..training_corpus import TrainingCorpus
-from .arguments import bad_input_ends, parse
+from ..files import written_beside
+from ..model.modeling_mmer import MMERForEmotionRecognition
+from ..model.processing_mmer import MMERProcessor
+from ..training.training_corpus import TrainingCorpus
+from .arguments import exit_on_bad_input, parse
 from .naming import model_and_options, model_commit, model_folder
 from .verification import OUTPUTS, example_outputs
 
 PROG = "mmer export"
 USAGE = "MODEL --output_dir DIR [--option value …]"
-TOLERANCE = 1e-6  # between the outputs of this process and of a fresh one
+TOLERANCE = 1e-6  # allowed difference between the outputs of this process and of a fresh one
 
 
 @dataclass
 class ExportArguments:
-    """What is exported, and how."""
+    """Options of `mmer export`."""
 
     _argument_group_name = "the export"
 
-    output_dir: str = field(metadata={"help": "The folder to write; it must not exist yet, or be empty."})
+    output_dir: str = field(metadata={"help": "Folder to write. It must be empty or not exist."})
     form: Literal["light", "self_contained", "as_is"] = field(
-        default="as_is", metadata={"help": "light: encoders by name; self_contained: their weights inside."}
+        default="as_is",
+        metadata={"help": "light: store the encoders' names; self_contained: store their weights."},
     )
     audio_encoder: str | None = field(
-        default=None, metadata={"help": "The name of the audio encoder that a self-contained model holds, for light."}
+        default=None, metadata={"help": "Name of the audio encoder, to make a self-contained model light."}
     )
     text_encoder: str | None = field(
-        default=None, metadata={"help": "The name of the text encoder that a self-contained model holds, for light."}
+        default=None, metadata={"help": "Name of the text encoder, to make a self-contained model light."}
     )
     inference_only: bool = field(
-        default=False, metadata={"help": "Leave out what inference does not run: the MAE decoders and g."}
+        default=False, metadata={"help": "Leave out the parts that only training needs: the MAE decoders and g."}
     )
     dtype: Literal["float32", "bfloat16", "float16"] = field(
         default="float32", metadata={"help": "Precision of the weights."}
     )
-    push: str | None = field(default=None, metadata={"help": "A repository on the hub to push to, as owner/name."})
-    private: bool = field(default=False, metadata={"help": "Make the repository private, if it is new."})
-    revision: str | None = field(default=None, metadata={"help": "The branch to push to; made if it is not there."})
+    push: str | None = field(default=None, metadata={"help": "Repository on the hub to push to, as owner/name."})
+    private: bool = field(default=False, metadata={"help": "Make a new repository private."})
+    revision: str | None = field(default=None, metadata={"help": "Branch to push to. It is created if needed."})
 
 
 def main(argv: list[str]) -> None:
     name, options = model_and_options(argv, PROG, USAGE)
     (arguments,) = parse((ExportArguments,), options, PROG, USAGE)
-    with bad_input_ends(PROG):
+    with exit_on_bad_input(PROG):
         destination = Path(arguments.output_dir)
         if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-            raise ValueError(f"{destination} is there already: name a folder that is not, or an empty one.")
-        # Cast as it is loaded, as it will be from the export: `.to` would cast RoPE's frequencies too.
+            raise ValueError(f"{destination} already exists: choose a new or empty folder.")
+        # Cast while loading, as users of the export do: `.to` would also cast the frequencies of RoPE.
         commit, dtype = model_commit(name), getattr(torch, arguments.dtype)
         model = MMERForEmotionRecognition.from_pretrained(name, revision=commit, dtype=dtype).eval()
         processor = AutoProcessor.from_pretrained(name, revision=commit)
@@ -75,33 +75,33 @@ def main(argv: list[str]) -> None:
         deviation = write_verified(model, processor, model_folder(name, commit), destination, arguments.push)
     describe(model, destination, deviation)
     if arguments.push is not None:
-        with bad_input_ends(PROG):
+        with exit_on_bad_input(PROG):
             push(destination, arguments)
 
 
 def prepare(model: MMERForEmotionRecognition, arguments: ExportArguments) -> None:
-    """Bring a model into the form to be written.
+    """Convert a model to the form that is exported.
 
     Raises:
-        ValueError: a light form is asked for of a model whose encoders have no names, or other weights than those of
-            the names given, or it is to be pushed though the names are folders of this machine.
+        ValueError: the light form is requested but the names of the encoders are unknown, or the named encoders have
+            other weights; or a model whose encoders are local folders is to be pushed.
     """
     names = (model.config.audio_encoder_name_or_path, model.config.text_encoder_name_or_path)
     if arguments.form == "light" and None in names:
         names = (arguments.audio_encoder, arguments.text_encoder)
         if None in names:
             raise ValueError(
-                "This checkpoint is self-contained and does not know its encoders' names: give --audio_encoder and "
+                "This checkpoint is self-contained and does not store its encoders' names: give --audio_encoder and "
                 "--text_encoder, or leave out --form."
             )
         model.make_light(*names)
     if arguments.form == "self_contained":
         model.make_self_contained()
     elif None not in names and any(Path(encoder).exists() for encoder in names):
-        remedy = f"its encoders are folders of this machine ({', '.join(names)}): export with --form self_contained"
+        remedy = f"its encoders are local folders ({', '.join(names)}): export with --form self_contained"
         if arguments.push is not None:
-            raise ValueError(f"Nobody else could load the pushed model, as {remedy}.")
-        print(f"Only this machine can load the export: {remedy}.")
+            raise ValueError(f"Nobody else could load the pushed model, because {remedy}.")
+        print(f"The export can only be loaded on this machine: {remedy}.")
     if arguments.inference_only:
         model.decoders = model.contrastive_head = None
 
@@ -109,14 +109,12 @@ def prepare(model: MMERForEmotionRecognition, arguments: ExportArguments) -> Non
 def write_verified(
     model: MMERForEmotionRecognition, processor: MMERProcessor, source: Path, destination: Path, model_id: str | None
 ) -> float:
-    """Write the folder beside its destination, verify it, rename it; the largest deviation that was found.
+    """Write the folder next to its destination, verify it and rename it. Returns the largest difference in outputs.
 
     Raises:
-        ValueError: the folder does not give this model's outputs; it is then removed.
+        ValueError: the export gives other outputs than the model. It is removed.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    beside = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
-    try:
+    with written_beside(destination) as beside:
         model.save_pretrained(beside)
         processor.save_pretrained(beside)
         copy_card(source, beside, model_id or destination.name)
@@ -125,33 +123,30 @@ def write_verified(
         deviation = verify(model, processor, beside)
         if destination.exists():
             destination.rmdir()
-        os.replace(beside, destination)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return deviation
 
 
 def copy_card(source: Path, folder: Path, model_id: str) -> None:
-    """Take the card of a run along, under the new name, with its pictures and `results.json`.
+    """Copy the model card under the new name, with its pictures and `results.json`.
 
-    A checkpoint within a run has its card in the run's folder.
+    The card of an intermediate checkpoint is in the folder of its run.
     """
     if not (source / "README.md").is_file() and source.name.startswith("checkpoint-"):
         source = source.parent
     if not (source / "README.md").is_file():
-        print("There is no card (README.md) beside the model: `mmer train` writes one.")
+        print("The model has no card (README.md); `mmer train` writes one.")
         return
     card = (source / "README.md").read_text(encoding="utf-8")
     if named := re.search(r"<!-- model: (.+?) -->", card):
-        card = renamed(card, named.group(1), model_id)
+        card = rename_card(card, named.group(1), model_id)
     (folder / "README.md").write_text(card, encoding="utf-8")
     for extra in [*source.glob("*.png"), source / "results.json"]:
         if extra.is_file():
             shutil.copy(extra, folder)
 
 
-def renamed(card: str, old: str, new: str) -> str:
-    """A card with another name in its title, its `model-index` and its snippets; a corpus may share the old one."""
+def rename_card(card: str, old: str, new: str) -> str:
+    """Rename the model in the title, `model-index` and snippets of a card, but not a corpus of the same name."""
     old_title, new_title = Path(old).name, Path(new).name
     lines = {
         f"<!-- model: {old} -->": f"<!-- model: {new} -->",
@@ -163,30 +158,30 @@ def renamed(card: str, old: str, new: str) -> str:
 
 
 def verify(model: MMERForEmotionRecognition, processor: MMERProcessor, folder: Path) -> float:
-    """The largest difference between this model's outputs and those of the folder, loaded as remote code elsewhere.
+    """The largest difference between the outputs of the model and those of the folder, loaded as remote code.
 
     Raises:
-        ValueError: the folder does not load, or it exceeds the tolerance.
+        ValueError: the folder cannot be loaded, or the difference exceeds the tolerance.
     """
     script = Path(__file__).with_name("verification.py")
     command = [sys.executable, str(script), str(folder.resolve())]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode != 0:
-        raise ValueError(f"The export does not load in a fresh process:\n{done.stderr.strip()}")
+        raise ValueError(f"The export cannot be loaded in a fresh process:\n{done.stderr.strip()}")
     found, expected = load_file(folder / OUTPUTS), example_outputs(model, processor)
     (folder / OUTPUTS).unlink()
     deviation = max(float((found[name] - expected[name]).abs().max()) for name in expected)
     if not deviation <= TOLERANCE:
-        raise ValueError(f"The export gives other outputs than the model (by up to {deviation:.2g}); nothing is kept.")
+        raise ValueError(f"The outputs of the export differ from the model's by up to {deviation:.2g}; it was removed.")
     return deviation
 
 
 def describe(model: MMERForEmotionRecognition, folder: Path, deviation: float) -> None:
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     form = "self-contained" if model.config.audio_encoder_name_or_path is None else "light (encoders by name)"
-    print(f"{folder}: {form}, {model.dtype}, {size:.1f} MB; a fresh process gives its outputs to {deviation:.1g}.")
+    print(f"{folder}: {form}, {model.dtype}, {size:.1f} MB; verified in a fresh process to {deviation:.1g}.")
     if model.contrastive_head is None:
-        print("Without decoders and g: it can be fine-tuned with their λ at 0, and gives no embeddings.")
+        print("Without the decoders and g, it gives no embeddings and can only be fine-tuned with their λ at 0.")
     print(f'Load it: pipeline("multimodal-emotion-recognition", model="{folder}", trust_remote_code=True)')
 
 
@@ -194,7 +189,7 @@ def push(folder: Path, arguments: ExportArguments) -> None:
     """Upload the folder as one commit.
 
     Raises:
-        ValueError: the hub refuses; the folder stays.
+        ValueError: the hub refuses the upload. The folder is kept.
     """
     api = HfApi()
     try:
@@ -206,6 +201,6 @@ def push(folder: Path, arguments: ExportArguments) -> None:
         )
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         raise ValueError(
-            f"The hub refused ({error}). `hf auth login` gives a token; the export is in {folder}."
+            f"The hub refused the upload ({error}). Log in with `hf auth login`. The export is in {folder}."
         ) from error
     print(f"Pushed: {commit.commit_url}")

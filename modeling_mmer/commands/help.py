@@ -1,4 +1,4 @@
-"""`--help`: options by subject. Of transformers' own, those that most runs touch are explained, the others named."""
+"""`--help`: options by subject. The most common options of transformers are explained, the others only listed."""
 
 import argparse
 from dataclasses import fields
@@ -9,7 +9,7 @@ from . import COMMANDS
 
 DOCUMENTATION = "https://huggingface.co/docs/transformers/main_classes/trainer#transformers.TrainingArguments"
 
-# Of `TrainingArguments`, what is explained beside the options that a command declares itself.
+# The fields of `TrainingArguments` that are explained, besides those that a command redefines.
 COMMON = {
     *("max_steps", "gradient_accumulation_steps", "weight_decay", "max_grad_norm", "seed", "train_sampling_strategy"),
     *("bf16", "use_cpu", "dataloader_num_workers", "eval_steps", "save_steps", "resume_from_checkpoint"),
@@ -17,44 +17,44 @@ COMMON = {
 }
 
 MODEL_HELP = {  # fields of `MMERConfig`
-    "audio_encoder_revision": "Branch, tag or commit of the audio encoder on the hub; by default the newest commit.",
-    "text_encoder_revision": "Branch, tag or commit of the text encoder on the hub; by default the newest commit.",
-    "audio_context": "What Whisper-shaped encoders hear: the full window of 30 s, or a clip trimmed to its own length.",
-    "audio_layers": "States of the audio encoder that are mixed, 0 (embedding output) to L; by default all.",
-    "text_layers": "States of the text encoder that are mixed; by default all.",
-    "state_normalization": "standardize: by statistics of the training utterances, an extension to the paper.",
-    "audio_stride": "Frames of the audio encoder that become one token (k of Eq. 2).",
+    "audio_encoder_revision": "Branch, tag or commit of the audio encoder on the hub; the latest commit by default.",
+    "text_encoder_revision": "Branch, tag or commit of the text encoder on the hub; the latest commit by default.",
+    "audio_context": "Input of Whisper encoders: full pads each clip to 30 s; trimmed encodes only its own frames.",
+    "audio_layers": "Hidden states of the audio encoder to mix, from 0 (embedding output) to L; all by default.",
+    "text_layers": "Hidden states of the text encoder to mix; all by default.",
+    "state_normalization": "standardize: standardise encoder states by training-split statistics (not in the paper).",
+    "audio_stride": "Number of audio encoder frames per token (k in Eq. 2).",
     "hidden_size": "Width of the shared transformer.",
-    "num_hidden_layers": "Layers of the shared transformer.",
-    "num_attention_heads": "Attention heads of a layer.",
-    "intermediate_size": "Width of a layer's feed-forward part.",
+    "num_hidden_layers": "Number of layers of the shared transformer.",
+    "num_attention_heads": "Number of attention heads per layer.",
+    "intermediate_size": "Width of the feed-forward layers.",
     "dropout": "Dropout of the shared transformer and the heads.",
-    "position_type": "How tokens know their place.",
-    "max_position_embeddings": "Tokens of the longest sequence.",
+    "position_type": "Position encoding.",
+    "max_position_embeddings": "Maximum sequence length, in tokens.",
     "layer_norm_eps": "Epsilon of the layer norms.",
-    "initializer_range": "Standard deviation of new weights.",
+    "initializer_range": "Standard deviation of the weight initialisation.",
     "emotion_labels": "Emotion classes; other emotions count as unlabelled.",
     "sentiment_labels": "Sentiment classes.",
-    "dimensions": "Dimensions that are predicted as numbers.",
-    "mae_target": "What the masked autoencoder predicts: the encoders' states, or their projection (Table 2).",
-    "mae_upsampling": "From audio tokens back to frames (Eq. 4).",
-    "mae_loss_on": "Tokens that the masked autoencoder is judged on.",
-    "mae_detach_target": "Send no gradient into the target of the masked autoencoder.",
-    "mask_ratio": "Share of a modality's tokens that are masked.",
-    "lambda_mae": "Weight of the masked autoencoder's loss; 0 leaves it out.",
+    "dimensions": "Dimensions to predict by regression.",
+    "mae_target": "Target of the masked autoencoder: the encoder states, or their projection (Table 2).",
+    "mae_upsampling": "Upsampling from audio tokens to frames (Eq. 4).",
+    "mae_loss_on": "Tokens that count in the loss of the masked autoencoder.",
+    "mae_detach_target": "Stop the gradient at the target of the masked autoencoder.",
+    "mask_ratio": "Fraction of the tokens of a modality that are masked.",
+    "lambda_mae": "Weight of the masked autoencoder loss; 0 disables it.",
     "contrastive_form": "Form of the contrastive loss (Eq. 6).",
-    "contrastive_projection": "Compare through the projection g.",
-    "lambda_contrastive": "Weight of the contrastive loss; 0 leaves it out.",
+    "contrastive_projection": "Apply the projection g before the contrastive loss.",
+    "lambda_contrastive": "Weight of the contrastive loss; 0 disables it.",
 }
 
 
 class OptionParser(HfArgumentParser):
-    """A parser of dataclasses, each of which is a group of options.
+    """A parser that shows each dataclass as a group of options.
 
     Args:
-        argument_classes: with `_argument_group_name`.
-        prog: `mmer COMMAND …`.
-        usage: what follows it.
+        argument_classes: dataclasses with an `_argument_group_name`.
+        prog: `mmer COMMAND`.
+        usage: the rest of the usage line.
     """
 
     def __init__(self, argument_classes: tuple[type, ...], prog: str, usage: str):
@@ -66,24 +66,24 @@ class OptionParser(HfArgumentParser):
             allow_abbrev=False,
             formatter_class=Help,
         )
-        others = {name for of_class in argument_classes for name in not_explained(of_class)}
+        others = {name for arguments in argument_classes for name in unexplained_options(arguments)}
         for action in self._actions:
-            if action.dest in others or action.nargs == 0 and action.dest != "help":  # --no_x, which is --x false
+            if action.dest in others or action.nargs == 0 and action.dest != "help":  # --no_x, the same as --x false
                 action.help = argparse.SUPPRESS
         if others:
             names = ", ".join(f"--{name}" for name in sorted(others))
             self.epilog = f"Also all other options of transformers' TrainingArguments ({DOCUMENTATION}): {names}."
 
 
-def not_explained(arguments: type) -> set[str]:
-    """The options that a command has from `TrainingArguments` and hardly ever needs."""
+def unexplained_options(arguments: type) -> set[str]:
+    """The inherited options of `TrainingArguments` that are rarely needed."""
     if not issubclass(arguments, TrainingArguments):
         return set()
     return {f.name for f in fields(TrainingArguments)} - COMMON - arguments.__annotations__.keys()
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """One spelling of an option, what it takes in short, and no default where it is nothing."""
+    """Shows one spelling of each option with a short placeholder, and no default if it is None or empty."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=32)

@@ -1,4 +1,4 @@
-"""`mmer reproduce`: the paper's tables on any corpus, every rival trained on the same frozen states."""
+"""`mmer reproduce`: the paper's tables on any corpus. All systems are trained on the same frozen encoder states."""
 
 import os
 from dataclasses import dataclass, field
@@ -6,34 +6,29 @@ from pathlib import Path
 
 from ..corpora.schema import counted
 from ..report.reproduction import write_reproduction
+from ..reproduction.grid import run_grid, tasks
+from ..reproduction.material import Material
+from ..reproduction.systems import chosen_runs, make_plan
+from ..training.arguments import CorpusArguments, RunArguments
 from .allocator import keep_freed_memory
-from .arguments import CorpusArguments, ModelArguments, RunArguments, bad_input_ends, parse, with_recipe
+from .arguments import EncoderArguments, ModelArguments, exit_on_bad_input, expand_recipe, parse
 from .naming import encoder_commits
-from .reproduction.grid import tasks, work_through
-from .reproduction.material import Material
-from .reproduction.systems import chosen_runs, plan
 
 PROG = "mmer reproduce"
 
 
 @dataclass
-class GridArguments:
-    """Which runs are made, and over which encoders."""
+class GridArguments(EncoderArguments):
+    """Which systems are trained, with how many seeds, on which encoders."""
 
-    _argument_group_name = "the grid"
+    _argument_group_name = "the experiments"
 
-    seeds: int = field(default=1, metadata={"help": "Seeds of each run, from 0; more can be added on another day."})
+    seeds: int = field(default=1, metadata={"help": "Number of seeds per system, from 0. More can be added later."})
     only: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Rows of the tables by name (probe, shared, contr_mae …), or table1, table2, table3, choices."
+            "help": "Rows of the tables to train (probe, shared, contr_mae …), or table1, table2, table3, choices."
         },
-    )
-    audio_encoder: str = field(
-        default="openai/whisper-medium", metadata={"help": "Frozen audio encoder: a hub name or a folder."}
-    )
-    text_encoder: str = field(
-        default="FacebookAI/roberta-large", metadata={"help": "Frozen text encoder: a hub name or a folder."}
     )
 
 
@@ -41,36 +36,37 @@ ARGUMENTS = (GridArguments, CorpusArguments, ModelArguments, RunArguments)
 
 
 def main(argv: list[str]) -> None:
-    """Do the runs that are not done yet, and write the report of all that are."""
-    argv = with_recipe(argv, PROG)
+    """Train what is not finished yet, and write the report of all finished runs."""
+    argv = expand_recipe(argv, PROG)
     grid_arguments, corpus_arguments, model_arguments, run = parse(ARGUMENTS, argv, PROG)
     keep_freed_memory()
-    with bad_input_ends(PROG):
+    with exit_on_bad_input(PROG):
         check(grid_arguments, corpus_arguments, run)
         folder = Path(run.output_dir)
         encoders = (grid_arguments.audio_encoder, grid_arguments.text_encoder)
         options = vars(model_arguments)
-        options |= encoder_commits(encoders, options)  # all runs are over the same weights
+        options |= encoder_commits(encoders, options)  # so that all runs use the same encoder weights
         if corpus_arguments.cache_layers is not None:
             options |= dict.fromkeys(("audio_layers", "text_layers"), corpus_arguments.cache_layers)
         material = Material(corpus_arguments, encoders, options, run, folder)
-        of_plan = plan(options)
-        grid = tasks(chosen_runs(of_plan, grid_arguments.only), grid_arguments.seeds, material.folds())
-        failed = work_through(grid, of_plan, material)
-        write_reproduction(folder, of_plan.tables, material.corpus(material.folds()[0]).name)
+        plan = make_plan(options)
+        grid = tasks(chosen_runs(plan, grid_arguments.only), grid_arguments.seeds, material.folds())
+        failed = run_grid(grid, plan, material)
+        write_reproduction(folder, plan.tables, material.corpus(material.folds()[0]).name)
     print(f"\nTables: {folder / 'README.md'} and {folder / 'index.html'}")
     if failed:
-        raise SystemExit(f"{PROG}: {counted(len(failed), 'run')} without figures, diverged: {', '.join(failed)}.")
+        n_failed = counted(len(failed), "run has", "runs have")
+        raise SystemExit(f"{PROG}: {n_failed} no figures because training diverged: {', '.join(failed)}.")
 
 
 def check(grid: GridArguments, corpus: CorpusArguments, run: RunArguments) -> None:
-    """Raise a ValueError if the options make no grid."""
+    """Raise a ValueError if the options cannot be used together."""
     if grid.seeds < 1:
-        raise ValueError(f"--seeds takes a number of seeds, not {grid.seeds}.")
+        raise ValueError(f"--seeds must be at least 1, not {grid.seeds}.")
     if corpus.feature_cache is None:
-        raise ValueError("Name a folder for the encoders' states with --feature_cache: every run reads them.")
+        raise ValueError("Give a folder for the encoder states with --feature_cache: all runs read them.")
     if run.world_size > 1 or int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
-            "Runs are small and many: start one `mmer reproduce` for each device (CUDA_VISIBLE_DEVICES=0, 1, …) on the "
-            "same --output_dir, and they share the runs, instead of launching one over several."
+            "A run uses a single device: instead of launching one command on several, start one `mmer reproduce` per "
+            "device (CUDA_VISIBLE_DEVICES=0, 1, …) with the same --output_dir. They share the runs."
         )

@@ -1,67 +1,59 @@
-"""`mmer train`: a corpus and two frozen encoders → a checkpoint that loads, `results.json` and a report."""
+"""`mmer train`: train a model on two frozen encoders, and write the checkpoint, `results.json` and a report."""
 
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoFeatureExtractor, AutoTokenizer, set_seed
+from transformers import set_seed
 
-from ..batching import with_lengths
-from ..collator import MMERCollator, UtteranceError
-from ..configuration_mmer import MMERConfig
 from ..corpora import Corpus
 from ..corpora.digests import content_digests
 from ..corpora.requirements import is_labelled, require_trainable
-from ..divergence import DivergedError
-from ..encoders import build_text_encoder, text_positions
-from ..features import FeatureCache
+from ..evaluation.figures import evaluate_split
+from ..features.cache import FeatureCache
 from ..files import write_json
-from ..fingerprint import Fingerprint, require_same_run
-from ..hub_names import commit_of, loading_explained
-from ..modeling_mmer import MMERForEmotionRecognition
-from ..preemption import CheckpointOnTermination
-from ..processing_mmer import MMERProcessor
+from ..model.configuration_mmer import MMERConfig
+from ..model.hub_names import commit_of
+from ..model.modeling_mmer import MMERForEmotionRecognition
+from ..model.processing_mmer import MMERProcessor
 from ..report import CurvesCallback, Provenance, write_card, write_report
-from ..resuming import EarlyStopping, WriteError, is_whole, last_checkpoint, write_errors_named
-from ..trainer import MMERTrainer
-from ..training_corpus import KeepTrainingCorpus, TrainingCorpus
+from ..training.arguments import CorpusArguments, RunArguments
+from ..training.batching import with_lengths
+from ..training.checking import load_checked, note_cropped
+from ..training.collator import MMERCollator, UtteranceError
+from ..training.divergence import DivergedError
+from ..training.fingerprint import Fingerprint, require_same_run
+from ..training.preemption import CheckpointOnTermination
+from ..training.preparation import corpus_overrides, fill_features, fill_text, new_processor
+from ..training.resuming import EarlyStopping, WriteError, is_whole, last_checkpoint, write_errors_named
+from ..training.settings import identity, run_settings
+from ..training.trainer import MMERTrainer
+from ..training.training_corpus import SaveTrainingCorpus, TrainingCorpus
 from .allocator import keep_freed_memory
-from .arguments import (
-    CorpusArguments,
-    ModelArguments,
-    RunArguments,
-    StartArguments,
-    bad_input_ends,
-    given,
-    parse,
-    with_recipe,
-)
-from .checking import load_checked, note_cropped
+from .arguments import ModelArguments, StartArguments, exit_on_bad_input, expand_recipe, explicit_options, parse
 from .folds import folds_to_train, train_folds
-from .judging import fill_features, fill_text, judge_split, results_of, show
 from .naming import encoder_commits, model_commit
-from .settings import identity, run_settings
+from .results import build_results, print_results
 
 PROG = "mmer train"
 ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
 
 
 def main(argv: list[str], skip_finished: bool = False) -> None:
-    """Train, judge and report; with `skip_finished`, a run that is resumed and was finished is left as it is."""
-    argv = with_recipe(argv, PROG)
+    """Train, evaluate and write the report. With `skip_finished`, a finished run is left as it is."""
+    argv = expand_recipe(argv, PROG)
     corpus_arguments, start, model_arguments, run = arguments = parse(ARGUMENTS, argv, PROG)
     if (n_folds := folds_to_train(corpus_arguments)) is not None:
         return train_folds(main, argv, n_folds, run)
     keep_freed_memory()
-    with bad_input_ends(PROG):
-        checkpoint = resumed_checkpoint(run)
+    with exit_on_bad_input(PROG):
+        checkpoint = checkpoint_to_resume(run)
         trainer, corpus = prepare(argv, *arguments, checkpoint=checkpoint)
     if skip_finished and is_whole(run.output_dir) and Path(run.output_dir, "results.json").is_file():
         return
-    introduce(trainer, corpus)
-    with bad_input_ends(PROG, (DivergedError, UtteranceError, WriteError)), write_errors_named(run.output_dir):
+    print_summary(trainer, corpus)
+    with exit_on_bad_input(PROG, (DivergedError, UtteranceError, WriteError)), write_errors_named(run.output_dir):
         trainer.train(resume_from_checkpoint=checkpoint)
         finish(trainer, corpus)
 
@@ -74,27 +66,30 @@ def prepare(
     run: RunArguments,
     checkpoint: str | None = None,
 ) -> tuple[MMERTrainer, Corpus]:
-    """All that training needs, checked and in place: `argv` and what was parsed of it → a trainer, and its corpus.
+    """Load and check everything that training needs. Returns the trainer and its corpus.
 
     Args:
-        checkpoint: that the run will go on from.
+        argv: the command line that the other arguments were parsed from.
+        checkpoint: the checkpoint to resume from.
 
     Raises:
-        ValueError: the corpus has faults, or options do not fit it, the encoders or the checkpoint to start from; or
-            the output folder, or the checkpoint to go on from, is another run's.
-        OSError: an encoder, a checkpoint or a recording is not there.
+        ValueError: the corpus has faults; or options do not fit the corpus, the encoders or the initial checkpoint; or
+            the output folder or the checkpoint to resume from belongs to another run.
+        OSError: an encoder, a checkpoint or a recording does not exist.
     """
     overrides, commit = vars(model_arguments), None
     if start.model is None:
         overrides |= encoder_commits((start.audio_encoder, start.text_encoder), overrides)
     else:
         commit = model_commit(start.model)
-        overrides = fine_tuning_overrides(start, given(argv, start), given(argv, model_arguments), commit)
+        overrides = fine_tuning_overrides(
+            start, explicit_options(argv, start), explicit_options(argv, model_arguments), commit
+        )
     labels = overrides["emotion_labels"]
     require = partial(require_trainable, emotion_labels=labels)
     corpus = load_checked(corpus_arguments, labels, run.output_dir, require=require)
     corpus = fill_text(corpus_arguments, corpus, run)
-    set_seed(run.seed)  # here: a model starts the same whether or not a speech recogniser was loaded before it
+    set_seed(run.seed)  # here, so that loading a speech recogniser does not change the initialisation
     overrides |= corpus_overrides(corpus, overrides, run.class_weights)
     if corpus_arguments.cache_layers is not None:
         overrides |= dict.fromkeys(("audio_layers", "text_layers"), corpus_arguments.cache_layers)
@@ -116,12 +111,12 @@ def prepare(
     trainer = build_trainer(model, processor, features, corpus, run)
     trainer.add_callback(Fingerprint(settings))
     earlier = None if start.model is None else TrainingCorpus.load(start.model, commit)
-    trainer.add_callback(KeepTrainingCorpus(TrainingCorpus.of(corpus, earlier)))
+    trainer.add_callback(SaveTrainingCorpus(TrainingCorpus.of(corpus, earlier)))
     return trainer, corpus
 
 
 def identities(start: StartArguments, commit: str | None, config: MMERConfig) -> dict[str, Any]:
-    """What a run starts from, by its content; the encoders of a self-contained checkpoint are part of it."""
+    """Content identifiers of what a run starts from. A self-contained checkpoint includes its encoders."""
     named = {
         "audio_encoder": (config.audio_encoder_name_or_path, config.audio_encoder_revision),
         "text_encoder": (config.text_encoder_name_or_path, config.text_encoder_revision),
@@ -134,20 +129,10 @@ def identities(start: StartArguments, commit: str | None, config: MMERConfig) ->
     return found | {"self_contained": start.self_contained}
 
 
-def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
-    """What the corpus says of the config: its scale and, where asked for, the weights of its classes."""
-    weights = {"emotion_class_weights": None, "sentiment_class_weights": None}
-    if class_weights == "balanced":
-        for task in ("emotion", "sentiment"):
-            labels = corpus.splits["train"][task]
-            weights[f"{task}_class_weights"] = balanced_weights(labels, chosen[f"{task}_labels"])
-    return {"label_scale": list(corpus.label_scale), **weights}
-
-
 def new_model(
     start: StartArguments, overrides: dict[str, Any], with_encoders: bool = True
 ) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
-    """A new model over two encoders, loaded or only named, with its processor."""
+    """A new model on two encoders and its processor. Without `with_encoders`, the encoders are not loaded."""
     config = MMERConfig.from_audio_text_pretrained(start.audio_encoder, start.text_encoder, **overrides)
     model = MMERForEmotionRecognition(config)
     if with_encoders:
@@ -155,39 +140,16 @@ def new_model(
     return model, new_processor(config)
 
 
-def new_processor(config: MMERConfig) -> MMERProcessor:
-    """The encoders' own feature extractor and tokenizer, of the same commits; texts are cut to what the text encoder
-    has positions for.
-
-    Raises:
-        OSError: an encoder comes without one.
-    """
-    name, commit = config.text_encoder_name_or_path, config.text_encoder_revision
-    with loading_explained(name, commit):
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
-        if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what is made where there are no files
-            raise OSError("it has no vocabulary for its tokenizer")
-    with torch.device("meta"):  # the positions are counted as its architecture does; no weight is made
-        positions = text_positions(build_text_encoder(config.text_config))
-    tokenizer.model_max_length = min(
-        tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
-    )
-    name, commit = config.audio_encoder_name_or_path, config.audio_encoder_revision
-    with loading_explained(name, commit):
-        feature_extractor = AutoFeatureExtractor.from_pretrained(name, revision=commit)
-    return MMERProcessor(feature_extractor, tokenizer)
-
-
 def fine_tuning_overrides(
     start: StartArguments, start_given: dict[str, Any], model_given: dict[str, Any], commit: str | None = None
 ) -> dict[str, Any]:
-    """The fields of the checkpoint's config that the run changes: those of the given options, and the labels.
+    """The fields that override the checkpoint's config: the options that were set, and the labels.
 
     Raises:
-        ValueError: an encoder is named beside the checkpoint, which brings its own.
+        ValueError: an encoder is set too. The checkpoint has its own.
     """
     if encoders := start_given.keys() & {"audio_encoder", "text_encoder"}:
-        raise ValueError(f"--model brings its own encoders: leave out --{' and --'.join(sorted(encoders))}.")
+        raise ValueError(f"--model has its own encoders: leave out --{' and --'.join(sorted(encoders))}.")
     config = MMERConfig.from_pretrained(start.model, revision=commit)
     return {"emotion_labels": config.emotion_labels, "sentiment_labels": config.sentiment_labels} | model_given
 
@@ -195,31 +157,24 @@ def fine_tuning_overrides(
 def trained_model(
     start: StartArguments, overrides: dict[str, Any], with_encoders: bool = True, commit: str | None = None
 ) -> tuple[MMERForEmotionRecognition, MMERProcessor]:
-    """The checkpoint to fine-tune, in float32; a head for other labels starts anew.
+    """The checkpoint to fine-tune, in float32, and its processor. Heads for other labels are newly initialised.
 
     Raises:
-        ValueError: an option asks for another shape than that of the checkpoint's weights, or for a loss whose part
-            the checkpoint was exported without.
+        ValueError: an option changes the shapes of the weights, or enables a loss whose parameters the checkpoint was
+            exported without.
     """
     how = {"ignore_mismatched_sizes": True, "output_loading_info": True, "with_encoders": with_encoders}
     how |= {"revision": commit, "dtype": torch.float32}
     model, info = MMERForEmotionRecognition.from_pretrained(start.model, **how, **overrides)
     if misshapen := sorted(key[0] for key in info["mismatched_keys"] if not key[0].startswith("heads.")):
         raise ValueError(
-            f"The options ask for other shapes than {start.model} has ({', '.join(misshapen)}): leave out those that "
-            "change the model's size."
+            f"The options change the shapes of weights of {start.model} ({', '.join(misshapen)}): leave out "
+            "options that change the size of the model."
         )
     for part, weight in (("decoders", "lambda_mae"), ("contrastive_head", "lambda_contrastive")):
         if getattr(model, part) is None and getattr(model.config, weight) > 0:
             raise ValueError(f"{start.model} was exported without its {part}: add --{weight} 0 to fine-tune it.")
     return model, MMERProcessor.from_pretrained(start.model, revision=commit)
-
-
-def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float]:
-    """Weights n / (K · n_c), so that every class weighs the same; 0 for one without rows."""
-    counts = Counter(label for label in labels if label in set(classes))
-    total = sum(counts.values())
-    return [total / (len(classes) * counts[c]) if counts[c] else 0.0 for c in classes]
 
 
 def build_trainer(
@@ -238,16 +193,14 @@ def build_trainer(
         run,
         train_dataset=with_lengths(corpus.splits["train"], config.audio_stride, processor),
         eval_dataset=corpus.splits["validation"],
-        data_collator=MMERCollator(
-            processor, config.emotion_labels, config.sentiment_labels, config.dimensions, features
-        ),
+        data_collator=MMERCollator(processor, config.tasks, features),
         processing_class=processor,
         callbacks=callbacks,
     )
 
 
-def introduce(trainer: MMERTrainer, corpus: Corpus) -> None:
-    """Say what is about to be trained, and what was found out about the corpus."""
+def print_summary(trainer: MMERTrainer, corpus: Corpus) -> None:
+    """Print the number of rows of each split, caveats and notices, and the number of trained parameters."""
     if not trainer.is_world_process_zero():
         return
     sizes = ", ".join(f"{len(rows)} {name}" for name, rows in corpus.splits.items())
@@ -255,46 +208,46 @@ def introduce(trainer: MMERTrainer, corpus: Corpus) -> None:
     print(f"Training {trainer.trainable_parameters():,} parameters; the encoders are frozen.")
 
 
-def resumed_checkpoint(run: RunArguments) -> str | None:
-    """`--resume_from_checkpoint DIR`, or `true` for the last whole one under the output folder.
+def checkpoint_to_resume(run: RunArguments) -> str | None:
+    """The checkpoint of `--resume_from_checkpoint`: a folder, or `true` for the last complete one of the output folder.
 
-    None, with a line that says so, if there is none yet: a job that is queued again is the same command each time.
+    None, with a message, if there is none yet, so that a requeued job can use the same command each time.
     """
-    asked = run.resume_from_checkpoint
-    if asked is None or asked.lower() == "false":
+    checkpoint = run.resume_from_checkpoint
+    if checkpoint is None or checkpoint.lower() == "false":
         return None
-    if asked.lower() != "true":
-        if not is_whole(asked):
-            raise ValueError(f"{asked} is no checkpoint to resume from: it has no whole trainer_state.json.")
-        return asked
+    if checkpoint.lower() != "true":
+        if not is_whole(checkpoint):
+            raise ValueError(f"{checkpoint} is not a checkpoint to resume from: it has no complete trainer_state.json.")
+        return checkpoint
     last = last_checkpoint(run.output_dir)
     if last is None and run.process_index == 0:
-        print(f"There is no checkpoint under {run.output_dir} yet: training starts from the beginning.")
+        print(f"There is no checkpoint in {run.output_dir} yet: training starts from the beginning.")
     return last
 
 
 def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
-    """Save model and processor, judge validation and the test splits, and write the results and the report."""
+    """Save model and processor, evaluate the labelled splits except train, and write results, report and card."""
     folder = Path(trainer.args.output_dir)
     trainer.save_model()
     trainer.save_state()
-    judged = {split: rows for split, rows in corpus.splits.items() if split != "train" and is_labelled(rows)}
-    figures = {split: judge_split(trainer, rows)[0] for split, rows in judged.items()}
-    results = results_of(trainer, corpus, str(folder), figures)
+    evaluated = {split: rows for split, rows in corpus.splits.items() if split != "train" and is_labelled(rows)}
+    figures = {split: evaluate_split(trainer, rows)[0] for split, rows in evaluated.items()}
+    results = build_results(trainer, corpus, str(folder), figures)
     if trainer.is_world_process_zero():
         write_json(folder / "results.json", results)
         write_report(folder / "report.md", results)
         facts = Provenance(
-            corpus.license, corpus.language, corpus.notices, told(trainer.args), trainer.state.log_history
+            corpus.license, corpus.language, corpus.notices, card_options(trainer.args), trainer.state.log_history
         )
         write_card(folder, results, trainer.model.config, facts, trainer.args.hub_model_id)
-        show(results, folder)
+        print_results(results, folder)
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
 
 
-def told(run: RunArguments) -> dict[str, Any]:
-    """The options of a run that its card names."""
+def card_options(run: RunArguments) -> dict[str, Any]:
+    """The training options that are listed in the model card."""
     names = ("learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "per_device_train_batch_size")
     if run.max_frames_per_batch is not None:
         names = (*names[:-1], "max_frames_per_batch")

@@ -1,4 +1,4 @@
-"""Rows that a model was trained on, among those that it is to be judged by."""
+"""Rows of an evaluation that the model was trained on."""
 
 from dataclasses import replace
 from typing import Literal
@@ -7,60 +7,61 @@ from datasets import Dataset
 
 from ..corpora import Corpus
 from ..corpora.schema import counted
-from ..training_corpus import FILE, USED, TrainingCorpus
+from ..training.training_corpus import FILE, USED, TrainingCorpus
 
 TrainingRows = Literal["stop", "skip", "keep"]
-FEW = 0.1  # the share of rows below which they are a caveat, and no reason to stop
+STOP_SHARE = 0.1  # with fewer training rows than this fraction, the evaluation continues with a caveat
 
 
-def set_apart(
+def handle_training_rows(
     corpus: Corpus, split: str, training: TrainingCorpus | None, model: str, training_rows: TrainingRows
 ) -> Corpus:
-    """The corpus with a caveat of the rows that the model was trained on, or selected by, and perhaps without them.
+    """Add a caveat if rows were used for training or model selection; with `training_rows="skip"`, remove them.
 
-    A split that is itself called train or validation is judged as what it is.
+    The train and validation splits themselves are evaluated, with a caveat.
 
     Raises:
-        ValueError: a tenth or more of the rows were used, and they are to stop the evaluation; or no other row is left.
+        ValueError: 10 % or more of the rows were used and `training_rows` is "stop"; or "skip" leaves no row.
     """
     rows = corpus.splits[split]
     of = f"of {counted(len(rows), 'row')}"
     if training is None:
-        notice = f"{model} has no {FILE}: whether it was trained on these rows is not known"
+        notice = f"{model} has no {FILE}: it is not known whether it was trained on these rows"
         return replace(corpus, notices=[*corpus.notices, notice])
     if split in USED and (of_split := training.seen(corpus, split, split)):
-        said = counted(len(of_split), f"{of} is a row that", f"{of} are rows that")
-        corpus = with_caveat(corpus, f"{said} {model} was {USED[split]}")
+        caveat = counted(len(of_split), f"{of} is a row that", f"{of} are rows that")
+        corpus = add_caveat(corpus, f"{caveat} {model} was {USED[split]}")
     others = {"train": [], "validation": ["train"]}.get(split, list(USED))
     used = set().union(*(training.seen(corpus, split, other) for other in others))
     if not used:
         return corpus
-    told = counted(len(used), f"{of} is", f"{of} are") + f" among the {' or '.join(others)} rows of {model}"
+    overlap = counted(len(used), f"{of} is", f"{of} are") + f" among the {' or '.join(others)} rows of {model}"
     if training_rows == "skip":
         if len(used) == len(rows):
-            raise ValueError(f"{corpus.name}, {split}: {told}, and no other row is left.")
-        return with_caveat(without(corpus, split, used), f"{told}; left out")
-    if training_rows == "stop" and len(used) >= FEW * len(rows):
+            raise ValueError(f"{corpus.name}, {split}: {overlap}; no other row is left.")
+        return add_caveat(drop_rows(corpus, split, used), f"{overlap}; left out")
+    if training_rows == "stop" and len(used) >= STOP_SHARE * len(rows):
         raise ValueError(
-            f"{corpus.name}, {split}: {told}, so figures would not be those of new data.{cause(corpus)} "
-            "--training_rows skip judges the other rows only, --training_rows keep all of them."
+            f"{corpus.name}, {split}: {overlap}, so the figures would not be for unseen data."
+            f"{missing_split_hint(corpus)} --training_rows skip evaluates the other rows only, --training_rows keep "
+            "all of them."
         )
-    return with_caveat(corpus, f"{told}, so scores are not on unseen data")
+    return add_caveat(corpus, f"{overlap}, so scores are not on unseen data")
 
 
-def cause(corpus: Corpus) -> str:
-    """What may be behind it: data of one's own without a column of the splits."""
+def missing_split_hint(corpus: Corpus) -> str:
+    """A likely reason: user data without a split column."""
     if any(reading.columns and "split" not in reading.columns for reading in corpus.readings):
-        return " No column says the split, so every row counts as test: name one with --column_map split=COLUMN."
+        return " There is no split column, so all rows count as test: name one with --column_map split=COLUMN."
     return ""
 
 
-def with_caveat(corpus: Corpus, caveat: str) -> Corpus:
+def add_caveat(corpus: Corpus, caveat: str) -> Corpus:
     return replace(corpus, caveats=[*corpus.caveats, caveat])
 
 
-def without(corpus: Corpus, split: str, utterance_ids: set[str]) -> Corpus:
-    """The corpus without some utterances of one split."""
+def drop_rows(corpus: Corpus, split: str, utterance_ids: set[str]) -> Corpus:
+    """Remove utterances from one split."""
     rows = corpus.splits[split]
     table = rows.to_pandas()
     kept = table[~table["utterance_id"].isin(utterance_ids)]

@@ -35,7 +35,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         whatever file) that occur in more than one split, with their rows by split;
         `broken`: rows whose recording cannot be used as it is, with the `kind` of fault: missing, unreadable, empty,
         truncated (fewer samples than its header declares, or than are estimated of an MP3 that declares none), not
-        finite (has NaN or infinity), silent (all zero), too loud (far beyond full scale), cancelled (channels that are
+        finite (has NaN or infinity), silent (all zero), too loud (far above full scale), cancelled (channels that are
         each other's inverse), span (start and end are not within it); of a span with its `start` and `end`;
         `caveats`: what changes the meaning of figures measured on the corpus; its own, and rows that are in no split
         because their metadata is at fault;

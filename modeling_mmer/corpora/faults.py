@@ -44,8 +44,8 @@ OF_RECORDING = {
 }
 KINDS = OF_TABLE | OF_RECORDING
 OF_SOUND = {  # kind of a recording that is heard all the same -> what is odd about it
-    "too loud": "far beyond full scale (1), as integers kept as floats are; divide int16 by 32768",
-    "cancelled": "with channels that are each other's inverse, so that next to nothing is left of them once averaged; "
+    "too loud": "far above full scale (1), as integers kept as floats are; divide int16 by 32768",
+    "cancelled": "with channels that are inverse to each other and cancel when they are averaged; "
     "invert one of the two, or keep one",
 }
 _NAMED = 20  # rows of each kind in a message

@@ -6,8 +6,6 @@ named by its content, below the cache of `datasets`.
 """
 
 import hashlib
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +16,8 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import is_offline_mode, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from ..hub_names import what_to_do
+from ..files import write_bytes
+from ..model.hub_names import what_to_do
 from .audio_folder import holds_recordings
 from .columns import propose_columns, recognise_columns, require_input, require_single_values, resolve_map
 from .folder import build_own, load_folder
@@ -188,7 +187,6 @@ def write_audio(rows: Dataset, column: str) -> list[str | None]:
     if not isinstance(rows.features[column], Audio):
         return list(require_single_values(list(rows[column]), "audio", column, "the data set"))
     folder = audio_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     return [write_one(folder, recording) for recording in rows.cast_column(column, Audio(decode=False))[column]]
 
 
@@ -204,7 +202,5 @@ def write_one(folder: Path, recording: Mapping[str, object] | None) -> str | Non
         return path
     name = hashlib.sha256(content).hexdigest() + (Path(path).suffix if path else ".wav")
     if not (folder / name).is_file():
-        beside = folder / f".{uuid.uuid4().hex}"
-        beside.write_bytes(content)
-        os.replace(beside, folder / name)
+        write_bytes(folder / name, content)
     return str(folder / name)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .cmu_mosei import load_cmu_mosei
 from .columns import by_field
@@ -57,29 +57,26 @@ def load_corpora(
 ) -> Corpus:
     """Loads one corpus or several as one.
 
-    Several are concatenated split by split. Utterance ids and speakers are then prefixed with their corpus's name, and
-    dimensions are carried linearly onto the first corpus's scale. What one corpus lacks (audio, text, a kind of label)
-    is missing in its rows alone.
+    Several are concatenated split by split. Utterance ids and speakers are then prefixed with the name of their corpus,
+    and dimensions are mapped linearly onto the scale of the first corpus.
 
     Args:
         names: names of corpora; `hf:NAME` is a data set that `datasets` can load.
         directories: a directory for each corpus that is read from one, in the order of `names`.
         emotion_labels: the model's emotion classes; any other emotion counts as unlabelled.
-        label_map: a corpus's emotion -> the name to read in its place; for one corpus among several as
-            `{"ravdess:calm": "neutral"}`, by its name or that of its folder.
-        column_map: field -> column, for data of one's own; "" leaves the field unread. Likewise for one among several.
-        label_scale: lowest and highest value of the dimensions of data of one's own (default 1 and 7); one pair, or one
-            for each such corpus in order.
+        label_map: emotion of a corpus -> new name; for one corpus among several `{"ravdess:calm": "neutral"}`, with
+            its name or that of its folder.
+        column_map: field -> column, for your own data; "" leaves the field unread. Likewise for one among several.
+        label_scale: range of the dimensions of your own data (default 1 and 7); one pair, or one per such corpus.
         fold: for corpora whose protocol is a cross-validation (`FOLDS`), counted from 1.
-        on_bad_rows: what becomes of rows that cannot be used. "stop" raises one error that lists them all, "skip"
-            leaves them out and counts them in a notice, "keep" collects them in `Corpus.faults`. Of recordings only the
-            headers are read here; `recordings.py` and `examine` read them to their end.
-        readings: how the corpora were read that a model was trained on. One of the same kind or, data of one's own, of
-            the same columns is read alike, where nothing else is said here; a notice says so.
+        on_bad_rows: "stop" raises one error that lists all bad rows, "skip" drops them with a notice, "keep" collects
+            them in `Corpus.faults`. Only the headers of recordings are read here; `examine` reads them to their end.
+        readings: how the corpora that a model was trained on were read. They are the defaults for a corpus of the same
+            kind or, for your own data, of the same columns.
 
     Raises:
         CorpusError: an unknown name; directories that do not match the names; options that no named corpus takes;
-            bad rows, if they are to stop; whatever else is wrong with a corpus itself.
+            bad rows with "stop"; other faults of a corpus.
     """
     names = [names] if isinstance(names, str) else list(names)
     directories = [directories] if isinstance(directories, (str, Path)) else list(directories or [])
@@ -88,12 +85,8 @@ def load_corpora(
     remaining = iter(directories)
     places = [next(remaining) if _needs_directory(name) else name.removeprefix(PREFIX) for name in names]
     own = [name for name in names if _is_own_data(name)]
-    for option, value in (("column_map", column_map), ("label_scale", label_scale)):
-        if value and not own:
-            raise CorpusError(f"{option} has no effect on {', '.join(names)}, which declare their own")
     known_as = _known_as(names, places)
-    if wrong := [key for key in column_map or {} if ":" in key and not _qualified(key, known_as)[0]]:
-        raise _unknown_corpus(wrong[0], known_as)
+    _check_options(names, own, {"column_map": column_map, "label_scale": label_scale}, known_as)
     _check_distinct(label_map or {}, places)
     scales = iter(_scales(label_scale, len(own)))
     corpora = []
@@ -113,6 +106,17 @@ def load_corpora(
     if not corpus.splits:
         raise CorpusError(message(corpus))
     return corpus if on_bad_rows == "keep" else note_shared(settle(corpus, on_bad_rows))
+
+
+def _check_options(
+    names: Sequence[str], own: Sequence[str], options: Mapping[str, Any], known_as: Sequence[tuple[str, ...]]
+) -> None:
+    """Options for data of one's own need such data, and corpora that they name must be known."""
+    for option, value in options.items():
+        if value and not own:
+            raise CorpusError(f"{option} has no effect on {', '.join(names)}, which declare their own")
+    if wrong := [key for key in options["column_map"] or {} if ":" in key and not _qualified(key, known_as)[0]]:
+        raise _unknown_corpus(wrong[0], known_as)
 
 
 def _load(

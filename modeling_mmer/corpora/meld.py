@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ..files import written_beside
 from .folder import read_table
 from .layout import count, require
 from .paths import Finder
@@ -116,14 +117,11 @@ def decode_all(ffmpeg: str, clips: Mapping[Path, Path]) -> list[str]:
 
 
 def decode_one(ffmpeg: str, audio: Path, clip: Path) -> bool:
-    """Write a clip's audio whole or not at all."""
-    beside = audio.with_name(f".{audio.stem}.{os.getpid()}.flac")
-    command = [ffmpeg, "-nostdin", "-v", "error", "-y", "-i", str(clip), "-vn", "-ac", "1", "-ar", "16000", str(beside)]
+    """Write the audio of a clip. Returns whether that succeeded."""
+    command = [ffmpeg, *"-nostdin -v error -y -i".split(), str(clip), *"-vn -ac 1 -ar 16000 -f flac".split()]
     try:
-        done = subprocess.run(command, capture_output=True, check=False)
-        if done.returncode != 0 or not beside.is_file():
-            return False
-        os.replace(beside, audio)
-    finally:
-        beside.unlink(missing_ok=True)
+        with written_beside(audio) as beside:
+            subprocess.run([*command, str(beside)], capture_output=True, check=True)
+    except (subprocess.CalledProcessError, FileNotFoundError):  # failed, or wrote no file
+        return False
     return True

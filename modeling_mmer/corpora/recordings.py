@@ -20,8 +20,8 @@ import soundfile
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from ..levels import Levels
-from ..waveforms import TOLERANCE, rate_fault, span_samples
+from ..model.levels import Levels
+from ..model.waveforms import TOLERANCE, rate_fault, span_samples
 
 MOST_SAMPLES = (
     2**30
@@ -94,7 +94,7 @@ class Recording:
         kind: of fault; None if there is none. missing, unreadable, empty; span (one that is not in its recording);
             and, of a clip that was read, truncated (fewer samples than its header declares, or than are estimated of an
             MP3 that declares none), not finite (NaN, infinity, or numbers too large for any sound), silent (all zero),
-            too loud (far beyond full scale), cancelled (channels that are each other's inverse).
+            too loud (far above full scale), cancelled (channels that are each other's inverse).
         detail: of the fault, where there is more to say.
         digest: SHA-256 of its rate, channels and samples; None if they were not read, or not all of them.
     """

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
+from ..model.tasks import DIMENSIONS
 from .reading import Reading
 
-DIMENSIONS = ("valence", "arousal", "dominance")
 TASKS = ("emotion", "sentiment", *DIMENSIONS)
 SPLITS = ("train", "validation", "test", "test2", "test3")  # the last two are further test sets, of MSP-Podcast
 

@@ -1,15 +1,8 @@
-"""Reports from measured results: tables, pictures, the `report.md` beside a run's `results.json`, the model card."""
+"""Reports on measured results: tables, plots, the `report.md` of a run and its model card."""
 
 from .card import Provenance, write_card
 from .plots import CurvesCallback
-from .tables import (
-    caveats_list,
-    confusion_table,
-    recall_table,
-    results_table,
-    retrieval_line,
-    write_report,
-)
+from .tables import caveats_list, confusion_table, recall_table, results_table, retrieval_line, write_report
 
 __all__ = [
     "CurvesCallback",

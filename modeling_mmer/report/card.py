@@ -1,7 +1,7 @@
-"""A model card from what was measured: README.md with its pictures, in the form that the hub reads.
+"""Model cards: a README.md with plots, in the format of the hub.
 
-The text is `model_cards/template.md`; nothing in it is a figure. What was not measured, or is not known, is absent or
-said to be so.
+The text comes from `model_cards/template.md`, which contains no figures. What was not measured is left out, and what is
+not known is marked as such.
 """
 
 import json
@@ -12,13 +12,13 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..configuration_mmer import MMERConfig
 from ..files import write_text
+from ..model.configuration_mmer import MMERConfig
 from .plots import plot_confusion, plot_training
 from .tables import COMBINATIONS, caveats_list, combination_name, recall_table, results_table, retrieval_line
 
-# In a checkout the template lies at the top, in an installed package inside it.
-_PLACES = [Path(__file__).parents[n] / "model_cards" / "template.md" for n in (2, 1)]
+# The template is at the top of a checkout, and inside an installed package.
+_TEMPLATE_PATHS = [Path(__file__).parents[n] / "model_cards" / "template.md" for n in (2, 1)]
 TASK_TYPES = {"audio": "audio-classification", "text": "text-classification", "audio_text": "audio-classification"}
 METRICS = {  # name in results.json → type and name on the hub
     "ua": ("recall", "UA (macro recall of emotion)"),
@@ -30,7 +30,7 @@ METRICS = {  # name in results.json → type and name on the hub
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a card says of the data, and of how the model was trained; what is not known is None or empty."""
+    """Facts about data and training for the card. What is not known is None or empty."""
 
     license: str | None = None
     language: str | None = None
@@ -46,26 +46,26 @@ def write_card(
 
     Args:
         results: the content of `results.json`.
-        model_id: what the snippets call the model; by default that of the results.
+        model_id: the name of the model in the card; by default that in the results.
     """
     split = "test" if "test" in results["splits"] else next(iter(results["splits"]))
-    judged = results["splits"][split]
+    figures = results["splits"][split]
     pictures = {
-        "confusion": plot_confusion(folder / "confusion_matrix.png", judged),
+        "confusion": plot_confusion(folder / "confusion_matrix.png", figures),
         "curves": plot_training(folder / "training_curves.png", provenance.log_history),
     }
     model_id = model_id or results["model"]
     card = ModelCard.from_template(
         card_data(results, split, model_id, config, provenance),
-        template_path=str(next(path for path in _PLACES if path.is_file())),
+        template_path=str(next(path for path in _TEMPLATE_PATHS if path.is_file())),
         model_id=model_id,
-        title=Path(model_id).name,  # that of the data is gone once the YAML is made
+        title=Path(model_id).name,  # the template cannot read it from the card data, which is YAML by then
         results=results,
         split=split,
-        table=results_table(judged),
-        retrieval=retrieval_line(judged),
+        table=results_table(figures),
+        retrieval=retrieval_line(figures),
         caveats=caveats_list(results),
-        recall=recall_table(judged),
+        recall=recall_table(figures),
         config=config,
         provenance=provenance,
         pictures=pictures,
@@ -78,7 +78,7 @@ def write_card(
 def card_data(
     results: Mapping[str, Any], split: str, model_id: str, config: MMERConfig, provenance: Provenance
 ) -> ModelCardData:
-    """The YAML: what the hub indexes, and `model-index` with every figure as in `results.json`."""
+    """The YAML metadata that the hub indexes, with the figures of `results.json` as `model-index`."""
     names = (config.audio_encoder_name_or_path, config.text_encoder_name_or_path)
     return ModelCardData(
         model_name=Path(model_id).name,
@@ -94,7 +94,7 @@ def card_data(
                 task_name=f"Emotion recognition from {combination_name(combination)}",
                 dataset_type=results["corpus"],
                 dataset_name=results["corpus"],
-                dataset_config=combination,  # or the results with audio would be taken for one
+                dataset_config=combination,  # without it, the hub would merge the two audio results
                 dataset_split=split,
                 metric_type=METRICS[name][0],
                 metric_name=METRICS[name][1],
@@ -108,6 +108,6 @@ def card_data(
 
 
 def objective(config: MMERConfig) -> str:
-    """Eq. 7 with this model's weights."""
+    """Eq. 7 with the weights of this model."""
     terms = [("MAE", config.lambda_mae), ("contrastive", config.lambda_contrastive)]
     return " + ".join(["supervised", *(f"{weight:g} · {name}" for name, weight in terms if weight > 0)])

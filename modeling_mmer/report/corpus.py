@@ -1,4 +1,4 @@
-"""A corpus's figures (`corpora/describe.py`) as Markdown and as a picture. A split has a column of each table."""
+"""The statistics of a corpus (`corpora/describe.py`) as Markdown tables, one column per split, and as a plot."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..corpora.describe import LONG, OVER
-from .plots import SIZE, plain, save
+from .plots import SIZE, printable, save
 from .tables import ABSENT, markdown_item, markdown_table
 
 MODALITIES = {"audio_text": "audio + text", "audio_only": "audio alone", "text_only": "text alone"}
 SHARED = ("speakers", "texts", "recordings")
-MOST_SPEAKERS = 10  # named in the report; the figures have all
+MOST_SPEAKERS = 10  # listed in the report; corpus.json has all
 MOST_BROKEN = 20
 
 
 def corpus_report(figures: Mapping[str, Any]) -> str:
-    """The whole report: a section per question, and none for what the corpus does not have."""
+    """The whole report, without sections that would be empty."""
     sections = {
         "Rows": rows_table(figures),
         "Emotion": labels_table(figures, "emotion"),
@@ -39,9 +39,8 @@ def corpus_report(figures: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-# -------------------------------------------------------------------------------------------------------------- tables
 def rows_table(figures: Mapping[str, Any]) -> str:
-    """Rows by modality, hours, and distinct speakers of each split."""
+    """Rows by modality, hours of audio, and number of speakers."""
 
     def column(part: Mapping[str, Any]) -> dict[str, str]:
         modalities = {name: f"{part['modalities'][modality]:,}" for modality, name in MODALITIES.items()}
@@ -57,7 +56,7 @@ def rows_table(figures: Mapping[str, Any]) -> str:
 
 
 def labels_table(figures: Mapping[str, Any], task: str) -> str:
-    """Rows of each class, the most frequent first; empty where no row has such a label."""
+    """Number of rows of each class, the most frequent first; empty if no row is labelled."""
     names = figures["all"][task]["labels"]
 
     def column(part: Mapping[str, Any]) -> dict[str, str]:
@@ -68,7 +67,7 @@ def labels_table(figures: Mapping[str, Any], task: str) -> str:
 
 
 def dimensions_table(figures: Mapping[str, Any]) -> str:
-    """A row per dimension and split; empty where no row has such a label."""
+    """Statistics by dimension and split; empty if no row is labelled."""
     rows = [
         [dimension, split, f"{values['n']:,}", *(decimal(values.get(name)) for name in ("min", "mean", "max", "std"))]
         for dimension in figures["all"]["dimensions"]
@@ -80,7 +79,7 @@ def dimensions_table(figures: Mapping[str, Any]) -> str:
 
 
 def durations_table(figures: Mapping[str, Any]) -> str:
-    """Statistics, then the histogram; empty where no recording has a duration."""
+    """Statistics, then the histogram; empty if no recording has a duration."""
     if not figures["all"]["duration"]["n"]:
         return ""
     bins = bin_names(figures)
@@ -96,7 +95,7 @@ def durations_table(figures: Mapping[str, Any]) -> str:
 
 
 def speakers_table(figures: Mapping[str, Any]) -> str:
-    """The speakers with most rows, and how many more there are; empty where none is known."""
+    """The speakers with most rows, and the number of others; empty if no speaker is known."""
     speakers = figures["speakers"]
     if not speakers:
         return ""
@@ -110,7 +109,7 @@ def speakers_table(figures: Mapping[str, Any]) -> str:
 
 
 def shared_table(figures: Mapping[str, Any]) -> str:
-    """What each two splits have in common, and how many of their rows that is; empty where there is one split."""
+    """What each pair of splits has in common, and in how many rows; empty if there is only one split."""
     rows = [
         [f"{one} and {other}", *(shared_by(figures["shared"][what], one, other) for what in SHARED)]
         for one, other in combinations(figures["splits"], 2)
@@ -119,7 +118,7 @@ def shared_table(figures: Mapping[str, Any]) -> str:
 
 
 def broken_list(figures: Mapping[str, Any]) -> str:
-    """How many recordings have each fault, and the rows of the first ones; empty where there are no recordings."""
+    """The number of recordings with each fault, and the first of their rows; empty if there are no recordings."""
     broken = figures["broken"]
     n_audio = figures["all"]["modalities"]["audio_text"] + figures["all"]["modalities"]["audio_only"]
     if not n_audio:
@@ -136,14 +135,14 @@ def broken_list(figures: Mapping[str, Any]) -> str:
 
 
 def split_table(figures: Mapping[str, Any], column: Callable[[Mapping[str, Any]], dict[str, str]]) -> str:
-    """A column per split, and one for all of them: line -> cell, with the same lines in each."""
+    """A table with one column per split and one for all splits. `column` maps statistics to a dict, line → cell."""
     columns = {name: column(part) for name, part in parts_of(figures).items()}
     rows = [[line, *(cells[line] for cells in columns.values())] for line in column(figures["all"])]
     return markdown_table(["", *columns], rows)
 
 
 def parts_of(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The splits, then all of them together if there are several."""
+    """The statistics of each split and, if there are several, of all together."""
     return figures["splits"] | ({"all": figures["all"]} if len(figures["splits"]) > 1 else {})
 
 
@@ -153,7 +152,7 @@ def shared_by(items: Sequence[Mapping[str, Any]], one: str, other: str) -> str:
 
 
 def bin_names(figures: Mapping[str, Any]) -> list[str]:
-    """The bins of the histogram up to the last that is not empty."""
+    """The names of the histogram's bins up to the last that is not empty."""
     histogram = figures["all"]["duration"]["histogram"]
     starts = histogram["from"]
     names = [f"{start} to {end}" for start, end in pairwise(starts)] + [f"{starts[-1]} and more"]
@@ -161,7 +160,7 @@ def bin_names(figures: Mapping[str, Any]) -> list[str]:
 
 
 def bin_counts(part: Mapping[str, Any], n_bins: int) -> list[int]:
-    """The first counts of a histogram; nothing where there is none."""
+    """The counts of the first bins; empty if there is no histogram."""
     return part["duration"].get("histogram", {"counts": []})["counts"][:n_bins]
 
 
@@ -169,10 +168,9 @@ def decimal(value: float | None) -> str:
     return ABSENT if value is None else f"{value:,.2f}"
 
 
-# ------------------------------------------------------------------------------------------------------------- picture
 def plot_corpus(path: Path, figures: Mapping[str, Any]) -> None:
-    """A panel each for rows, classes, durations and dimensions, as far as the corpus has them; a colour is a split
-    (in the first panel, a shade is a modality)."""
+    """Plot rows, classes, durations and dimensions, as far as the corpus has them. Colours are splits; in the first
+    panel, shades are modalities."""
     whole = figures["all"]
     panels = [plot_rows]
     panels += [plot_emotions] if whole["emotion"]["labels"] else []
@@ -201,7 +199,7 @@ def plot_rows(panel, figures: Mapping[str, Any]) -> None:
 def plot_emotions(panel, figures: Mapping[str, Any]) -> None:
     names = list(figures["all"]["emotion"]["labels"])
     counts = {s: [part["emotion"]["labels"].get(name, 0) for name in names] for s, part in figures["splits"].items()}
-    grouped_bars(panel, [plain(name) for name in names], counts)
+    grouped_bars(panel, [printable(name) for name in names], counts)
     panel.set(title="emotion, share of labelled rows")
 
 
@@ -212,7 +210,7 @@ def plot_durations(panel, figures: Mapping[str, Any]) -> None:
 
 
 def plot_dimensions(panel, figures: Mapping[str, Any]) -> None:
-    """Mean and standard deviation as a bar, from the lowest to the highest value as a line."""
+    """Mean and standard deviation as a bar, and the range as a line."""
     dimensions = list(figures["all"]["dimensions"])
     width = 0.8 / len(figures["splits"])
     for i, part in enumerate(figures["splits"].values()):
@@ -228,7 +226,7 @@ def plot_dimensions(panel, figures: Mapping[str, Any]) -> None:
 
 
 def grouped_bars(panel, names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> None:
-    """For each name a bar per split: its share of that split's counts."""
+    """For each name one bar per split, its share of the counts of the split."""
     width = 0.8 / len(counts)
     for i, of_split in enumerate(counts.values()):
         if of_split:

@@ -1,4 +1,4 @@
-"""Pictures of measured results: confusion matrices and training curves. Equal figures give equal PNG files."""
+"""Plots of measured results: confusion matrices and training curves. Equal figures give equal PNG files."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ from .tables import COMBINATIONS, DIMENSIONS, combination_name
 
 logger = logging.get_logger(__name__)
 
-DEFAULT_FONT = "DejaVu Sans"  # which matplotlib brings
-SIZE = 3.2  # inches of a panel's side
+DEFAULT_FONT = "DejaVu Sans"  # included in matplotlib
+SIZE = 3.2  # height and width of a panel, in inches
 
 
-def plain(text: object) -> str:
-    """A name from the data as a picture shows it: no part of it is maths, and a character that no installed font has is
-    written as its code point."""
+def printable(text: object) -> str:
+    """Escape a name from the data for a plot: `$` does not start maths, and a character that no installed font has is
+    replaced by its code point."""
     missing = {c for c in str(text) if not c.isspace() and ord(c) not in _characters() and _family_with(c) is None}
     if missing:
         logger.warning_once(
-            "No installed font has some characters of a label, and pictures show their code points instead. A font "
-            "such as Noto Sans CJK has them."
+            "Some characters of a label are in no installed font, so plots show their code points. Install a font such "
+            "as Noto Sans CJK."
         )
     shown = "".join(f"[U+{ord(c):04X}]" if c in missing else c for c in str(text))
     return shown.replace("$", r"\$")
@@ -37,16 +37,16 @@ def plain(text: object) -> str:
 
 @cache
 def _characters() -> frozenset[int]:
-    """Those of the font that matplotlib brings."""
+    """The characters of the default font."""
     return frozenset(get_font(findfont(DEFAULT_FONT)).get_charmap())
 
 
 @cache
 def _installed() -> dict[str, frozenset[int]]:
-    """Font family → characters. Last-resort fonts, which have a box for everything, are none."""
+    """Font family → characters, without last-resort fonts, which draw a box for every character."""
     families = {}
     for font in fontManager.ttflist:
-        with suppress(OSError, RuntimeError):  # a font that was removed, or that cannot be read
+        with suppress(OSError, RuntimeError):  # a font that was removed or is unreadable
             families.setdefault(font.name, frozenset(get_font(font.fname).get_charmap()))
     return {name: characters for name, characters in families.items() if "last resort" not in name.lower()}
 
@@ -56,7 +56,7 @@ def _family_with(character: str) -> str | None:
 
 
 def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
-    """One panel per combination: rows are references, coloured by the share of their row. False without any matrix."""
+    """Plot one confusion matrix per combination, coloured by the share of each reference. False if there is none."""
     matrices = {c: results_for_split.get(c, {}).get("confusion_matrix") for c in COMBINATIONS}
     matrices = {combination: matrix for combination, matrix in matrices.items() if matrix}
     if not matrices:
@@ -70,7 +70,7 @@ def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
         for y, row in enumerate(rows):
             for x, count in enumerate(row):
                 panel.text(x, y, count, ha="center", va="center", color="white" if shares[y][x] > 0.5 else "black")
-        names = [plain(label) for label in labels]
+        names = [printable(label) for label in labels]
         panel.set_xticks(range(len(labels)), names, rotation=45, ha="right")
         panel.set_yticks(range(len(labels)), names)
         panel.set(title=combination_name(combination), xlabel="predicted")
@@ -80,7 +80,7 @@ def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
 
 
 def plot_training(path: Path, log_history: Sequence[Mapping[str, float]]) -> bool:
-    """The loss and its terms over steps, and UA and mean CCC of each combination over epochs. False without a log."""
+    """Plot the loss and its terms over steps, and UA and mean CCC over epochs. False if there is no log."""
     steps = [entry for entry in log_history if "loss" in entry]
     evaluations = [entry for entry in log_history if "eval_loss" in entry]
     if not steps and not evaluations:
@@ -106,7 +106,7 @@ def plot_training(path: Path, log_history: Sequence[Mapping[str, float]]) -> boo
 
 
 class CurvesCallback(TrainerCallback):
-    """Draws `training_curves.png` in the output folder anew after each evaluation, so that a run can be watched."""
+    """Updates `training_curves.png` in the output folder after each evaluation."""
 
     def on_evaluate(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
@@ -119,7 +119,7 @@ def _line(panel, points: list[tuple[float, float]], label: str) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture as PNG, in one step; with further fonts, if its texts need them."""
+    """Write a figure as PNG, atomically, with additional fonts where its texts need them."""
     texts = figure.findobj(Text)
     characters = {c for text in texts for c in text.get_text() if not c.isspace() and ord(c) not in _characters()}
     if families := {family for c in characters if (family := _family_with(c)) is not None}:

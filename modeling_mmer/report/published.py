@@ -1,11 +1,11 @@
-"""The figures that the paper gives, on MSP-Podcast 1.11: what to hold one's own against, and never among one's own.
+"""The figures of the paper on MSP-Podcast 1.11. Reports print them in tables of their own.
 
-UA and retrieval in percent, as printed; None where the paper has none. Row names are those of `mmer reproduce`.
+UA and retrieval are in percent, as in the paper; None where it has no figure. Row names are those of `mmer reproduce`.
 """
 
 CORPUS = "MSP-Podcast 1.11"
 
-# UA, valence, arousal and dominance CCC; each from a, t and a + t.
+# UA, then the CCC of valence, arousal and dominance; each from a, t and a + t.
 TABLE_1 = {
     "cif_mmin": (56.9, 44.0, 59.6, *(None,) * 9),
     "cascade": (58.3, 48.5, 60.8, 0.650, 0.565, 0.688, 0.673, 0.316, 0.676, 0.611, 0.310, 0.616),
@@ -22,7 +22,7 @@ TABLE_2 = {
     "projected": (0.016, 0.0014, 0.008, 0.0013),
     "mae": (4.3, 3.0, 4.0, 2.7),
 }
-# Retrieval a and t; UA from a, t and a + t.
+# Retrieval from a and t, then UA from a, t and a + t.
 TABLE_3 = {
     "shared": (6.1, 5.5, 64.2, 54.4, 67.6),
     "without_g": (88.0, 91.6, 63.6, 54.5, 67.2),

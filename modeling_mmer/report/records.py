@@ -1,4 +1,4 @@
-"""The records of finished runs, and the figures in them: over seeds, with folds averaged within a seed."""
+"""Records of finished runs, and their figures by seed, averaged over the folds of a seed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,22 @@ from typing import Any
 
 import pandas as pd
 
+from ..evaluation.figures import flatten
+from ..evaluation.statistics import mean_and_deviation
 from ..files import write_json
-from ..metrics import flatten
-from ..statistics import mean_and_deviation
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a finished run leaves in `runs/KEY.json`: figures, settings, machine, time.
+    """The record of a finished run, `runs/KEY.json`: figures, settings, machine, time.
 
     Args:
-        seconds: of training, all legs of a run that was stopped added up, and of evaluation.
-        corpus, encoders: their names; what they are is in the settings.
-        caveats: what changes the meaning of the figures.
-        settings: all that the figures depend on (`commands/settings.py`).
+        seconds: of training, including the time before a resumption, and of evaluation.
+        corpus, encoders: their names. Their content is identified in `settings`.
+        caveats: facts that change the meaning of the figures.
+        settings: everything that the figures depend on (`training/settings.py`).
         splits: the figures, as in `results.json`.
-        failed: why there are none.
+        failed: why there are no figures; None for a measured run.
     """
 
     run: str
@@ -64,12 +64,12 @@ class RunRecord:
 
     @property
     def path(self) -> Path:
-        """Within the folder of `mmer reproduce`."""
+        """Relative to the output folder of `mmer reproduce`."""
         return record_path(self.key)
 
 
 def run_key(run: str, seed: int, fold: int | None) -> str:
-    """What the files of a run are called."""
+    """The stem of the file names of a run."""
     return f"{run}-seed-{seed}" + ("" if fold is None else f"-fold-{fold}")
 
 
@@ -83,7 +83,7 @@ def predictions_path(key: str) -> Path:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of a run: its value for each seed."""
+    """A figure of a run, by seed."""
 
     run: str
     by_seed: Mapping[int, float]
@@ -99,9 +99,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Records:
-    """All that lies in a folder of `mmer reproduce`.
+    """The records in an output folder of `mmer reproduce`.
 
-    A seed counts if all folds were measured with it: the mean of some folds is that of another test set.
+    A seed counts if it was measured on all folds, because a mean over some folds is for another test set.
     """
 
     folder: Path
@@ -128,16 +128,16 @@ class Records:
         return [seed for seed in tried if not self.missing_folds(run, seed)]
 
     def left_out(self, run: str) -> list[int]:
-        """The seeds that were tried, and do not count."""
+        """The seeds that were run but do not count."""
         return sorted({record.seed for record in self.of(run)} - set(self.seeds(run)))
 
     def missing_folds(self, run: str, seed: int) -> list[int | None]:
-        """The folds without figures; [None] of a corpus without folds."""
+        """The folds without figures. Without folds in the corpus, the only fold is None."""
         measured = {record.fold for record in self.of(run) if record.seed == seed and record.measured}
         return sorted(self.folds - measured, key=lambda fold: fold or 0)
 
     def figure(self, run: str, name: str) -> Figure | None:
-        """A figure of the test split by its flat name (`audio_ua`); None where no run has measured it."""
+        """A figure of the test split by its flat name, such as `audio_ua`; None if no run has it."""
         by_seed: dict[int, list[float]] = {}
         for record in self.counted(run):
             value = flatten(record.splits["test"]).get(name)
@@ -148,7 +148,7 @@ class Records:
         return Figure(run, {seed: mean_and_deviation(values)[0] for seed, values in sorted(by_seed.items())})
 
     def parameters(self, runs: Sequence[str]) -> int | None:
-        """How many parameters a row's runs train together; None before all are there."""
+        """The total number of parameters that runs train; None if one of the runs has no record."""
         counts = [self.of(run)[0].trainable_parameters if self.of(run) else None for run in dict.fromkeys(runs)]
         return None if None in counts else sum(counts)
 
@@ -160,7 +160,7 @@ class Records:
         return {}
 
     def predictions(self, run: str, seed: int) -> pd.DataFrame | None:
-        """A run's predictions of the test split, of all folds, which a column tells apart (0 without folds)."""
+        """A run's predictions on the test split, with a column `fold` (0 without folds); None if there are none."""
         if (run, seed) not in self._predictions:
             tables = {r.fold or 0: self.folder / predictions_path(r.key) for r in self.counted(run) if r.seed == seed}
             tables = [pd.read_parquet(path).assign(fold=fold) for fold, path in tables.items() if path.is_file()]
@@ -168,7 +168,7 @@ class Records:
         return self._predictions[run, seed]
 
     def write_summaries(self) -> None:
-        """`runs/NAME.json` for each run: mean and deviation over seeds of every figure, and where they are from."""
+        """Write `runs/NAME.json` for each run: mean and deviation of each figure over seeds, and the records used."""
         for run in dict.fromkeys(record.run for record in self.all):
             records = self.counted(run)
             names = dict.fromkeys(name for record in records for name in flatten(record.splits["test"]))

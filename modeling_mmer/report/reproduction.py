@@ -1,7 +1,7 @@
-"""The report of `mmer reproduce`: the paper's tables from measured runs, as Markdown and as one HTML page.
+"""The report of `mmer reproduce`: the paper's tables from measured runs, as Markdown and HTML.
 
-Every number links to the summary of its run (`runs/NAME.json`), which names the record of each seed. Published figures
-stand in tables of their own.
+Each number links to the summary of its run (`runs/NAME.json`), which lists the record of each seed. The paper's own
+figures are in separate tables.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from .records import Figure, Records
 from .reproduction_plots import plot_curves, plot_layer_weights, plot_similarities, plot_ua
 from .tables import ABSENT, COMBINATIONS, DIMENSIONS, markdown_item, markdown_table
 
-Format = Callable[[float, float], str]  # a value, and the one whose digits suit it
+Format = Callable[[float, float], str]  # a value, and the value that sets the number of digits
 
 
 def percent(value: float, like: float) -> str:
@@ -38,11 +38,11 @@ class Column:
     """A column of figures.
 
     Args:
-        figure: its flat name in a record.
-        header: of the table.
-        format: how a value is printed.
-        combination: which of a row's runs it is from.
-        published: the format of the paper's own values.
+        figure: its flat name in a record, such as `audio_ua`.
+        header: the header of the column.
+        format: formats a value.
+        combination: the combination whose run of a row has the figure.
+        published: format specification of the paper's own values.
     """
 
     figure: str
@@ -71,12 +71,12 @@ TABLE_2 = [
 ]
 TABLE_3 = [*RETRIEVAL, *UA]
 CHOICES = [*UA, *(column for column in CCC if column.combination == "audio_text"), *RETRIEVAL]
-COMPARED = "contr_mae"  # the row that the others are held against
+COMPARED = "contr_mae"  # the row that the others are compared with
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, where it links to, and whether it is the best of its column."""
+    """A cell: its text, its link, and whether it is printed in bold."""
 
     text: str
     link: str | None = None
@@ -89,7 +89,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Section:
-    """A title, sentences, and a table or a picture."""
+    """A section of the report: title, text, and a table or a picture."""
 
     title: str
     text: str = ""
@@ -99,10 +99,10 @@ class Section:
 
 
 def write_reproduction(folder: Path, tables: Mapping[str, Sequence], corpus: str) -> None:
-    """Write `README.md`, `index.html`, the pictures and the summaries of the runs into a folder.
+    """Write `README.md`, `index.html`, the plots and the summaries of the runs to a folder.
 
     Args:
-        folder: where `mmer reproduce` left its runs.
+        folder: the output folder of `mmer reproduce`.
         tables: `table1`, `table2`, `table3`, `choices` → their rows (`systems.Row`).
         corpus: its name.
     """
@@ -137,13 +137,12 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-# -------------------------------------------------------------------------------------------------------------- tables
 def headers(columns: Sequence[Column]) -> list[str]:
     return [column.header for column in columns]
 
 
 def caveats(records: Records) -> Section | None:
-    """What changes the meaning of the figures below it."""
+    """What changes the meaning of the figures."""
     found = dict.fromkeys(caveat for record in records.all for caveat in record.caveats)
     return Section("Caveats", "\n".join(map(markdown_item, found))) if found else None
 
@@ -157,8 +156,8 @@ def table_1(records: Records, rows: Sequence) -> Section | None:
         count = records.parameters(runs)
         cells += [ABSENT if count is None else f"{count:,}", row.models, seeds_of(records, runs)]
     text = (
-        "Mean ± standard deviation over seeds, on the test split; the best of a column is bold. Parameters are those "
-        "that are trained, of all models of a row together; models, those that a deployment for all combinations needs."
+        "Mean ± standard deviation over seeds, on the test split. The best value of a column is bold. Parameters: "
+        "those trained in all models of a row. Models: how many a deployment for all combinations needs."
     )
     header = ["Model", *headers(TABLE_1), "parameters", "models", "seeds"]
     return Section("Table 1: systems", text, header, [cells for _, cells in body])
@@ -167,32 +166,32 @@ def table_1(records: Records, rows: Sequence) -> Section | None:
 def table_2(records: Records, rows: Sequence) -> Section | None:
     body = figure_rows(records, rows, TABLE_2, best=False)
     text = (
-        "The largest pair-wise Euclidean distance among an utterance's embeddings at the shared transformer's input "
-        f"and output, averaged over {utterances_of(records, rows)} random test utterances. Small values tell of "
-        "collapse."
+        "The largest pair-wise Euclidean distance between the embeddings of an utterance at the input and output of "
+        f"the shared transformer, averaged over {utterances_of(records, rows)} random test utterances. Small values "
+        "indicate collapse."
     )
     header = ["MAE target", *headers(TABLE_2)]
     return Section("Table 2: target of the masked autoencoder", text, header, [c for _, c in body]) if body else None
 
 
 def utterances_of(records: Records, rows: Sequence) -> str:
-    """How many utterances the distances are of: one number, or the least and the most."""
+    """The number of utterances that distances are averaged over, or its range over runs."""
     collapses = [
         record.splits["test"].get("collapse", {}) for row in rows for record in records.counted(row.runs["audio"])
     ]
-    counts = {of_modality["n"] for collapse in collapses for of_modality in collapse.values()}
+    counts = {distances["n"] for collapse in collapses for distances in collapse.values()}
     return " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else "0"
 
 
 def table_3(records: Records, rows: Sequence) -> Section | None:
     body = figure_rows(records, rows, TABLE_3)
-    text = "Retrieval among N = 32 (chance: 3.1 %) and UA, all with the contrastive term but the first."
+    text = "Retrieval among N = 32 (chance: 3.1 %) and UA. All rows but the first use the contrastive term."
     header = ["", *headers(TABLE_3)]
     return Section("Table 3: positions and g", text, header, [cells for _, cells in body]) if body else None
 
 
 def choices(records: Records, rows: Sequence) -> Section | None:
-    """The rows of which some value other than the options' own was tried."""
+    """The rows of choices for which an alternative was trained."""
     tried = {row.title.partition(":")[0] for row in rows if row.name != COMPARED and records.of(row.name)}
     rows = [row for row in rows if row.title.partition(":")[0] in tried]
     body = figure_rows(records, rows, CHOICES, best=False)
@@ -204,7 +203,7 @@ def choices(records: Records, rows: Sequence) -> Section | None:
 def figure_rows(
     records: Records, rows: Sequence, columns: Sequence[Column], best: bool = True
 ) -> list[tuple[Any, list[Any]]]:
-    """Each row of which anything was measured, with its cells: its title, and one for each figure."""
+    """The rows that have any figure, each with its cells: the title, and one cell per column."""
     figures = [[records.figure(row.runs[column.combination], column.figure) for column in columns] for row in rows]
     highest = [
         max((figure.mean for figure in of_column if figure), default=None) for of_column in zip(*figures, strict=True)
@@ -235,58 +234,58 @@ def figure_cell(figure: Figure | None, column: Column, best: bool) -> Cell:
 
 
 def seeds_of(records: Records, runs: Sequence[str]) -> str:
-    """How many seeds count, the fewest where the runs of a row differ; and which were tried in vain."""
+    """The number of seeds, the lowest if the runs of a row differ, and the seeds that are left out."""
     fewest = min((records.seeds(run) for run in runs), key=len)
     left_out = sorted({seed for run in runs for seed in records.left_out(run)})
     return f"{len(fewest)}" + (f", without {', '.join(map(str, left_out))}" if left_out else "")
 
 
 def left_out(records: Records) -> Section | None:
-    """The seeds that no figure has in it, and why."""
+    """The seeds that are left out of all figures, and why."""
     body = []
     for run in dict.fromkeys(record.run for record in records.all):
         failed = {(r.seed, r.fold): r for r in records.of(run) if not r.measured}
         for seed in records.left_out(run):
             for fold in records.missing_folds(run, seed):
                 record = failed.get((seed, fold))
-                why = "no record" if record is None else Cell(reason(record.failed), str(record.path))
-                body.append([run, seed, ABSENT if fold is None else fold, why])
+                reason = "no record" if record is None else Cell(divergence(record.failed), str(record.path))
+                body.append([run, seed, ABSENT if fold is None else fold, reason])
     text = (
-        "These runs have no figures. Their seeds are in no mean, deviation or interval above, nor are the other folds "
-        "of such a seed."
+        "These runs have no figures. Their seeds, with all folds, are left out of the means, deviations and intervals "
+        "above."
     )
     return Section("Not counted", text, ["run", "seed", "fold", ""], body) if body else None
 
 
-def reason(failed: str) -> str:
-    """What a message of divergence says first: what was not finite, and when."""
+def divergence(failed: str) -> str:
+    """The beginning of a message of divergence: what was not finite, and at which step."""
     return failed.partition(": training has diverged")[0] + ": diverged"
 
 
 def comparison(records: Records, rows: Sequence) -> Section | None:
-    """The full objective against every other row: the difference, and its interval."""
-    mine = next((row for row in rows if row.name == COMPARED), None)
-    if mine is None or not records.of(COMPARED):
+    """The full objective compared with each other row: the difference and its interval."""
+    full = next((row for row in rows if row.name == COMPARED), None)
+    if full is None or not records.of(COMPARED):
         return None
     body = []
     for row in rows:
         seeds = sorted(set.intersection(*(set(records.seeds(run)) for run in (COMPARED, *row.runs.values()))))
-        if row is mine or not seeds:
+        if row is full or not seeds:
             continue
         cells = [
             difference_cell(
-                compare(records, mine.runs, row.runs, combination, task, seeds), task, row.runs[combination]
+                compare(records, full.runs, row.runs, combination, task, seeds), task, row.runs[combination]
             )
             for task in TASKS
             for combination in COMBINATIONS
         ]
         body.append([row.title, *cells, len(seeds)])
     text = (
-        f"{mine.title} minus the row, with the 95 % interval of a paired bootstrap over the test utterances (2,000 "
-        "resamples; seeds that both have, averaged). Bold: the interval leaves out zero. A positive figure says that "
-        "the full objective is better than the row."
+        f"{full.title} minus the row, with the 95 % interval of a paired bootstrap over the test utterances (2,000 "
+        "resamples, averaged over the seeds that both have). Bold: the interval excludes zero. A positive value means "
+        "that the full objective is better than the row."
     )
-    header = [f"{mine.title} against", *headers(TABLE_1), "seeds"]
+    header = [f"{full.title} minus", *headers(TABLE_1), "seeds"]
     return Section("Better than?", text, header, body) if body else None
 
 
@@ -299,7 +298,6 @@ def difference_cell(difference: tuple[float, float, float] | None, task: str, ru
     return Cell(text, f"runs/{run}.json", best=low > 0 or high < 0)
 
 
-# ---------------------------------------------------------------------------------------------------------- the others
 def pictures(folder: Path, records: Records, tables: Mapping[str, Sequence]) -> list[Section]:
     contrasted = [row for row in tables["table1"] if row.name in ("contr", "contr_mae", "standardized")]
     drawn = {
@@ -316,8 +314,8 @@ def pictures(folder: Path, records: Records, tables: Mapping[str, Sequence]) -> 
 
 
 def published_tables(tables: Mapping[str, Sequence]) -> list[Section]:
-    """The paper's own figures, in its layout."""
-    text = f"From the paper, on {published.CORPUS} with Whisper-medium and RoBERTa-large: not measured here."
+    """The paper's own figures, in the same layout."""
+    text = f"Figures of the paper, on {published.CORPUS} with Whisper medium and RoBERTa large. Not measured here."
     of_tables = (
         ("table1", "Model", published.TABLE_1, TABLE_1),
         ("table2", "MAE target", published.TABLE_2, TABLE_2),
@@ -337,15 +335,15 @@ def published_cell(value: float | None, column: Column) -> str:
 
 
 def costs(records: Records) -> Section | None:
-    """What the runs took, and every record behind the tables."""
+    """The time that the runs took, and their records."""
     if not records.all:
         return None
     machines = {(*record.machine["devices"], record.machine["threads"]) for record in records.all}
     kinds = ", ".join(sorted(f"{' and '.join(devices)} ({threads} threads)" for *devices, threads in machines))
     commands = "\n".join(f"    {command}" for command in dict.fromkeys(record.command for record in records.all))
     text = (
-        f"{len(records.all)} runs took {records.seconds() / 3600:.1f} h, added up, on {kinds}, with the states of the "
-        f"encoders in a cache. Commands:\n\n{commands}"
+        f"{len(records.all)} runs took {records.seconds() / 3600:.1f} h in total on {kinds}, with cached encoder "
+        f"states. Commands:\n\n{commands}"
     )
     body = [
         [

@@ -1,4 +1,4 @@
-"""Pictures of `mmer reproduce`: UA by row, layer weights, one retrieval group, training curves."""
+"""Plots of `mmer reproduce`: UA by row, layer weights, one retrieval group, training curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from .tables import COMBINATIONS, combination_name
 
 
 def plot_ua(path: Path, records: Records, rows: Sequence) -> bool:
-    """UA of each row from each combination, with the deviation over seeds. False where none was measured."""
+    """Plot the UA of each row and combination, with the deviation over seeds. False if none was measured."""
     figures = {
         row.title: [records.figure(row.runs[combination], f"{combination}_ua") for combination in COMBINATIONS]
         for row in rows
@@ -34,7 +34,7 @@ def plot_ua(path: Path, records: Records, rows: Sequence) -> bool:
 
 
 def plot_layer_weights(path: Path, records: Records, rows: Sequence) -> bool:
-    """w^m of Eq. 1 after training, of the first seed of each row with one model. False where there is none."""
+    """Plot w^m of Eq. 1 after training, for the first seed of each row with one model. False if there is none."""
     weights = {
         row.title: found[0].layer_weights
         for row in rows
@@ -57,7 +57,7 @@ def plot_layer_weights(path: Path, records: Records, rows: Sequence) -> bool:
 
 
 def plot_similarities(path: Path, records: Records, rows: Sequence) -> bool:
-    """The inner products of one retrieval group, audio by text, each row shown from its least to its largest."""
+    """Plot the inner products of one retrieval group, each audio row scaled to its own range. False if none."""
     matrices = {}
     for row in rows:
         for record in records.counted(row.runs["audio_text"])[:1]:
@@ -82,7 +82,7 @@ def normalized(values: list[float]) -> list[float]:
 
 
 def plot_curves(path: Path, records: Records, rows: Sequence) -> bool:
-    """The validation score over epochs, and the supervised loss, of the first seed of each run of the rows."""
+    """Plot supervised loss and validation score over epochs, for the first seed of each run. False if none."""
     logs = {
         name: found[0].log
         for name in dict.fromkeys(run for row in rows for run in row.runs.values())
@@ -93,8 +93,8 @@ def plot_curves(path: Path, records: Records, rows: Sequence) -> bool:
     picture = Figure(figsize=(2 * SIZE + 3, SIZE + 0.6), layout="constrained")
     panels = picture.subplots(1, 2)
     for style, (name, log) in enumerate(logs.items()):
-        for panel, of_log in zip(panels, ("loss_supervised", "eval_score"), strict=True):
-            points = [(entry["epoch"], entry[of_log]) for entry in log if of_log in entry]
+        for panel, name_in_log in zip(panels, ("loss_supervised", "eval_score"), strict=True):
+            points = [(entry["epoch"], entry[name_in_log]) for entry in log if name_in_log in entry]
             if points:
                 line = "-" if style < 10 else "--"
                 panel.plot(*zip(*points, strict=True), line, color=f"C{style % 10}", label=name, linewidth=1)

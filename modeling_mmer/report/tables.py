@@ -1,28 +1,26 @@
 """Markdown from `results.json`, in the form of the paper's Table 1.
 
-Every function reads one split of `results.json`, a dict of one entry per combination of modalities beside `retrieval`
-and `collapse`, and nothing else: what a report says was measured. UA, recall and retrieval are printed in percent, CCC
-as it is, and what is absent as a dash.
+Most functions take one split of `results.json`, a dict with one entry per combination of modalities, `retrieval` and
+`collapse`. UA, recall and retrieval are printed in percent, CCC as a number, and absent figures as a dash.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..evaluation.figures import NOT_COMBINATIONS
 from ..files import write_text
-from ..metrics import NOT_COMBINATIONS
+from ..model.tasks import DIMENSIONS
 
 ABSENT = "–"
 COMBINATIONS = ("audio", "text", "audio_text")
-DIMENSIONS = ("valence", "arousal", "dominance")
 
 
 def results_table(results_for_split: Mapping[str, Any]) -> str:
-    """Rows audio, text, audio + text; columns n, UA (%) and the CCC of each dimension, each figure with the number of
-    labelled rows that it is of.
+    """The main table: one row per combination, with its number of rows, UA (%) and the CCC of each dimension. Each
+    figure has the number of labelled rows.
 
-    The three combinations and the three dimensions always have their place, with a dash where nothing was measured;
-    others follow in the order in which the results hold them.
+    The paper's three combinations and dimensions are always included. Others follow in the order of the results.
     """
     combinations = _combinations(results_for_split)
     dimensions = list(DIMENSIONS)
@@ -46,7 +44,7 @@ def results_table(results_for_split: Mapping[str, Any]) -> str:
 
 
 def retrieval_line(results_for_split: Mapping[str, Any]) -> str:
-    """One sentence on retrieval (Table 3) with its chance level; empty where it was not measured."""
+    """One sentence on retrieval (Table 3) with its chance level; empty if it was not measured."""
     retrieval = results_for_split.get("retrieval")
     if not retrieval:
         return ""
@@ -60,7 +58,7 @@ def retrieval_line(results_for_split: Mapping[str, Any]) -> str:
 
 
 def caveats_list(results: Mapping[str, Any]) -> str:
-    """What changes the meaning of the figures, as a Markdown list; empty where nothing does.
+    """The caveats of the figures as a Markdown list; empty if there are none.
 
     Args:
         results: all of `results.json`, not one split.
@@ -70,12 +68,12 @@ def caveats_list(results: Mapping[str, Any]) -> str:
 
 
 def markdown_item(sentence: str) -> str:
-    """A list item on one line, whatever the names in it hold."""
+    """A list item on one line, even if names in it contain line breaks."""
     return f"- {' '.join(str(sentence).split())}"
 
 
 def recall_table(results_for_split: Mapping[str, Any]) -> str:
-    """Per-class recall in percent: a row per combination, a column per class; empty where it was not measured."""
+    """Per-class recall in percent: one row per combination, one column per class; empty if it was not measured."""
     recalls = {
         combination: figures["per_class_recall"]
         for combination, figures in _combinations(results_for_split).items()
@@ -111,7 +109,7 @@ def confusion_table(confusion: Mapping[str, Any]) -> str:
 
 
 def collapse_table(results_for_split: Mapping[str, Any]) -> str:
-    """Spread of embeddings (Table 2) at the shared transformer's input and output; empty where it was not measured."""
+    """Spread of embeddings (Table 2) at the input and output of the shared transformer; empty if not measured."""
     collapse = results_for_split.get("collapse")
     if not collapse:
         return ""
@@ -123,9 +121,9 @@ def collapse_table(results_for_split: Mapping[str, Any]) -> str:
 
 
 def write_report(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
-    """Write `results` (the dict of `results.json`) as a Markdown report to the file `path`, in one step.
+    """Write `results` (the content of `results.json`) as a Markdown report to the file `path`, atomically.
 
-    What `results` lacks the report leaves out.
+    What `results` lacks is left out of the report.
 
     Raises:
         ValueError: a confusion matrix is not square.
@@ -137,13 +135,12 @@ def write_report(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
 
 
 def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table with the first column to the left and the others to the right; `|` in a cell is escaped."""
+    """A Markdown table, the first column left-aligned and the others right-aligned; `|` in a cell is escaped."""
     alignment = ["---", *["---:"] * (len(header) - 1)]
     lines = [[_cell(cell) for cell in header], alignment, *([_cell(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-# ---------------------------------------------------------------------------------------------------------- sections
 def _heading(results: Mapping[str, Any]) -> str:
     facts = []
     if results.get("model") is not None:
@@ -172,9 +169,8 @@ def _split_section(split: str, results: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-# ------------------------------------------------------------------------------------------------------------- cells
 def _combinations(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The paper's three in its order, empty where not measured, then any others."""
+    """The three combinations of the paper, empty if not measured, then any others."""
     present = {name: figures for name, figures in results.items() if name not in NOT_COMBINATIONS}
     return {name: present.get(name, {}) for name in (*COMBINATIONS, *present)}
 
@@ -188,7 +184,7 @@ def _count(value: int | None) -> str:
 
 
 def _labelled(figures: Mapping[str, Any], task: str, name: str) -> str:
-    """Of a figure that was measured: how many rows have the label."""
+    """The number of labelled rows of a figure; empty if it was not measured."""
     n = figures.get("labelled", {}).get(task)
     return "" if n is None or figures.get(name) is None else f" (n = {_count(n)})"
 

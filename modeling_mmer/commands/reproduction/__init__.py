@@ -1,1 +1,0 @@
-"""`mmer reproduce`: every system of the paper's tables on one corpus, and its figures kept run by run."""

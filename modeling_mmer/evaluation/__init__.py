@@ -1,0 +1,1 @@
+"""Evaluation: metrics, the figures of a split, and statistics of differences."""

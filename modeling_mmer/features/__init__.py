@@ -1,0 +1,1 @@
+"""What is computed once per corpus and cached: states of the frozen encoders, and transcripts."""

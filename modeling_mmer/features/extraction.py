@@ -1,0 +1,193 @@
+"""Fills a [`FeatureCache`]: runs the frozen encoders once over a corpus.
+
+Utterances are divided into groups in an order that depends only on the utterances, and each group is encoded as one
+batch. An interrupted extraction therefore continues with the same batches, gives the same files bit for bit, and
+repeats at most one group. Files are written to a temporary name and renamed, so several runs can fill a folder at once.
+"""
+
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from ..corpora.recordings import as_input, sources_of
+from ..files import written_beside
+from ..model.configuration_mmer import MODALITIES
+from ..model.modeling_mmer import MMERForEmotionRecognition, MMERModel
+from ..model.processing_mmer import ExampleError, MMERProcessor
+from .cache import STATES, FeatureCache, checksum
+from .lengths import rough_length
+
+UNFINISHED = "unfinished"  # subfolder for files that are being written
+USABLE_SPACE = 0.95  # fraction of the free disk space that an extraction may use
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recording or text to encode: its file name in the cache, its content as input of the processor, and its
+    approximate length in frames or tokens."""
+
+    name: str
+    content: str | dict[str, Any]
+    length: int
+    utterance_id: str
+
+
+def extract(
+    features: FeatureCache,
+    model: MMERForEmotionRecognition,
+    processor: MMERProcessor,
+    splits: Iterable[Dataset],
+    group_size: int,
+    num_workers: int = 0,
+    show_progress: bool = True,
+) -> None:
+    """Encode what the cache lacks. Each process of a distributed run encodes its share.
+
+    If the encoders are not loaded, they are loaded when needed and released afterwards.
+
+    Args:
+        splits: rows with located files ([`FeatureCache.locate`]).
+        group_size: batch size of the encoders.
+        num_workers: number of processes that read recordings and compute features; 0: the main process does.
+
+    Raises:
+        ValueError: the disk is too small for the missing states, or a recording or text cannot be read.
+    """
+    state = PartialState()
+    splits = list(splits)
+    share = slice(state.process_index, None, state.num_processes)
+    groups = {modality: missing_groups(features, splits, modality, group_size, share) for modality in MODALITIES}
+    core = model.base_model
+    require_disk_space(features, core, groups, state.num_processes)
+    if any(groups.values()):
+        remove_unfinished(features)
+        if state.is_main_process:
+            features.note_commits()
+        borrowed = [encoder for encoder in core.encoders.values() if encoder.encoder is None]
+        if borrowed:
+            model.load_encoders()
+        core.to(state.device)
+        for modality in MODALITIES:
+            prepared = DataLoader(
+                groups[modality],
+                batch_size=None,  # a group is already a batch
+                collate_fn=partial(prepare_group, processor, modality),
+                num_workers=num_workers if modality == "audio" else 0,  # tokenizing is fast
+            )
+            silent = not (show_progress and state.is_main_process)
+            for group, inputs in tqdm(prepared, desc=f"Encoding {modality}", disable=silent):
+                encode_group(features, core, modality, group, inputs)
+        for encoder in borrowed:
+            encoder.encoder = None
+    state.wait_for_everyone()
+
+
+def missing_groups(
+    features: FeatureCache, splits: Iterable[Dataset], modality: str, group_size: int, share: slice = slice(None)
+) -> list[list[Entry]]:
+    """The groups in a share of all groups that are not completely cached. A group has utterances of similar length.
+
+    The share is taken first: it must not depend on the files that another process has written in the meantime.
+    """
+    entries = {}
+    for rows in splits:
+        contents = [source and as_input(source) for source in sources_of(rows)] if modality == "audio" else rows["text"]
+        columns = (rows[column] for column in ("utterance_id", STATES[modality], "duration"))
+        for content, utterance_id, name, duration in zip(contents, *columns, strict=True):
+            if name is not None:
+                length = rough_length(modality, duration if modality == "audio" else content)
+                entries[name] = Entry(name, content, int(min(length, features.longest[modality])), utterance_id)
+    ordered = sorted(entries.values(), key=lambda entry: (entry.length, entry.name))
+    groups = [ordered[start : start + group_size] for start in range(0, len(ordered), group_size)]
+    return [group for group in groups[share] if not all(features.holds(entry.name) for entry in group)]
+
+
+def require_disk_space(
+    features: FeatureCache, core: MMERModel, groups: dict[str, list[list[Entry]]], processes: int = 1
+) -> None:
+    """Raise a ValueError if the disk is too small for the missing states of all processes."""
+    needed = 0
+    for modality, embedder in core.embedders.items():
+        kept, width = embedder.states_shape
+        needed += sum(entry.length for group in groups[modality] for entry in group) * kept * width * 2  # 2 bytes each
+    features.folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(features.folder).free
+    needed *= processes  # shares are about equal
+    if needed > USABLE_SPACE * free:
+        kept = {modality: embedder.states_shape[0] for modality, embedder in core.embedders.items()}
+        raise ValueError(
+            f"The encoder states need about {needed / 1e9:.1f} GB, but {features.folder} has only {free / 1e9:.1f} GB "
+            f"free. Choose another folder with --feature_cache, or keep fewer of the {kept['audio']} audio and "
+            f"{kept['text']} text states with --cache_layers."
+        )
+
+
+def prepare_group(
+    processor: MMERProcessor, modality: str, group: list[Entry]
+) -> tuple[list[Entry], dict[str, torch.Tensor] | ValueError]:
+    """A group and its encoder inputs, or an error, which is raised in the main process: a worker would add a traceback.
+
+    Runs on one thread, as in workers, because the number of threads can change the last bits of a spectrogram.
+    """
+    encode = processor.encode_audio if modality == "audio" else processor.encode_text
+    try:
+        with one_thread():
+            return group, encode([entry.content for entry in group])
+    except ExampleError as error:
+        return group, ValueError(f"Utterance {group[error.index].utterance_id}: {error}")
+
+
+@contextmanager
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def encode_group(
+    features: FeatureCache,
+    core: MMERModel,
+    modality: str,
+    group: list[Entry],
+    inputs: dict[str, torch.Tensor] | ValueError,
+) -> None:
+    """Encode one group and write the states that are not cached yet."""
+    if isinstance(inputs, ValueError):
+        raise inputs
+    inputs = {name: tensor.to(core.device) for name, tensor in inputs.items()}
+    states, mask = core.encoders(inputs)[modality]
+    for entry, of_entry, length in zip(group, states, mask.sum(-1).tolist(), strict=True):
+        if not features.holds(entry.name):
+            write_states(features, entry.name, of_entry[:, :length])
+
+
+def write_states(features: FeatureCache, name: str, states: torch.Tensor) -> None:
+    """Write states (L', T, D) atomically, in float32 if they overflow the dtype of the cache."""
+    if states.abs().max() < torch.finfo(features.dtype).max:
+        states = states.to(features.dtype)
+    states = states.cpu().contiguous()
+    with written_beside(features.path(name), features.folder / UNFINISHED) as unfinished:
+        save_file({"states": states}, unfinished, metadata={"crc32": checksum(states)})
+
+
+def remove_unfinished(features: FeatureCache) -> None:
+    """Remove unfinished files of killed extractions. Recent ones are kept: another run may be writing them."""
+    for path in (features.folder / UNFINISHED).glob("*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink()

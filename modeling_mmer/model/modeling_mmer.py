@@ -1,0 +1,239 @@
+"""MMER: one transformer over the modalities that an utterance has (Chochlakis et al., Eq. 1–7).
+
+A batch goes through `encoders` (inputs → states), `embedding` (states → tokens), `transformer` (passes of tokens → z),
+`heads` (z → predictions) and `losses`, each once. `MMERModel` is the first three, `MMERForEmotionRecognition` all.
+
+Shapes: B examples, L+1 encoder states, T_a frames, T_t text tokens, D encoder width, N_m tokens of modality m after
+projection (N_a = ceil(T_a / k), N_t = T_t), S positions of a sequence CLS | audio | SEP | text, d shared width.
+"""
+
+from typing import TypedDict, Unpack
+
+import torch
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+
+from .autoencoder import StateDecoders, TokenMasking
+from .configuration_mmer import MMERConfig
+from .embedding import ModalityEmbedders, ModalityTokens
+from .heads import ContrastiveHead, TaskHeads
+from .losses import contrastive_loss, read_labels, supervised_loss, total_loss
+from .modeling_base import MMERBackbone, MMERPreTrainedModel
+from .outputs import MMERModelOutput, MMEROutput, void_rows
+from .passes import fullest, show
+from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
+from .transformer import SharedTransformer, only
+
+
+class MMERInputs(TypedDict, total=False):
+    """What a forward takes, from the processor or from a cache of encoder states.
+
+    input_features (B, mels, frames), input_features_mask (B, frames): of Whisper-shaped audio encoders; or
+    input_values (B, samples), input_values_mask (B, samples): of raw-waveform ones.
+    input_ids, attention_mask (B, T_t): text.
+    audio_hidden_states (B, L+1, T_a, D_a), audio_mask (B, T_a) and text_hidden_states (B, L+1, T_t, D_t), text_mask
+    (B, T_t): encoder states instead of raw inputs.
+
+    A row without a modality has an all-zero mask there. A missing mask means that every position is real. An
+    `attention_mask` without text is that of the audio, as the stock feature extractors call it.
+    """
+
+    input_features: torch.Tensor
+    input_features_mask: torch.Tensor
+    input_values: torch.Tensor
+    input_values_mask: torch.Tensor
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    audio_hidden_states: torch.Tensor
+    audio_mask: torch.Tensor
+    text_hidden_states: torch.Tensor
+    text_mask: torch.Tensor
+
+
+class MMERModel(MMERBackbone):
+    """Frozen encoders, their embedding, and the shared transformer over what each row has."""
+
+    _parts_above = ("heads.", "decoders.", "contrastive_head.")
+
+    def __init__(self, config: MMERConfig):
+        super().__init__(config)
+        self.embedders = ModalityEmbedders.for_modalities(config, config.modalities)
+        self.transformer = SharedTransformer(config)
+        self.masking = TokenMasking(config)
+        self.post_init()
+        self.freeze_encoders()
+
+    @can_return_tuple
+    @merge_with_config_defaults
+    def forward(
+        self,
+        input_features: torch.Tensor | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
+        output_attentions: bool | None = None,
+        **inputs: Unpack[MMERInputs],
+    ) -> MMERModelOutput:
+        """One pass over what each row has. Inputs: [`MMERInputs`].
+
+        Args:
+            output_hidden_states, output_attentions: give the shared transformer's; default: the config's. Numbers of
+                hidden states, negative ones from the end, give these alone, and None in place of the others.
+        """
+        tokens = self.embed(input_features=input_features, **inputs)
+        return self.run_one_pass(tokens, output_hidden_states, output_attentions)
+
+    def run_one_pass(
+        self,
+        tokens: dict[str, ModalityTokens],
+        output_hidden_states: bool | int | list[int] | None = None,
+        output_attentions: bool | None = None,
+    ) -> MMERModelOutput:
+        """The pass over all that each row has, with what is recorded of it."""
+        record = {name: [] for name in self.recorded(output_hidden_states, output_attentions)}
+        of_pass = show(tokens, self.config.modalities)
+        output = self.transformer({"all": of_pass}, one_call=True, record=record)["all"]
+        if "hidden_states" in record and not isinstance(output_hidden_states, (bool, type(None))):
+            record["hidden_states"] = only(record["hidden_states"], output_hidden_states)
+        recorded = {name: tuple(values) for name, values in record.items()}
+        return MMERModelOutput(last_hidden_state=output.sequence, sequence_mask=output.mask.long(), **recorded)
+
+    def recorded(self, output_hidden_states=None, output_attentions=None) -> list[str]:
+        """Which of `hidden_states` and `attentions` are asked for, in a call or else by the config."""
+        asked = {"hidden_states": output_hidden_states, "attentions": output_attentions}
+        by_config = {name: getattr(self.config, f"output_{name}") for name in asked}
+        return [name for name, value in asked.items() if (by_config[name] if value is None else value)]
+
+    def embed(self, **inputs: Unpack[MMERInputs]) -> dict[str, ModalityTokens]:
+        """Tokens of each modality that the batch has (Eq. 1, 2).
+
+        Raises:
+            ValueError: an example has no modality, or raw inputs meet a model without encoders.
+        """
+        return self.embedders(self.encoder_states(inputs))
+
+
+class MMERForEmotionRecognition(MMERPreTrainedModel):
+    """MMER with its task heads, and with the parts that only training needs: MAE decoders (Eq. 4) and g (Eq. 6)."""
+
+    def __init__(self, config: MMERConfig):
+        super().__init__(config)
+        self.model = MMERModel(config)
+        self.heads = TaskHeads(config)
+        self.decoders = StateDecoders(config)
+        self.contrastive_head = ContrastiveHead(config)
+        self._untrained: set[str] = set()  # the parts that `freeze_untrained` froze
+        self.post_init()
+        self.model.freeze_encoders()
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Of the terms of Eq. 7."""
+        return {"supervised": 1.0, "mae": self.config.lambda_mae, "contrastive": self.config.lambda_contrastive}
+
+    def freeze_untrained(self):
+        """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained. Once λ
+        is raised they are trained again."""
+        parts = {"mae": ("decoders", "masking"), "contrastive": ("contrastive_head",)}
+        for term, names in parts.items():
+            wanted = self.loss_weights[term] > 0
+            for name in names:
+                part = self.model.masking if name == "masking" else getattr(self, name)
+                if part is not None and (not wanted or name in self._untrained):  # not what others have frozen
+                    part.requires_grad_(wanted)
+                    (self._untrained.discard if wanted else self._untrained.add)(name)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_features: torch.Tensor | None = None,
+        labels: dict[str, torch.Tensor] | torch.Tensor | None = None,
+        return_combinations: bool = False,
+        smoothing: float = 0.0,
+        output_hidden_states: bool | int | list[int] | None = None,
+        output_attentions: bool | None = None,
+        **inputs: Unpack[MMERInputs],
+    ) -> MMEROutput:
+        """Recognise emotion from what each row has. Inputs: [`MMERInputs`].
+
+        Args:
+            labels: `emotion`, `sentiment` (B,) long, −100 = not labelled; `valence`, `arousal`, `dominance` (B,) on the
+                corpus's scale, NaN = not labelled; or a tensor, of the emotions alone. With them the loss is computed,
+                over every combination a row has.
+            return_combinations: also without labels, predict from every combination that each row has, and not from the
+                fullest alone.
+            smoothing: of the cross-entropies of emotion and sentiment.
+            output_hidden_states, output_attentions: give those of the pass over all that each row has; it is a pass of
+                its own where every combination is evaluated.
+        """
+        inputs = {"input_features": input_features, **inputs}
+        options = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        if labels is None and not return_combinations:
+            return self._predict_fullest(inputs, options)
+        tokens = self.model.embed(**inputs)
+        outputs = self._predict_combinations(tokens, labels, smoothing)
+        if self.model.recorded(**options):
+            for name, value in _recorded(self.model.run_one_pass(tokens, **options)).items():
+                outputs[name] = value
+        return outputs
+
+    def _predict_fullest(self, inputs, options) -> MMEROutput:
+        outputs = self.model(**inputs, **options, return_dict=True)
+        return MMEROutput.of(self.heads(outputs.last_hidden_state[:, 0]), **_recorded(outputs))
+
+    def _predict_combinations(self, tokens, labels, smoothing) -> MMEROutput:
+        combinations, modalities = self.config.combinations, self.config.modalities
+        passes = {name: show(tokens, shown, whole=True) for name, shown in combinations.items()}
+        present = {name: of_pass.rows for name, of_pass in passes.items()}
+        with_mae = labels is not None and self._wants("decoders", self.config.lambda_mae)
+        if with_mae:
+            with_mask, masked = self.model.masking(tokens)
+            passes["masked"] = show(with_mask, modalities)
+        outputs = self.model.transformer(passes)
+
+        predictions = {name: self.heads(outputs[name].cls) for name in combinations}
+        embeds = {}
+        with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
+        if with_contrast or (not self.training and self.contrastive_head is not None):
+            embeds = {m: self.contrastive_head(outputs[m], m, tokens.get(m)) for m in modalities}
+
+        losses = None
+        if labels is not None:
+            labels = read_labels(labels, self.config.tasks, rows=len(next(iter(present.values()))))
+            everywhere = map(self.global_batch, (predictions, labels, present))
+            losses = supervised_loss(*everywhere, self.config.tasks, smoothing)
+            if with_mae:
+                losses["mae"] = self.global_batch(self.decoders(outputs["masked"], tokens, masked)).mean()
+            if with_contrast:
+                losses["contrastive"] = self._contrastive_loss(*map(self.global_batch, (embeds, present)))
+        return MMEROutput.of(
+            fullest(predictions, present),
+            embeds={m: z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()},
+            loss=None if losses is None else total_loss(losses, self.loss_weights),
+            losses=losses,
+            combinations={name: void_rows(predictions[name], ~rows) for name, rows in present.items()},
+        )
+
+    def _contrastive_loss(self, embeds, present) -> torch.Tensor:
+        """Eq. 6 of audio and text; with more modalities, the mean over their pairs."""
+        pairs = [pair for pair in self.config.combinations.values() if len(pair) == 2]
+        form = self.config.contrastive_form
+        losses = [contrastive_loss(embeds[a], embeds[b], present[f"{a}_{b}"], form) for a, b in pairs]
+        return torch.stack(losses).mean()
+
+    def _wants(self, part: str, weight: float) -> bool:
+        """Whether a term is to be computed; its λ may ask for a part that the checkpoint left out."""
+        if weight > 0 and getattr(self, part) is None and self.training:
+            name = {"decoders": "lambda_mae", "contrastive_head": "lambda_contrastive"}[part]
+            raise ValueError(
+                f"This checkpoint was saved without its {part}, so {name}={weight} cannot be trained: set {name}=0, or "
+                "start from a whole checkpoint."
+            )
+        return weight > 0 and getattr(self, part) is not None
+
+
+def _recorded(outputs: MMERModelOutput) -> dict:
+    return {name: outputs.get(name) for name in ("last_hidden_state", "hidden_states", "attentions")}
+
+
+MMERModel.register_for_auto_class("AutoModel")
+MMERForEmotionRecognition.register_for_auto_class("AutoModelForAudioClassification")
+
+__all__ = ["MMERModel", "MMERForEmotionRecognition", "MMERModelOutput", "MMEROutput", "MMERPreTrainedModel"]

@@ -1,0 +1,1 @@
+"""Training: options, batches, the objective (Eq. 7) and resuming."""

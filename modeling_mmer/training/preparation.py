@@ -1,0 +1,95 @@
+"""Preparation of a run: the processor, transcripts, cached encoder states, and the config fields that depend on the
+corpus."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import torch
+from transformers import AutoFeatureExtractor, AutoTokenizer, TrainingArguments
+
+from ..corpora import Corpus
+from ..corpora.sharing import note_shared
+from ..features.cache import FeatureCache
+from ..features.extraction import extract
+from ..features.transcription import transcribe
+from ..model.configuration_mmer import MMERConfig
+from ..model.encoders import TextStates, text_positions
+from ..model.hub_names import loading_explained
+from ..model.modeling_mmer import MMERForEmotionRecognition
+from ..model.processing_mmer import MMERProcessor
+from .arguments import CorpusArguments
+
+
+def fill_text(arguments: CorpusArguments, corpus: Corpus, run: TrainingArguments) -> Corpus:
+    """Transcribe the corpus if `--transcribe` is set, and add caveats about what its splits share."""
+    if arguments.transcribe is None:
+        if arguments.transcribe_rows is not None:
+            raise ValueError("--transcribe_rows needs a speech recogniser: name one with --transcribe.")
+        return note_shared(corpus)
+    corpus = transcribe(
+        corpus,
+        arguments.transcribe,
+        arguments.transcribe_rows or "missing",
+        batch_size=run.per_device_eval_batch_size,
+        show_progress=not run.disable_tqdm,
+    )
+    return note_shared(corpus)
+
+
+def fill_features(
+    arguments: CorpusArguments,
+    model: MMERForEmotionRecognition,
+    processor: MMERProcessor,
+    corpus: Corpus,
+    run: TrainingArguments,
+) -> tuple[FeatureCache | None, Corpus]:
+    """Fill the cache with the encoder states of the corpus. Returns the cache and the corpus with located rows; without
+    `--feature_cache`, None and the unchanged corpus."""
+    if arguments.feature_cache is None:
+        return None, corpus
+    features = FeatureCache(arguments.feature_cache, model.base_model, processor, arguments.cache_dtype)
+    located = {split: features.locate(rows, processor) for split, rows in corpus.splits.items()}
+    how = {"num_workers": run.dataloader_num_workers, "show_progress": not run.disable_tqdm}
+    extract(features, model, processor, located.values(), run.per_device_eval_batch_size, **how)
+    return features, replace(corpus, splits=located)
+
+
+def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
+    """The config fields that depend on the corpus: its scale and, if "balanced", the class weights."""
+    weights = {"emotion_class_weights": None, "sentiment_class_weights": None}
+    if class_weights == "balanced":
+        for task in ("emotion", "sentiment"):
+            labels = corpus.splits["train"][task]
+            weights[f"{task}_class_weights"] = balanced_weights(labels, chosen[f"{task}_labels"])
+    return {"label_scale": list(corpus.label_scale), **weights}
+
+
+def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float]:
+    """Class weights n / (K · n_c), which give all classes the same total weight; 0 for classes without rows."""
+    counts = Counter(label for label in labels if label in set(classes))
+    total = sum(counts.values())
+    return [total / (len(classes) * counts[c]) if counts[c] else 0.0 for c in classes]
+
+
+def new_processor(config: MMERConfig) -> MMERProcessor:
+    """A processor from the feature extractor and tokenizer of the encoders, at the same commits. Texts are cut at the
+    number of positions of the text encoder.
+
+    Raises:
+        OSError: an encoder has no feature extractor or tokenizer.
+    """
+    name, commit = config.text_encoder_name_or_path, config.text_encoder_revision
+    with loading_explained(name, commit):
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=commit)
+        if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):  # what transformers creates without files
+            raise OSError("it has no vocabulary for its tokenizer")
+    with torch.device("meta"):  # only to count the positions; no weights are allocated
+        positions = text_positions(TextStates.build(config.text_config))
+    tokenizer.model_max_length = min(
+        tokenizer.model_max_length, positions or config.text_config.max_position_embeddings
+    )
+    name, commit = config.audio_encoder_name_or_path, config.audio_encoder_revision
+    with loading_explained(name, commit):
+        feature_extractor = AutoFeatureExtractor.from_pretrained(name, revision=commit)
+    return MMERProcessor(feature_extractor, tokenizer)
