@@ -33,6 +33,7 @@ MODEL_HELP = {  # fields of `MMERConfig`
     "max_position_embeddings": "Tokens of the longest sequence.",
     "layer_norm_eps": "Epsilon of the layer norms.",
     "initializer_range": "Standard deviation of new weights.",
+    "readout": "What the task heads read: z at CLS; beside it the mean, or attention-pooled, tokens of each modality.",
     "emotion_labels": "Emotion classes; other emotions count as unlabelled.",
     "sentiment_labels": "Sentiment classes.",
     "dimensions": "Dimensions that are predicted as numbers.",

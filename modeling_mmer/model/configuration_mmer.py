@@ -111,6 +111,7 @@ class MMERConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     # Tasks
+    readout: Literal["cls", "mean", "attention"] = "cls"  # z at CLS; beside it, pooled tokens of each modality (ours)
     emotion_labels: list[str] | tuple[str, ...] = ("neutral", "happiness", "sadness", "anger")
     sentiment_labels: list[str] | tuple[str, ...] = ("negative", "neutral", "positive")
     dimensions: list[str] | tuple[str, ...] = DIMENSIONS
