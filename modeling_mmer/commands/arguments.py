@@ -1,9 +1,11 @@
-"""Options of the commands: command line over recipe over defaults (= the paper), and an unknown name is an error.
+"""Options of the commands: command line over recipe over preset over defaults (= the paper), and an unknown name is an
+error.
 
 A recipe is a YAML mapping from option names to values. It is read as if its options stood before those of the command
 line, so that the later one wins and both are checked by the same parser.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -18,6 +20,7 @@ from huggingface_hub.errors import StrictDataclassError
 from .. import registration  # noqa: F401 - every command may load MMER by transformers' Auto classes
 from ..model.configuration_mmer import MMERConfig
 from ..redaction import redacted
+from ..training.presets import PRESETS, Preset
 from .help import MODEL_HELP, OptionParser
 
 
@@ -42,6 +45,13 @@ class StartArguments:
     )
     self_contained: bool = field(
         default=False, metadata={"help": "Save the encoders' weights in the checkpoint instead of their names."}
+    )
+    preset: Preset = field(
+        default="recommended",
+        metadata={
+            "help": "Choices that stand where the recipe and the command line say nothing: what wins on small corpora "
+            "(recommended), or Table 1 of the paper."
+        },
     )
 
 
@@ -86,6 +96,7 @@ def parse(
     """
     argv = [expanded(word) for word in with_recipe(argv, prog)]
     parser = OptionParser(argument_classes, prog, usage)
+    parser.set_defaults(**preset_of(argv, argument_classes))
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False
@@ -100,6 +111,17 @@ def parse(
                 parser.error(f"--{name} is empty: give a value, or leave the option out")
         keep_token_out(group)
     return tuple(arguments)
+
+
+def preset_of(argv: list[str], argument_classes: tuple[type, ...]) -> dict[str, object]:
+    """The options of the preset that `argv` names, or of the command's own; of a command without presets, none. What
+    is no preset is left for the parser to refuse."""
+    declared = [f.default for of_class in argument_classes for f in fields(of_class) if f.name == "preset"]
+    if not declared:
+        return {}
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--preset", nargs="?", default=declared[0])
+    return PRESETS.get(finder.parse_known_args(argv)[0].preset, {})
 
 
 def keep_token_out(arguments: object) -> None:

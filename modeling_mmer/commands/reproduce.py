@@ -9,6 +9,7 @@ from ..reproduction.grid import tasks, work_through
 from ..reproduction.material import Material
 from ..reproduction.systems import chosen_runs, plan
 from ..training.arguments import CorpusArguments, RunArguments
+from ..training.presets import Preset
 from .allocator import keep_freed_memory
 from .arguments import ModelArguments, bad_input_ends, parse, with_recipe
 from .naming import encoder_commits
@@ -34,6 +35,13 @@ class GridArguments:
     )
     text_encoder: str = field(
         default="FacebookAI/roberta-large", metadata={"help": "Frozen text encoder: a hub name or a folder."}
+    )
+    preset: Preset = field(
+        default="paper",
+        metadata={
+            "help": "Choices of all rows where the recipe and the command line say nothing: Table 1 of the paper, or "
+            "what wins on small corpora (recommended)."
+        },
     )
 
 
