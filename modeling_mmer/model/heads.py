@@ -4,6 +4,7 @@ that the contrastive term compares (g of Eq. 6).
 Shapes: B examples, K classes, N_m tokens of modality m, d shared width.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,6 +14,9 @@ from .configuration_mmer import MMERConfig
 from .embedding import ModalityTokens
 from .passes import PassOutput
 from .transformer import Dropout
+
+INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # as CLIP's, and its bound
+HIGHEST_SCALE = 100
 
 
 def mean_of(z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -92,15 +96,25 @@ class TaskHeads(nn.ModuleDict):
 
 
 class ContrastiveHead(nn.Sequential):
-    """g: Linear and ReLU over the mean of a modality's tokens; the mean alone with `contrastive_projection=False`."""
+    """g: Linear and ReLU over the mean of a modality's tokens; the mean alone with `contrastive_projection=False`.
+
+    For the form "cosine" (ours, after CLIP), g has no ReLU and ends on the unit sphere, and the similarities are
+    multiplied by a learnt scale, the inverse of the temperature.
+    """
 
     def __init__(self, config: MMERConfig):
-        super().__init__(
-            *((nn.Linear(config.hidden_size, config.hidden_size), nn.ReLU()) if config.contrastive_projection else ())
-        )
+        cosine = config.contrastive_form == "cosine"
+        layers = [nn.Linear(config.hidden_size, config.hidden_size), *([] if cosine else [nn.ReLU()])]
+        super().__init__(*(layers if config.contrastive_projection else ()))
+        self.logit_scale = nn.Parameter(torch.full((1,), INITIAL_LOGIT_SCALE)) if cosine else None
+
+    @property
+    def scale(self) -> torch.Tensor | float:
+        """What similarities are multiplied by: 1 without a temperature."""
+        return 1.0 if self.logit_scale is None else self.logit_scale.exp().clamp(max=HIGHEST_SCALE)
 
     def forward(self, output: PassOutput, modality: str, tokens: ModalityTokens | None) -> torch.Tensor:
         """z^m = g(mean_j z_j^m) over the modality's real tokens, without CLS and SEP: (B, d); void for rows without."""
-        if modality not in output.tokens:
-            return super().forward(output.cls)
-        return super().forward(mean_of(output.tokens[modality], tokens.mask))
+        mean = mean_of(output.tokens[modality], tokens.mask) if modality in output.tokens else output.cls
+        embeds = super().forward(mean)
+        return embeds if self.logit_scale is None else nn.functional.normalize(embeds.float(), dim=-1)

@@ -218,8 +218,8 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
     def _contrastive_loss(self, embeds, present) -> torch.Tensor:
         """Eq. 6 of audio and text; with more modalities, the mean over their pairs."""
         pairs = [pair for pair in self.config.combinations.values() if len(pair) == 2]
-        form = self.config.contrastive_form
-        losses = [contrastive_loss(embeds[a], embeds[b], present[f"{a}_{b}"], form) for a, b in pairs]
+        how = (self.config.contrastive_form, self.contrastive_head.scale)
+        losses = [contrastive_loss(embeds[a], embeds[b], present[f"{a}_{b}"], *how) for a, b in pairs]
         return torch.stack(losses).mean()
 
     def _wants(self, part: str, weight: float) -> bool:
