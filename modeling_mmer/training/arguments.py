@@ -135,13 +135,6 @@ class RunArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after this many evaluations without a better one."}
     )
-    ema_decay: float = field(
-        default=0,
-        metadata={
-            "help": "Judge and save an exponential average of the weights with this decay, such as 0.99 for small "
-            "corpora, in place of the weights; 0: the weights themselves."
-        },
-    )
     class_weights: Literal["none", "balanced"] = field(
         default="none",
         metadata={"help": "Weigh the cross-entropies by inverse class frequency in the training split."},
@@ -158,8 +151,6 @@ class RunArguments(TrainingArguments):
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}.")
         if not 0 <= self.learning_rate < math.inf:
             raise ValueError(f"--learning_rate must be a number of at least 0, not {self.learning_rate}.")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"--ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
         if self.max_frames_per_batch is None:
             return
         if self.max_frames_per_batch < 1:

@@ -20,7 +20,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda_contrastive": 1.0,
         "contrastive_form": "softmax",
         "contrastive_projection": True,
-        "ema_decay": 0.0,
     },
     # What wins on corpora of 400 to 4,000 utterances: conditioned states, and pooled tokens beside CLS. The two other
     # terms are in a form that costs recognition nothing, and makes retrieval.
@@ -33,6 +32,5 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mae_target_norm": "frame",
         "lambda_contrastive": 0.3,
         "contrastive_form": "cosine",
-        "ema_decay": 0.99,
     },
 }

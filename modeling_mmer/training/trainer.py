@@ -31,7 +31,6 @@ from transformers.utils import logging
 from ..evaluation.figures import figures_of, measurable
 from ..model.embedding import StateMixer
 from ..model.losses import total_loss
-from .averaging import WeightAverage
 from .batching import FrameCapBatchSampler, LengthBucketSampler
 from .collator import MMERCollator
 from .divergence import UTTERANCES, DivergedError, NamingCollator
@@ -48,10 +47,9 @@ class MMERTrainer(Trainer):
 
     Takes the arguments of `transformers.Trainer`, with these differences. Without a `data_collator`, rows are collated
     by an [`MMERCollator`] around `processing_class`, an [`MMERProcessor`]. Rows reach the collator whole, whatever
-    `remove_unused_columns` says. `label_smoothing_factor` smooths the labels of emotion and sentiment. With `ema_decay`
-    in the arguments, an average of the weights is judged and saved in place of them. These are refused:
-    `compute_loss_func`, the options listed in `trainer_options.py`, adapters of PEFT, and several GPUs without a
-    launcher.
+    `remove_unused_columns` says. `label_smoothing_factor` smooths the labels of emotion and sentiment. These are
+    refused: `compute_loss_func`, the options listed in `trainer_options.py`, adapters of PEFT, and several GPUs without
+    a launcher.
 
     Logs, beside the Trainer's own figures, the mean of every loss term since the last log (`loss_supervised`,
     `loss_mae`, `loss_contrastive`, `loss_emotion`, …; `eval_loss_…` in an evaluation) and, per combination of
@@ -91,10 +89,6 @@ class MMERTrainer(Trainer):
         self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # sum and count since the last log
         self._utterances: list[str] = []  # of the batch
         self._of_step: list[str] = []  # of all batches since the last step
-        self._average = WeightAverage(getattr(self.args, "ema_decay", 0))
-        self.add_callback(self._average)
-        if self._average.decay and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            raise ValueError("ema_decay averages whole weights, and FSDP and DeepSpeed share them out: leave it out.")
         self.model.freeze_untrained()
 
     @staticmethod
@@ -141,7 +135,6 @@ class MMERTrainer(Trainer):
         if self.args.should_save:
             remove_broken_off(self.args.output_dir)
         self._starts_anew = not resume_from_checkpoint  # a checkpoint brings its statistics
-        self._average.checkpoint = resume_from_checkpoint or None
         if self._starts_anew and self.model_init is None:
             self._calibrate(self.model)
         return super().train(resume_from_checkpoint, *args, **kwargs)
@@ -247,10 +240,7 @@ class MMERTrainer(Trainer):
     def _save_checkpoint(self, model, trial):
         folder = Path(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         with marked_until_whole(folder) if self.args.should_save else write_errors_named(folder):
-            if self.args.should_save:
-                self._average.save_weights(folder)
-            with self._average.in_place_of_the_weights():
-                super()._save_checkpoint(model, trial)
+            super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir):
         """The last that other processes write: a checkpoint is whole with `trainer_state.json`, which follows."""
@@ -267,8 +257,7 @@ class MMERTrainer(Trainer):
         training_terms, self._terms = self._terms, {}
         device = self.args.device
         own = {"devices": [] if device.type in ("cpu", "mps") else [device], "device_type": device.type}
-        # A data loader draws, and training is to go on as without evaluation.
-        with torch.random.fork_rng(**own), self._average.in_place_of_the_weights():
+        with torch.random.fork_rng(**own):  # a data loader draws, and training is to go on as without evaluation
             output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         output.metrics.update({f"{prefix}_loss_{name}": mean for name, mean in self._mean_terms().items()})
