@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from modeling_mmer import MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
-from modeling_mmer.commands.arguments import ModelArguments, StartArguments, given, parse, recipe_options
+from modeling_mmer.commands.arguments import ModelArguments, StartArguments, explicit_options, parse, recipe_options
 from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
 from modeling_mmer.commands.train import ARGUMENTS as TRAIN_ARGUMENTS
 from modeling_mmer.commands.train import build_trainer, fine_tuning_overrides, trained_model
@@ -202,7 +202,7 @@ def test_an_unknown_preset_is_refused(capsys):
 def test_a_preset_changes_nothing_of_a_checkpoint_to_start_from(trained):
     words = ["--corpus", "demo", "--model", str(trained[0]), "--preset", "recommended"]
     _, start, model, _ = parse(TRAIN_ARGUMENTS, words, "mmer train")
-    overrides = fine_tuning_overrides(start, given(words, start), given(words, model))
+    overrides = fine_tuning_overrides(start, explicit_options(words, start), explicit_options(words, model))
     assert not overrides.keys() & PRESETS["recommended"].keys()
 
 
