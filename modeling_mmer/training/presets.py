@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda_mae": 1.0,
         "mae_loss_on": "masked",
         "mae_target_norm": "frame",
-        "lambda_contrastive": 0.3,
+        "lambda_contrastive": 0.1,
         "contrastive_form": "cosine",
     },
 }
