@@ -33,7 +33,7 @@ MODEL_HELP = {  # fields of `MMERConfig`
     "max_position_embeddings": "Maximum sequence length, in tokens.",
     "layer_norm_eps": "Epsilon of the layer norms.",
     "initializer_range": "Standard deviation of the weight initialisation.",
-    "readout": "Input of the task heads: z at CLS, alone (cls) or with pooled tokens of each modality (mean, attention).",
+    "readout": "Input of the task heads: z at CLS, alone (cls) or with pooled tokens of each modality.",
     "emotion_labels": "Emotion classes; other emotions count as unlabelled.",
     "sentiment_labels": "Sentiment classes.",
     "dimensions": "Dimensions to predict by regression.",
