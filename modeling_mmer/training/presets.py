@@ -21,8 +21,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "contrastive_form": "softmax",
         "contrastive_projection": True,
     },
-    # What wins on corpora of 400 to 4,000 utterances: conditioned states, and pooled tokens beside CLS. The two other
-    # terms are in a form that costs recognition nothing, and makes retrieval.
+    # What did best in first experiments on two small corpora: standardised states, and pooled tokens beside CLS. The
+    # two other terms are in a form that was level with L_S alone in UA, and gives retrieval.
     "recommended": {
         "state_normalization": "standardize",
         "readout": "mean",
