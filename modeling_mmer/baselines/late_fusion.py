@@ -85,5 +85,5 @@ class LateFusion(Baseline):
         return predictions | {"audio_text": self.heads(torch.cat(list(read.values()), dim=-1))}
 
     def trained_rows(self, present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Of one modality nothing is learnt any more."""
+        """The unimodal parts are frozen: only the combination is trained."""
         return {name: rows if name == "audio_text" else torch.zeros_like(rows) for name, rows in present.items()}

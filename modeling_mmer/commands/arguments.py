@@ -55,8 +55,8 @@ class StartArguments(EncoderArguments):
     preset: Preset = field(
         default="recommended",
         metadata={
-            "help": "Options to start from, before the recipe and the command line: recommended for small corpora, or those "
-            "of Table 1 of the paper."
+            "help": "Options to start from, which the recipe and the command line override: the recommended ones, or "
+            "those of Table 1 of the paper."
         },
     )
 
