@@ -1,7 +1,8 @@
 """MMER: one transformer over the modalities that an utterance has (Chochlakis et al., Eq. 1–7).
 
 A batch goes through `encoders` (inputs → states), `embedding` (states → tokens), `autoencoder` (masked tokens),
-`transformer` (passes of tokens → z), `heads` (z → predictions) and `losses`. `MMERModel` is the first three, `MMERForEmotionRecognition` all.
+`transformer` (passes of tokens → z), `heads` (z → predictions) and `losses`. `MMERModel` has all but the last two,
+`MMERForEmotionRecognition` the whole.
 
 Shapes: B examples, L+1 encoder states, T_a frames, T_t text tokens, D encoder width, N_m tokens of modality m after
 projection (N_a = ceil(T_a / k), N_t = T_t), S positions of a sequence CLS | audio | SEP | text, d shared width.
