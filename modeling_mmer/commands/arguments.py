@@ -123,12 +123,13 @@ def parse(
 def preset_options(argv: list[str], argument_classes: tuple[type, ...]) -> dict[str, object]:
     """The options of the preset in `argv`, or of the command's default preset; empty for commands without presets. The
     parser refuses names that are not presets."""
-    defaults = [f.default for argument_class in argument_classes for f in fields(argument_class) if f.name == "preset"]
-    if not defaults:
+    options = {f.name: f.default for argument_class in argument_classes for f in fields(argument_class)}
+    if "preset" not in options:
         return {}
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--preset", nargs="?", default=defaults[0])
-    return PRESETS.get(finder.parse_known_args(argv)[0].preset, {})
+    finder.add_argument("--preset", nargs="?", default=options["preset"])
+    preset = PRESETS.get(finder.parse_known_args(argv)[0].preset, {})
+    return {name: value for name, value in preset.items() if name in options}
 
 
 def move_token_to_environment(arguments: object) -> None:
