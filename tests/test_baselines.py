@@ -116,6 +116,23 @@ def test_alone_equals_in_a_batch_in_any_order(name):
             assert_close(alone, together[combination], other_rows=slice(row, row + 1))
 
 
+@pytest.mark.parametrize("name", ["separate_audio", "cascade", "late_fusion"])
+def test_transformers_of_rivals_read_what_the_config_says(name):
+    """Pooled tokens too, of real tokens alone: as MMER's own heads, so that no row has a head start."""
+    model, batch = tiny_rival(name, readout="attention"), batch_for(name)
+    together = predict(model, batch)
+    widths = {head[0].in_features for branch in model.branches.values() for head in branch.heads.values()}
+    assert widths == {3 * 16}
+    for combination in SERVED[name]:
+        for row in range(4):
+            alone = predict(model, row_of(batch, row))[combination]
+            assert_close(alone, together[combination], other_rows=slice(row, row + 1))
+    with torch.no_grad():
+        for branch in model.branches.values():
+            branch.heads["emotion"][0].weight[:, 16:] = 0  # as if it read CLS alone
+    assert not torch.allclose(predict(model, batch)["audio"]["emotion"], together["audio"]["emotion"], equal_nan=True)
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_more_padding_does_nothing(name):
     model, batch = tiny_rival(name), states_of()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import fields
 
 import pandas as pd
 import pytest
@@ -12,13 +13,14 @@ from safetensors.torch import load_file
 
 from modeling_mmer import MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
-from modeling_mmer.commands.arguments import StartArguments, parse, recipe_options
+from modeling_mmer.commands.arguments import ModelArguments, StartArguments, explicit_options, parse, recipe_options
 from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
 from modeling_mmer.commands.train import ARGUMENTS as TRAIN_ARGUMENTS
 from modeling_mmer.commands.train import build_trainer, fine_tuning_overrides, trained_model
 from modeling_mmer.corpora import load_corpora
 from modeling_mmer.training.arguments import RunArguments
 from modeling_mmer.training.preparation import balanced_weights
+from modeling_mmer.training.presets import PRESETS
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
 
@@ -163,12 +165,45 @@ def test_every_shipped_recipe_parses_and_says_something(recipe):
         assert run_arguments.output_dir == f"runs/{recipe.stem}"
 
 
-def test_options_win_over_the_recipe_and_the_recipe_over_the_paper(tmp_path):
+def test_options_win_over_the_recipe_and_the_recipe_over_the_preset(tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump({"corpus": "demo", "dropout": 0.3, "num_hidden_layers": 4}))
+    recipe.write_text(yaml.safe_dump({"corpus": "demo", "preset": "paper", "dropout": 0.2, "num_hidden_layers": 4}))
     corpus, _, model, _ = parse(TRAIN_ARGUMENTS, [str(recipe), "--dropout", "0.1"], "mmer train")
     assert corpus.corpus == ["demo"]
     assert (model.dropout, model.num_hidden_layers, model.lambda_mae) == (0.1, 4, 10)
+    *_, model, _ = parse(TRAIN_ARGUMENTS, [str(recipe), "--preset", "recommended"], "mmer train")
+    assert model.dropout == 0.2 and model.lambda_mae == PRESETS["recommended"]["lambda_mae"]
+
+
+def test_a_preset_names_options_alone_and_the_papers_is_the_defaults():
+    options = {f.name: f for of_class in (ModelArguments, RunArguments) for f in fields(of_class)}
+    assert all(preset.keys() <= options.keys() for preset in PRESETS.values())
+    assert {name: options[name].default for name in PRESETS["paper"]} == PRESETS["paper"]
+    assert PRESETS["paper"].keys() >= PRESETS["recommended"].keys()
+
+
+def test_training_is_as_recommended_and_the_tables_are_the_papers_unless_asked():
+    for arguments, command, preset in (
+        (TRAIN_ARGUMENTS, "train", "recommended"),
+        (REPRODUCE_ARGUMENTS, "reproduce", "paper"),
+    ):
+        for asked, expected in (([], preset), (["--preset", "paper"], "paper"), (["--preset=recommended"], None)):
+            *_, model, run = parse(arguments, ["--corpus", "demo", *asked], f"mmer {command}")
+            for name, value in PRESETS[expected or "recommended"].items():
+                assert getattr(model, name, getattr(run, name, None)) == value, (command, asked, name)
+
+
+def test_an_unknown_preset_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        parse(TRAIN_ARGUMENTS, ["--corpus", "demo", "--preset", "best"], "mmer train")
+    assert "invalid choice: 'best'" in capsys.readouterr().err
+
+
+def test_a_preset_changes_nothing_of_a_checkpoint_to_start_from(trained):
+    words = ["--corpus", "demo", "--model", str(trained[0]), "--preset", "recommended"]
+    _, start, model, _ = parse(TRAIN_ARGUMENTS, words, "mmer train")
+    overrides = fine_tuning_overrides(start, explicit_options(words, start), explicit_options(words, model))
+    assert not overrides.keys() & PRESETS["recommended"].keys()
 
 
 def test_recipes_find_the_test_data_through_the_environment(monkeypatch):

@@ -61,7 +61,7 @@ def refused(capsys, argv: list[str]) -> str:
         ({"adam_beta2": 0.9}, "adam_beta2 was 0.999 and is 0.9"),
         ({"label_map": "calm=neutral"}, "label_map was None and is ['calm=neutral']"),
         ({"cache_dtype": "bfloat16"}, "cache_dtype was 'float16' and is 'bfloat16'"),
-        ({"dropout": 0.25}, "dropout was 0.5 and is 0.25"),
+        ({"dropout": 0.25}, "dropout was 0.3 and is 0.25"),
     ],
 )
 def test_another_run_s_folder_is_refused_and_left_as_it_is(folder, capsys, changed, told):

@@ -395,6 +395,12 @@ def test_contrastive_loss_is_eq_6(form):
     assert loss.item() == pytest.approx(expected_contrastive_loss(audio, text, form), abs=1e-5)
 
 
+def test_a_scale_multiplies_the_cosines():
+    audio, text = (torch.nn.functional.normalize(normal(5, 7, seed=seed), dim=-1) for seed in (15, 16))
+    loss = contrastive_loss(audio, text, torch.ones(5, dtype=torch.bool), "cosine", torch.tensor([14.0]))
+    assert loss.item() == pytest.approx(expected_contrastive_loss(14 * audio, text, "softmax"), abs=1e-5)
+
+
 @pytest.mark.parametrize("form", ["softmax", "ratio"])
 def test_contrastive_loss_of_embeddings_that_tell_nothing_apart_is_log_n(form):
     same = torch.full((6, 4), 0.7)

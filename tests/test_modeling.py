@@ -1,5 +1,7 @@
 """Properties of the model: what may change an output, what may not, and what is computed for the loss."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -373,9 +375,34 @@ def test_contrastive_pools_real_tokens_of_the_unimodal_passes():
         torch.testing.assert_close(found[row], (weight @ pooled + bias).clamp(min=0), atol=1e-5, rtol=1e-5)
 
 
-def test_masked_tokens_show_mask_and_their_modality_and_alone_count():
-    """The masked pass by hand: MASK takes the place of h, before v^m is added; `masked` judges these tokens alone."""
-    model, batch = tiny_model(mae_loss_on="masked", audio_context="trimmed"), raw_batch()
+def test_under_a_cosine_the_size_of_an_embedding_says_nothing():
+    """What g puts out may grow without the loss falling; the temperature is learnt, from that of CLIP."""
+    model, batch = tiny_model(contrastive_form="cosine", audio_context="trimmed", lambda_mae=0), raw_batch()
+    model.contrastive_head.logit_scale.data.fill_(math.log(1 / 0.07))
+    losses = []
+    for size in (1.0, 7.0):
+        model.contrastive_head[0].weight.data.mul_(size)
+        model.contrastive_head[0].bias.data.mul_(size)
+        outputs = model(**batch, labels=labels(), return_combinations=True)
+        losses.append(outputs.losses["contrastive"])
+        embeds = (outputs.audio_embeds, outputs.text_embeds)
+        audio, text = (of_modality[[0, 3]].detach().double().numpy() for of_modality in embeds)  # the rows with both
+        np.testing.assert_allclose(np.linalg.norm(audio, axis=1), 1, atol=1e-5)
+    torch.testing.assert_close(*losses)
+    similarity = np.exp(audio @ text.T / 0.07)
+    shares = [similarity.diagonal() / similarity.sum(axis) for axis in (0, 1)]
+    assert losses[0].item() == pytest.approx(-np.log(shares).mean(), abs=1e-4)
+    losses[0].backward()
+    assert model.contrastive_head.logit_scale.grad.abs() > 0
+    model.contrastive_head.logit_scale.data.fill_(10)
+    assert model.contrastive_head.scale == 100
+
+
+@pytest.mark.parametrize("norm", ["none", "frame"])
+def test_masked_tokens_show_mask_and_their_modality_and_alone_count(norm):
+    """The masked pass by hand: MASK takes the place of h, before v^m is added; `masked` judges these tokens alone, and
+    with a normalised target each frame of H counts as much as another."""
+    model, batch = tiny_model(mae_loss_on="masked", mae_target_norm=norm, audio_context="trimmed"), raw_batch()
     core = model.model
     with torch.no_grad():
         torch.manual_seed(5)
@@ -399,6 +426,9 @@ def test_masked_tokens_show_mask_and_their_modality_and_alone_count():
                 torch.testing.assert_close(sequence[row, start + 1 + n], token)
             z = contextual[row, start + 1 : start + 1 + real].double().numpy()
             target = of_modality.states[row, of_modality.states_mask[row]].double().numpy()
+            if norm == "frame":
+                target = target - target.mean(1, keepdims=True)
+                target = target / np.sqrt((target**2).mean(1, keepdims=True) + 1e-5)
             weight, bias = (p.detach().double().numpy() for p in model.decoders[modality].projection.parameters())
             decoded = np.einsum("nh,hdk->nkd", z, weight) if modality == "audio" else (z @ weight.T)[:, None]
             errors = ((decoded + bias).reshape(-1, len(bias))[: len(target)] - target) ** 2

@@ -1,5 +1,5 @@
-"""A third modality costs a field of the config: facial features as vectors, beside audio and text, in all seven
-combinations, without a change to the model."""
+"""A third modality takes a config: facial features as vectors, beside audio and text, in all seven combinations,
+without a change to the model."""
 
 from dataclasses import field
 

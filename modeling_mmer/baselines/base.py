@@ -4,6 +4,7 @@ Shapes: B examples, K classes.
 """
 
 from dataclasses import field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from transformers.utils.generic import can_return_tuple
 
 from ..model.configuration_mmer import MMERConfig
-from ..model.heads import TaskHeads
+from ..model.heads import Readout, TaskHead, TaskHeads
 from ..model.losses import read_labels, supervised_loss, total_loss
 from ..model.modeling_base import MMERBackbone, States
 from ..model.outputs import MMEROutput, void_rows
@@ -128,7 +129,7 @@ class Baseline(MMERBackbone):
 
 
 class Branch(nn.Module):
-    """A transformer of a rival's own and the tasks read from z at its CLS.
+    """A transformer of a rival's own and the tasks read from its z, as the config's `readout` says.
 
     Separate models, Cascade and Late fusion are made of these. Each has the size of MMER's shared transformer.
     """
@@ -136,7 +137,11 @@ class Branch(nn.Module):
     def __init__(self, config: BaselineConfig):
         super().__init__()
         self.transformer = SharedTransformer(config)
-        self.heads = TaskHeads(config)
+        self.readout = Readout(config)
+        self.heads = TaskHeads(config, partial(TaskHead, inputs=self.readout.width))
 
     def forward(self, of_pass: Pass) -> PassOutput:
         return self.transformer({"all": of_pass}, one_call=False)["all"]
+
+    def predict(self, output: PassOutput) -> dict[str, torch.Tensor]:
+        return self.heads(self.readout(output))

@@ -32,4 +32,4 @@ class Cascade(Baseline):
         # The sequences (B, N_m, d) that the two put out. A modality that only other processes have is hidden here.
         above = {m: replace(t, hidden=outputs[m].tokens.get(m, t.hidden)) for m, t in tokens.items()}
         outputs["audio_text"] = self.branches["audio_text"](show(above, modalities, whole=True))
-        return {name: self.branches[name].heads(output.cls) for name, output in outputs.items()}
+        return {name: self.branches[name].predict(output) for name, output in outputs.items()}

@@ -19,7 +19,8 @@ from .separate import SeparateModel
 # In which two trained models may differ: what only their training reads, and which modality they are for.
 _OF_TRAINING = (
     *("combination", "dropout", "initializer_range", "emotion_class_weights", "sentiment_class_weights"),
-    *("mae_target", "mae_upsampling", "mae_loss_on", "mae_detach_target", "mask_ratio", "lambda_mae"),
+    *("mae_target", "mae_target_norm", "mae_upsampling", "mae_loss_on", "mae_detach_target", "mask_ratio"),
+    "lambda_mae",
     *("contrastive_form", "contrastive_projection", "lambda_contrastive"),
     *("_name_or_path", "dtype", "architectures", "transformers_version", "use_cache"),
 )
@@ -32,7 +33,8 @@ class LateFusion(Baseline):
         super().__init__(config)
         self.embedders = ModalityEmbedders.for_modalities(config, config.modalities)
         self.branches = nn.ModuleDict({modality: Branch(config) for modality in config.modalities})
-        self.heads = TaskHeads(config, partial(TaskHead, inputs=2 * config.hidden_size))
+        width = sum(branch.readout.width for branch in self.branches.values())
+        self.heads = TaskHeads(config, partial(TaskHead, inputs=width))
         self.post_init()
         self.freeze_encoders()
 
@@ -77,10 +79,11 @@ class LateFusion(Baseline):
     def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
         with torch.no_grad():
             tokens = self.embedders(states)
-            cls = {m: branch(show(tokens, (m,), whole=True)).cls for m, branch in self.branches.items()}
-            predictions = {m: branch.heads(cls[m]) for m, branch in self.branches.items()}
-        return predictions | {"audio_text": self.heads(torch.cat(list(cls.values()), dim=-1))}
+            outputs = {m: branch(show(tokens, (m,), whole=True)) for m, branch in self.branches.items()}
+            read = {m: branch.readout(outputs[m]) for m, branch in self.branches.items()}
+            predictions = {m: branch.heads(read[m]) for m, branch in self.branches.items()}
+        return predictions | {"audio_text": self.heads(torch.cat(list(read.values()), dim=-1))}
 
     def trained_rows(self, present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Of one modality nothing is learnt any more."""
+        """The unimodal parts are frozen: only the combination is trained."""
         return {name: rows if name == "audio_text" else torch.zeros_like(rows) for name, rows in present.items()}

@@ -1,7 +1,7 @@
 """The floor: linear classifiers on the mean of each modality's states, one for each combination.
 
-It shows what the frozen encoders give away for nothing: whatever learns from sequences must beat it. The states are
-always standardised: of one state a linear map expresses the same, and it is found much sooner.
+It shows what the frozen encoders give without a sequence model: whatever learns from sequences must beat it. The
+states are always standardised: of one state a linear map expresses the same, and it is found much sooner.
 """
 
 import torch

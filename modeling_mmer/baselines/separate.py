@@ -29,4 +29,4 @@ class SeparateModel(Baseline):
     def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
         branch = self.branches[self.config.combination]
         of_pass = show(self.embedders(states), self.modalities, whole=True)
-        return {self.config.combination: branch.heads(branch(of_pass).cls)}
+        return {self.config.combination: branch.predict(branch(of_pass))}

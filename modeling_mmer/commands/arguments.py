@@ -1,9 +1,11 @@
-"""Options of the commands. The command line overrides the recipe, and the recipe overrides the defaults (the paper's).
+"""Options of the commands. The command line overrides the recipe, the recipe overrides the preset, and the preset the
+defaults (the paper's).
 
 A recipe is a YAML mapping from option names to values. Its options are parsed as if they came first on the command
 line: the same parser checks both, and an unknown option is an error.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -18,6 +20,7 @@ from huggingface_hub.errors import StrictDataclassError
 from .. import registration  # noqa: F401 - commands load MMER through transformers' Auto classes
 from ..model.configuration_mmer import MMERConfig
 from ..redaction import redacted
+from ..training.presets import PRESETS, Preset
 from .help import MODEL_HELP, OptionParser
 
 
@@ -48,6 +51,13 @@ class StartArguments(EncoderArguments):
     )
     self_contained: bool = field(
         default=False, metadata={"help": "Save the encoders' weights in the checkpoint instead of their names."}
+    )
+    preset: Preset = field(
+        default="recommended",
+        metadata={
+            "help": "Options to start from, which the recipe and the command line override: the recommended ones, or "
+            "those of Table 1 of the paper."
+        },
     )
 
 
@@ -93,6 +103,7 @@ def parse(
     """
     argv = [expand_home(word) for word in expand_recipe(argv, prog)]
     parser = OptionParser(argument_classes, prog, usage)
+    parser.set_defaults(**preset_options(argv, argument_classes))
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(
             argv, return_remaining_strings=True, look_for_args_file=False
@@ -107,6 +118,18 @@ def parse(
                 parser.error(f"--{name} is empty: give a value, or leave the option out")
         move_token_to_environment(group)
     return tuple(arguments)
+
+
+def preset_options(argv: list[str], argument_classes: tuple[type, ...]) -> dict[str, object]:
+    """The options of the preset in `argv`, or of the command's default preset; empty for commands without presets. The
+    parser refuses names that are not presets."""
+    options = {f.name: f.default for argument_class in argument_classes for f in fields(argument_class)}
+    if "preset" not in options:
+        return {}
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--preset", nargs="?", default=options["preset"])
+    preset = PRESETS.get(finder.parse_known_args(argv)[0].preset, {})
+    return {name: value for name, value in preset.items() if name in options}
 
 
 def move_token_to_environment(arguments: object) -> None:

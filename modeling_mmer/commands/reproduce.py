@@ -10,6 +10,7 @@ from ..reproduction.grid import run_grid, tasks
 from ..reproduction.material import Material
 from ..reproduction.systems import chosen_runs, make_plan
 from ..training.arguments import CorpusArguments, RunArguments
+from ..training.presets import Preset
 from .allocator import keep_freed_memory
 from .arguments import EncoderArguments, ModelArguments, exit_on_bad_input, expand_recipe, parse
 from .naming import encoder_commits
@@ -29,6 +30,10 @@ class GridArguments(EncoderArguments):
         metadata={
             "help": "Rows of the tables to train (probe, shared, contr_mae …), or table1, table2, table3, choices."
         },
+    )
+    preset: Preset = field(
+        default="paper",
+        metadata={"help": "Options of all rows unless the recipe or the command line sets them: paper or recommended."},
     )
 
 

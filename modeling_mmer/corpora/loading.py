@@ -57,8 +57,7 @@ def load_corpora(
 ) -> Corpus:
     """Loads one corpus or several as one.
 
-    Several are concatenated split by split. Utterance ids and speakers are then prefixed with the name of their corpus,
-    and dimensions are mapped linearly onto the scale of the first corpus.
+    Several are concatenated by split, with utterance ids and speakers prefixed and dimensions on the first scale.
 
     Args:
         names: names of corpora; `hf:NAME` is a data set that `datasets` can load.
@@ -71,12 +70,10 @@ def load_corpora(
         fold: for corpora whose protocol is a cross-validation (`FOLDS`), counted from 1.
         on_bad_rows: "stop" raises one error that lists all bad rows, "skip" drops them with a notice, "keep" collects
             them in `Corpus.faults`. Only the headers of recordings are read here; `examine` reads them to their end.
-        readings: how the corpora that a model was trained on were read. They are the defaults for a corpus of the same
-            kind or, for your own data, of the same columns.
+        readings: of the corpora that a model was trained on: the defaults for the same kind, or the same columns.
 
     Raises:
-        CorpusError: an unknown name; directories that do not match the names; options that no named corpus takes;
-            bad rows with "stop"; other faults of a corpus.
+        CorpusError: an unknown name, directories or options that do not match the names, or faults of a corpus.
     """
     names = [names] if isinstance(names, str) else list(names)
     directories = [directories] if isinstance(directories, (str, Path)) else list(directories or [])

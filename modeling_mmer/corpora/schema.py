@@ -104,7 +104,7 @@ class Corpus:
             and a code such as `en`.
         columns: field -> the column it was read from, of data of one's own; several corpora have them in `readings`.
         readings: how each of the corpora that it is made of was read.
-        digests: utterance_id -> a digest of what the row holds, once its recording was read; see `contents.py`.
+        digests: utterance_id -> a digest of what the row holds, once its recording was read; see `digests.py`.
         folders: that the corpus was read from, where what is made of its recordings may be kept.
         faults: of rows that cannot be used. Those with faults in their metadata are in no split, those with a faulty
             recording are, without a duration. `load_corpora` raises faults, or leaves the rows out, unless asked to

@@ -114,6 +114,8 @@ class StateDecoder(nn.Module):
         if self.config.mae_target == "projected":  # never detached, or its collapse would not show
             return tokens.hidden, masked if on_masked else tokens.mask
         target = tokens.states.detach() if self.config.mae_detach_target else tokens.states
+        if self.config.mae_target_norm == "frame":
+            target = nn.functional.layer_norm(target.float(), target.shape[-1:])
         counted = tokens.states_mask
         if on_masked:
             counted = counted & masked.repeat_interleave(self.stride, dim=1)[:, : counted.shape[1]]

@@ -110,6 +110,7 @@ class MMERConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     # Tasks
+    readout: Literal["cls", "mean", "attention"] = "cls"  # z at CLS; beside it, pooled tokens of each modality (ours)
     emotion_labels: list[str] | tuple[str, ...] = ("neutral", "happiness", "sadness", "anger")
     sentiment_labels: list[str] | tuple[str, ...] = ("negative", "neutral", "positive")
     dimensions: list[str] | tuple[str, ...] = DIMENSIONS
@@ -119,6 +120,7 @@ class MMERConfig(PreTrainedConfig):
 
     # Masked autoencoder (Eq. 4, 5)
     mae_target: Literal["original", "projected"] = "original"  # encoder embeddings H, or the projected h
+    mae_target_norm: Literal["none", "frame"] = "none"  # "frame", each of H to mean 0 and deviation 1, is ours
     mae_upsampling: Literal["transposed", "linear"] = "transposed"  # of audio tokens to frames, by the decoder (Eq. 4)
     mae_loss_on: Literal["all", "masked"] = "all"
     mae_detach_target: bool = True  # of "original"; "projected" is never detached, or its collapse would not show
@@ -126,7 +128,7 @@ class MMERConfig(PreTrainedConfig):
     lambda_mae: float | int = 10
 
     # Contrastive learning (Eq. 6)
-    contrastive_form: Literal["softmax", "ratio"] = "softmax"
+    contrastive_form: Literal["softmax", "ratio", "cosine"] = "softmax"  # "cosine", with a temperature, is ours
     contrastive_projection: bool = True  # g
     lambda_contrastive: float | int = 1
 

@@ -22,8 +22,8 @@ class ModalityTokens:
     """One modality of a batch. Rows that lack it have an all-false mask.
 
     hidden (B, N, d) are the projected embeddings h before v^m, mask (B, N); states (B, T, D) are the mixed encoder
-    embeddings H, states_mask (B, T); type_embedding (d,) is v^m. It is kept here because an embedder's weights are at
-    hand in its `forward` alone where they are offloaded.
+    embeddings H, states_mask (B, T); type_embedding (d,) is v^m. It is kept here because offloaded weights of an
+    embedder are only loaded in its `forward`.
     """
 
     hidden: torch.Tensor

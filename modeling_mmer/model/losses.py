@@ -156,24 +156,30 @@ def reconstruction_errors(reconstructed: torch.Tensor, target: torch.Tensor, cou
 
 
 def contrastive_loss(
-    audio_embeds: torch.Tensor, text_embeds: torch.Tensor, paired: torch.Tensor, form: str = "softmax"
+    audio_embeds: torch.Tensor,
+    text_embeds: torch.Tensor,
+    paired: torch.Tensor,
+    form: str = "softmax",
+    scale: torch.Tensor | float = 1.0,
 ) -> torch.Tensor:
     """Eq. 6: half the sum of the cross-entropies over rows and columns of Z^a (Z^t)^T; no temperature, no norm.
 
-    `softmax` is the cross-entropy that the paper's text describes, after CLIP. `ratio` divides the similarities
+    `softmax` is the cross-entropy that the paper's text describes, after CLIP; `cosine` is the same for embeddings of
+    unit length, whose products are multiplied by a scale. `ratio` divides the similarities
     themselves, as Eq. 6 is printed (read over rows and columns, as the text says), with 1e-8 on both sides of the
     fraction. Rows that lack a modality are no row and no column; fewer than two pairs give zero.
 
     Args:
         audio_embeds, text_embeds: (B, d), after g.
         paired: (B,) bool, the rows that have both modalities.
+        scale: of the similarities, the inverse of the temperature.
     """
     audio_embeds, text_embeds = audio_embeds[paired].float(), text_embeds[paired].float()
     if len(audio_embeds) < 2:
         return (audio_embeds.sum() + text_embeds.sum()) * 0.0
     with torch.autocast(audio_embeds.device.type, enabled=False):  # unscaled products overflow a half float
-        similarity = audio_embeds @ text_embeds.T  # (pairs, pairs)
-    if form == "softmax":
+        similarity = scale * (audio_embeds @ text_embeds.T)  # (pairs, pairs)
+    if form != "ratio":
         own = torch.arange(len(similarity), device=similarity.device)
         return (nn.functional.cross_entropy(similarity, own) + nn.functional.cross_entropy(similarity.T, own)) / 2
     own = similarity.diagonal() + RATIO_EPSILON

@@ -19,6 +19,7 @@ from .distributed import gather_rows
 from .embedding import ModalityEmbedder, StateMixer
 from .encoder_weights import loading_reports_off
 from .encoders import FrozenEncoders
+from .heads import INITIAL_LOGIT_SCALE, ContrastiveHead
 from .hub_names import commit_of, hub_options
 from .transformer import SharedTransformer
 
@@ -54,6 +55,8 @@ class MMERPreTrainedModel(PreTrainedModel):
         if isinstance(module, SharedTransformer):
             init.normal_(module.cls_token, std=self.config.initializer_range)
             init.normal_(module.sep_token, std=self.config.initializer_range)
+        elif isinstance(module, ContrastiveHead) and module.logit_scale is not None:
+            init.constant_(module.logit_scale, INITIAL_LOGIT_SCALE)
         elif isinstance(module, TokenMasking):
             init.normal_(module.mask_token, std=self.config.initializer_range)
         elif isinstance(module, StateMixer):

@@ -1,12 +1,14 @@
 """MMER: one transformer over the modalities that an utterance has (Chochlakis et al., Eq. 1–7).
 
-A batch goes through `encoders` (inputs → states), `embedding` (states → tokens), `transformer` (passes of tokens → z),
-`heads` (z → predictions) and `losses`, each once. `MMERModel` is the first three, `MMERForEmotionRecognition` all.
+A batch goes through `encoders` (inputs → states), `embedding` (states → tokens), `autoencoder` (masked tokens),
+`transformer` (passes of tokens → z), `heads` (z → predictions) and `losses`. `MMERModel` has all but the last two,
+`MMERForEmotionRecognition` the whole.
 
 Shapes: B examples, L+1 encoder states, T_a frames, T_t text tokens, D encoder width, N_m tokens of modality m after
 projection (N_a = ceil(T_a / k), N_t = T_t), S positions of a sequence CLS | audio | SEP | text, d shared width.
 """
 
+from functools import partial
 from typing import TypedDict, Unpack
 
 import torch
@@ -15,11 +17,11 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from .autoencoder import StateDecoders, TokenMasking
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityEmbedders, ModalityTokens
-from .heads import ContrastiveHead, TaskHeads
+from .heads import ContrastiveHead, Readout, TaskHead, TaskHeads
 from .losses import contrastive_loss, read_labels, supervised_loss, total_loss
 from .modeling_base import MMERBackbone, MMERPreTrainedModel
 from .outputs import MMERModelOutput, MMEROutput, void_rows
-from .passes import fullest, show
+from .passes import PassOutput, fullest, show
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
 from .transformer import SharedTransformer, only
 
@@ -52,7 +54,7 @@ class MMERInputs(TypedDict, total=False):
 class MMERModel(MMERBackbone):
     """Frozen encoders, their embedding, and the shared transformer over what each row has."""
 
-    _parts_above = ("heads.", "decoders.", "contrastive_head.")
+    _parts_above = ("readout.", "heads.", "decoders.", "contrastive_head.")
 
     def __init__(self, config: MMERConfig):
         super().__init__(config)
@@ -78,22 +80,23 @@ class MMERModel(MMERBackbone):
                 hidden states, negative ones from the end, give these alone, and None in place of the others.
         """
         tokens = self.embed(input_features=input_features, **inputs)
-        return self.run_one_pass(tokens, output_hidden_states, output_attentions)
+        return self.run_one_pass(tokens, output_hidden_states, output_attentions)[1]
 
     def run_one_pass(
         self,
         tokens: dict[str, ModalityTokens],
         output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
-    ) -> MMERModelOutput:
-        """The pass over all that each row has, with what is recorded of it."""
+    ) -> tuple[PassOutput, MMERModelOutput]:
+        """The pass over all that each row has, and what the model returns of it."""
         record = {name: [] for name in self.recorded(output_hidden_states, output_attentions)}
         of_pass = show(tokens, self.config.modalities)
         output = self.transformer({"all": of_pass}, one_call=True, record=record)["all"]
         if "hidden_states" in record and not isinstance(output_hidden_states, (bool, type(None))):
             record["hidden_states"] = only(record["hidden_states"], output_hidden_states)
         recorded = {name: tuple(values) for name, values in record.items()}
-        return MMERModelOutput(last_hidden_state=output.sequence, sequence_mask=output.mask.long(), **recorded)
+        sequence, mask = output.sequence, output.mask.long()
+        return output, MMERModelOutput(last_hidden_state=sequence, sequence_mask=mask, **recorded)
 
     def recorded(self, output_hidden_states=None, output_attentions=None) -> list[str]:
         """Which of `hidden_states` and `attentions` are asked for, in a call or else by the config."""
@@ -116,7 +119,8 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
     def __init__(self, config: MMERConfig):
         super().__init__(config)
         self.model = MMERModel(config)
-        self.heads = TaskHeads(config)
+        self.readout = Readout(config)
+        self.heads = TaskHeads(config, partial(TaskHead, inputs=self.readout.width))
         self.decoders = StateDecoders(config)
         self.contrastive_head = ContrastiveHead(config)
         self._untrained: set[str] = set()  # the parts that `freeze_untrained` froze
@@ -170,13 +174,13 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         tokens = self.model.embed(**inputs)
         outputs = self._predict_combinations(tokens, labels, smoothing)
         if self.model.recorded(**options):
-            for name, value in _recorded(self.model.run_one_pass(tokens, **options)).items():
+            for name, value in _recorded(self.model.run_one_pass(tokens, **options)[1]).items():
                 outputs[name] = value
         return outputs
 
     def _predict_fullest(self, inputs, options) -> MMEROutput:
-        outputs = self.model(**inputs, **options, return_dict=True)
-        return MMEROutput.of(self.heads(outputs.last_hidden_state[:, 0]), **_recorded(outputs))
+        output, outputs = self.model.run_one_pass(self.model.embed(**inputs), **options)
+        return MMEROutput.of(self.heads(self.readout(output)), **_recorded(outputs))
 
     def _predict_combinations(self, tokens, labels, smoothing) -> MMEROutput:
         combinations, modalities = self.config.combinations, self.config.modalities
@@ -188,7 +192,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             passes["masked"] = show(with_mask, modalities)
         outputs = self.model.transformer(passes)
 
-        predictions = {name: self.heads(outputs[name].cls) for name in combinations}
+        predictions = {name: self.heads(self.readout(outputs[name])) for name in combinations}
         embeds = {}
         with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
         if with_contrast or (not self.training and self.contrastive_head is not None):
@@ -214,8 +218,8 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
     def _contrastive_loss(self, embeds, present) -> torch.Tensor:
         """Eq. 6 of audio and text; with more modalities, the mean over their pairs."""
         pairs = [pair for pair in self.config.combinations.values() if len(pair) == 2]
-        form = self.config.contrastive_form
-        losses = [contrastive_loss(embeds[a], embeds[b], present[f"{a}_{b}"], form) for a, b in pairs]
+        how = (self.config.contrastive_form, self.contrastive_head.scale)
+        losses = [contrastive_loss(embeds[a], embeds[b], present[f"{a}_{b}"], *how) for a, b in pairs]
         return torch.stack(losses).mean()
 
     def _wants(self, part: str, weight: float) -> bool:

@@ -106,6 +106,7 @@ CHOICES = {
     "dropout": ("dropout", (0.1, 0.3, 0.5)),
     "audio_context": ("audio context", ("full", "trimmed")),
     "state_normalization": ("states", ("none", "standardize")),
+    "readout": ("heads read", ("cls", "mean", "attention")),
     "lambda_mae": ("λ_MAE", (1, 10)),
     "lambda_contrastive": ("λ_C", (0.1, 1)),
 }
