@@ -297,7 +297,9 @@ def test_late_fusion_refuses_models_that_would_not_be_what_they_were(field, othe
 def test_late_fusion_takes_models_that_were_trained_in_another_way():
     names = {"audio_encoder_name_or_path": "some/audio", "text_encoder_name_or_path": "some/text"}
     other = {"dropout": 0.4, "emotion_class_weights": [1.0, 2.0, 1.0, 1.0]}
-    LateFusion.from_unimodal(tiny_rival("separate_audio", **names), tiny_rival("separate_text", **names, **other))
+    audio, text = tiny_rival("separate_audio", **names), tiny_rival("separate_text", **names, **other)
+    fusion = LateFusion.from_unimodal(audio, text)
+    assert_equal_weights(fusion.branches["text"].state_dict(), text.branches["text"].state_dict())
 
 
 def test_frozen_parts_run_as_in_an_evaluation_while_the_rest_is_trained():

@@ -56,7 +56,7 @@ class StartArguments(EncoderArguments):
         default="recommended",
         metadata={
             "help": "Options to start from, which the recipe and the command line override: the recommended ones, or "
-            "those of Table 1 of the paper."
+            "those of Table 1 of the paper. It has no effect with --model, which keeps the options of its checkpoint."
         },
     )
 

@@ -27,7 +27,7 @@ def mean_of(z: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 class AttentionPooling(nn.Module):
     """Weighted means of a modality's tokens: each head weighs them by scores of its own, for its share of the d
-    dimensions. It starts as the mean."""
+    dimensions. It starts close to the mean."""
 
     def __init__(self, config: MMERConfig):
         super().__init__()
