@@ -20,8 +20,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     RevisionResolutionError,
 )
-from test_remote import LOADED, elsewhere
-from test_transcription import make_whisper
+from isolated import LOADED, elsewhere
+from recognisers import make_whisper
 from transformers import AutoModelForAudioClassification, WhisperModel, pipeline
 
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERProcessor
