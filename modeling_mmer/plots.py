@@ -109,7 +109,7 @@ def _audio_of(rows: Sequence[Row]) -> Recording | None:
     return path if path is not None and path.is_file() else None
 
 
-def _envelope(audio: Recording | None, n: int = 1500) -> tuple[np.ndarray, np.ndarray, float] | None:
+def _envelope(audio: Recording | None, n: int = 1000) -> tuple[np.ndarray, np.ndarray, float] | None:
     """Times and peaks, (n,) or fewer, of a recording that is read in parts, and its seconds; None if it cannot be."""
     if audio is None:
         return None
@@ -189,7 +189,7 @@ def _draw_dimensions(
         values = [y for *_, value in points for y in (value, value, np.nan)]  # a gap follows each span
         panel.plot(times, values, dashes, label=name, linewidth=1.8)
     panel.legend(fontsize=LABEL_SIZE, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    panel.set_ylabel(_scale_name("dimensions", label_scale))
+    panel.set_ylabel(_scale_name("scale", label_scale))
     if label_scale is not None:
         panel.set_ylim(*_wider(label_scale))
     panel.grid(alpha=0.3)
@@ -244,7 +244,7 @@ def _wider(scale: tuple[float, float]) -> tuple[float, float]:
 def _scale_name(name: str, scale: tuple[float, float] | None, low: str = "", high: str = "") -> str:
     """`valence (1 negative to 5 positive)`; without a scale, that the numbers are those of the model's own."""
     if scale is None:
-        return f"{name}\n(the model's scale)" if not low else f"{name} ({low} to {high}, on the model's scale)"
+        return f"{name} of the model" if not low else f"{name} ({low} to {high}, on the model's scale)"
     return f"{name} ({f'{scale[0]:g} {low}'.strip()} to {f'{scale[1]:g} {high}'.strip()})"
 
 

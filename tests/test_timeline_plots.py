@@ -51,7 +51,7 @@ def test_a_box_per_row_with_an_emotion_in_the_lane_of_its_speaker():
     assert [line.get_label() for line in dimensions.lines] == ["valence", "arousal", "dominance"]
     np.testing.assert_array_equal(dimensions.lines[0].get_ydata(), [2, 2, np.nan, 4, 4, np.nan])
     np.testing.assert_array_equal(dimensions.lines[1].get_xdata(), [0, 4, 4, 3, 8, 8, 8, 8.1, 8.1])
-    assert dimensions.get_ylabel() == "dimensions (1 to 5)"
+    assert dimensions.get_ylabel() == "scale (1 to 5)"
     assert dimensions.get_xlim() == (0, 10)
 
 
