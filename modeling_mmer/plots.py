@@ -191,7 +191,7 @@ def _draw_dimensions(
     panel.legend(fontsize=LABEL_SIZE, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     panel.set_ylabel(_scale_name("scale", label_scale))
     if label_scale is not None:
-        panel.set_ylim(*_wider(label_scale))
+        panel.set(ylim=_wider(label_scale), yticks=[label_scale[0], sum(label_scale) / 2, label_scale[1]])
     panel.grid(alpha=0.3)
 
 
