@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ..model.embedding import ModalityEmbedders
-from ..model.modeling_base import States
-from ..model.passes import show
+from ..model.encoders import States
+from ..model.transformer import show
 from .base import Baseline, BaselineConfig, Branch, Predictions
 
 
@@ -23,7 +23,8 @@ class SeparateModel(Baseline):
         self.post_init()
         self.freeze_encoders()
 
-    def combinations(self) -> tuple[str, ...]:
+    @property
+    def served(self) -> tuple[str, ...]:
         return (self.config.combination,)
 
     def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:

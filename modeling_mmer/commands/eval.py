@@ -8,6 +8,7 @@ from pathlib import Path
 from accelerate import PartialState
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoProcessor, set_seed
+from transformers.hf_argparser import HfArg
 
 from ..corpora import Corpus, on_scale
 from ..corpora.requirements import require_judgeable
@@ -44,14 +45,12 @@ _EVALUATION_OPTIONS = (
 
 @dataclass
 class _Evaluation:
-    output_dir: str = field(default="runs/eval", metadata={"help": "Folder for results, predictions and report."})
-    split: str = field(default="test", metadata={"help": "Split to evaluate."})
-    training_rows: TrainingRows = field(
+    output_dir: str = HfArg(default="runs/eval", help="Folder for results, predictions and report.")
+    split: str = HfArg(default="test", help="Split to evaluate.")
+    training_rows: TrainingRows = HfArg(
         default="stop",
-        metadata={
-            "help": "Rows that were used for training or model selection. stop: an error if they are 10 %% or more of "
-            "the split, otherwise a caveat. skip: leave them out. keep: evaluate them too."
-        },
+        help="Rows that were used for training or model selection. stop: an error if they are 10 %% or more of "
+        "the split, otherwise a caveat. skip: leave them out. keep: evaluate them too.",
     )
 
     def for_trainer(self) -> RunArguments:
@@ -98,7 +97,7 @@ def main(argv: list[str]) -> None:
         corpus = note_cropped(on_scale(corpus, tuple(config.label_scale)), processor)
         corpus = fill_text(corpus_arguments, corpus, run)
         features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, config.tasks, features))
+    trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, config.tasks, features, config.modalities))
     with exit_on_bad_input(PROG, (UtteranceError,)):
         evaluate(trainer, corpus, split, name, load_log_history(model_folder(name, commit)))
 

@@ -17,6 +17,7 @@ from ..model.configuration_mmer import MMERConfig
 from ..model.hub_names import commit_of
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
+from ..model.tasks import CLASS_TASKS
 from ..report import CurvesCallback, Provenance, write_card, write_report
 from ..training.arguments import CorpusArguments, RunArguments
 from ..training.batching import with_lengths
@@ -101,7 +102,7 @@ def prepare(
     start_from = identities(start, commit, model.config)
     if start.self_contained:
         model.make_self_contained()
-    names = (*vars(model_arguments), "label_scale", "emotion_class_weights", "sentiment_class_weights")
+    names = (*vars(model_arguments), "label_scale", *(f"{task}_class_weights" for task in CLASS_TASKS))
     of_config = {name: getattr(model.config, name) for name in names}
     content = content_digests(corpus)
     settings = run_settings(corpus, corpus_arguments, run, of_config, content, **start_from)
@@ -151,7 +152,7 @@ def fine_tuning_overrides(
     if encoders := start_given.keys() & {"audio_encoder", "text_encoder"}:
         raise ValueError(f"--model has its own encoders: leave out --{' and --'.join(sorted(encoders))}.")
     config = MMERConfig.from_pretrained(start.model, revision=commit)
-    return {"emotion_labels": config.emotion_labels, "sentiment_labels": config.sentiment_labels} | model_given
+    return {f"{task}_labels": getattr(config, f"{task}_labels") for task in CLASS_TASKS} | model_given
 
 
 def trained_model(
@@ -193,7 +194,7 @@ def build_trainer(
         run,
         train_dataset=with_lengths(corpus.splits["train"], config.audio_stride, processor),
         eval_dataset=corpus.splits["validation"],
-        data_collator=MMERCollator(processor, config.tasks, features),
+        data_collator=MMERCollator(processor, config.tasks, features, config.modalities),
         processing_class=processor,
         callbacks=callbacks,
     )

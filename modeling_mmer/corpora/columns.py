@@ -13,8 +13,14 @@ import pandas as pd
 from .emotions import known_share
 from .recordings import AUDIO_SUFFIXES
 from .rows import clean_strings
-from .schema import CorpusError, canonical_split, counted
+from .schema import TASKS, CorpusError, canonical_split, counted
 
+_OTHER_NAMES = {
+    "emotion": ("EmoClass", "major_emotion", "label"),
+    "valence": ("EmoVal",),
+    "arousal": ("EmoAct", "activation"),
+    "dominance": ("EmoDom", "domination"),
+}
 COLUMN_NAMES = {
     "utterance_id": ("utterance_id",),
     "audio": ("audio", "path", "file", "file_name", "wav"),
@@ -27,11 +33,7 @@ COLUMN_NAMES = {
         *("end_ms", "end_time_ms", "offset_ms", "stop_ms"),
     ),
     "text": ("text", "transcription", "transcript", "utterance", "sentence", "to_translate"),
-    "emotion": ("emotion", "EmoClass", "major_emotion", "label"),
-    "sentiment": ("sentiment",),
-    "valence": ("EmoVal", "valence"),
-    "arousal": ("EmoAct", "arousal", "activation"),
-    "dominance": ("EmoDom", "dominance", "domination"),
+    **{task: (task, *_OTHER_NAMES.get(task, ())) for task in TASKS},
     "speaker": ("SpkrID", "speaker", "speaker_id"),
     "split": ("Split_Set", "split", "partition"),
 }

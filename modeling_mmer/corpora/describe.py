@@ -12,7 +12,7 @@ import pandas as pd
 
 from .faults import OF_TABLE, left_out
 from .recordings import Recording, Source, read_recordings, sources_of
-from .schema import DIMENSIONS, Corpus
+from .schema import CLASS_TASKS, DIMENSIONS, Corpus
 from .sharing import in_several_splits, known_speakers, plain_texts
 
 LONG = 30  # seconds: what Whisper hears at once
@@ -71,8 +71,7 @@ def figures_of(rows: pd.DataFrame) -> dict[str, Any]:
         },
         "speakers": speakers.nunique(),
         "rows_without_speaker": int(speakers.isna().sum()),
-        "emotion": label_counts(rows["emotion"]),
-        "sentiment": label_counts(rows["sentiment"]),
+        **{task: label_counts(rows[task]) for task in CLASS_TASKS},
         "duration": durations(rows["duration"].dropna().to_numpy()),
         "dimensions": {dimension: spread(rows[dimension].dropna().to_numpy()) for dimension in DIMENSIONS},
     }

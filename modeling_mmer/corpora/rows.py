@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from ..model.tasks import CLASS_TASKS
 from .emotions import plain
 from .faults import fault_of
 from .labels import map_emotions, map_sentiments, read_dimensions, sentiment_of_valence
@@ -19,7 +20,7 @@ from .recordings import AUDIO_SUFFIXES, Recording, read_headers
 from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, LeftOut, canonical_split, counted
 from .spans import measure, read_times, shared_recordings
 
-_LINES = ("utterance_id", "emotion", "sentiment", "speaker", "split")  # of one line each, whatever a cell holds
+_LINES = ("utterance_id", *CLASS_TASKS, "speaker", "split")  # of one line each, whatever a cell holds
 _TEXT_FIELDS = (*_LINES, "audio", "text")
 
 Found = list[tuple[int, str, str]]  # place, kind and detail of faults in a table

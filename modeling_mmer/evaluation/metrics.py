@@ -173,7 +173,7 @@ def ccc(predictions: ArrayLike, references: ArrayLike) -> float | None:
 
 
 def retrieval_accuracy(
-    audio_embeds: ArrayLike, text_embeds: ArrayLike, group_size: int = 32
+    embeds: ArrayLike, partners: ArrayLike, group_size: int = 32, modalities: tuple[str, str] = ("audio", "text")
 ) -> dict[str, float] | None:
     """How often the largest inner product among `group_size` is that with the own partner (Table 3).
 
@@ -181,9 +181,10 @@ def retrieval_accuracy(
     inner products the first counts, so identical embeddings score exactly 1 / N.
 
     Args:
-        audio_embeds: z^a = g(mean_j z_j^a), (n, d), of utterances that have both modalities.
-        text_embeds: z^t, (n, d), row i the partner of row i.
+        embeds: z^a = g(mean_j z_j^a), (n, d), of utterances that have both modalities.
+        partners: z^t, (n, d), row i the partner of row i.
         group_size: N.
+        modalities: the names of the two.
 
     Returns:
         `{"audio_to_text": …, "text_to_audio": …}`: the fraction of rows whose partner is found, in each direction; None
@@ -192,25 +193,26 @@ def retrieval_accuracy(
     Raises:
         ValueError: the shapes differ, an embedding is not finite, or `group_size` is below 2.
     """
-    audio, text = np.asarray(audio_embeds, dtype=np.float64), np.asarray(text_embeds, dtype=np.float64)
+    sides = [np.asarray(side, dtype=np.float64) for side in (embeds, partners)]
     if group_size < 2:
         raise ValueError(f"group_size must be at least 2, got {group_size}.")
-    if audio.shape[:1] == (0,) and text.shape[:1] == (0,):
+    if all(side.shape[:1] == (0,) for side in sides):
         return None
-    if audio.ndim != 2 or audio.shape != text.shape:
-        raise ValueError(f"Embeddings must be two arrays of one shape (n, d), got {audio.shape} and {text.shape}.")
-    _require_finite("audio_embeds", audio)
-    _require_finite("text_embeds", text)
-    num_groups, width = len(audio) // group_size, audio.shape[1]
+    if sides[0].ndim != 2 or sides[0].shape != sides[1].shape:
+        shapes = " and ".join(str(side.shape) for side in sides)
+        raise ValueError(f"Embeddings must be two arrays of one shape (n, d), got {shapes}.")
+    for modality, side in zip(modalities, sides, strict=True):
+        _require_finite(f"{modality}_embeds", side)
+    num_groups, width = len(sides[0]) // group_size, sides[0].shape[1]
     if num_groups == 0:
         return None
-    audio = audio[: num_groups * group_size].reshape(num_groups, group_size, width)
-    text = text[: num_groups * group_size].reshape(num_groups, group_size, width)
-    similarity = audio @ text.transpose(0, 2, 1)  # (groups, N of a, N of t)
+    ours, theirs = (side[: num_groups * group_size].reshape(num_groups, group_size, width) for side in sides)
+    similarity = ours @ theirs.transpose(0, 2, 1)  # (groups, N of one, N of the other)
+    one, other = modalities
     own = np.arange(group_size)
     return {
-        "audio_to_text": float(np.mean(similarity.argmax(axis=2) == own)),
-        "text_to_audio": float(np.mean(similarity.argmax(axis=1) == own)),
+        f"{one}_to_{other}": float(np.mean(similarity.argmax(axis=2) == own)),
+        f"{other}_to_{one}": float(np.mean(similarity.argmax(axis=1) == own)),
     }
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 
 from ..files import written_beside
-from ..model.configuration_mmer import COMBINATIONS, MMERConfig
+from ..model.configuration_mmer import MMERConfig
+from .figures import of_combinations, rows_present
 
 Columns = dict[str, list]
 
@@ -18,13 +18,13 @@ def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], co
     """Write what was predicted for each row in every combination it has, joined to it by `utterance_id`.
 
     Columns: utterance_id, combination; start and end of its span, in seconds (null where it is a whole recording);
-    text_source (`reference` or `asr`; null where the utterance has no text); emotion and sentiment (the likeliest
-    label) with `emotion_<label>` and `sentiment_<label>` probabilities; the dimensions on the corpus's scale;
-    `reference_<task>` (null where not labelled).
+    text_source (`reference` or `asr`; null where the utterance has no text); for each class task the likeliest label,
+    and `<task>_<label>` probabilities; the dimensions on the corpus's scale; `reference_<task>` (null where not
+    labelled).
     """
     parts = []
-    for combination in COMBINATIONS:
-        of_tasks, present = predictions[combination], rows_present(predictions[combination])
+    for combination, of_tasks in of_combinations(predictions).items():
+        present = np.flatnonzero(rows_present(combination, of_tasks))
         part = named(rows, combination, present)
         part |= {name: pick(rows[name], present) for name in ("start", "end", "text_source")}
         for task in config.tasks:
@@ -33,8 +33,8 @@ def write_predictions(path: Path, rows: Dataset, predictions: dict[str, Any], co
                 part[task.name] = predicted.astype(np.float64).tolist()
                 continue
             probabilities = softmax(predicted)  # (present rows, K)
-            part[task.name] = [task.labels[k] for k in probabilities.argmax(-1)]
-            part |= {f"{task.name}_{label}": probabilities[:, k].tolist() for k, label in enumerate(task.labels)}
+            part[task.name] = [task.classes[k] for k in probabilities.argmax(-1)]
+            part |= {f"{task.name}_{label}": probabilities[:, k].tolist() for k, label in enumerate(task.classes)}
         parts.append(part | references(rows, [task.name for task in config.tasks], present))
     write_parts(path, parts)
 
@@ -43,18 +43,13 @@ def write_answers(path: Path, rows: Dataset, predictions: dict[str, Any], config
     """Write no more than it takes to compare models: utterance_id, combination, the likeliest emotion, the dimensions
     and their `reference_<task>`, for the combinations that there are predictions of."""
     parts = []
-    for combination in filter(predictions.__contains__, COMBINATIONS):
-        of_tasks, present = predictions[combination], rows_present(predictions[combination])
+    for combination, of_tasks in of_combinations(predictions).items():
+        present = np.flatnonzero(rows_present(combination, of_tasks))
         part = named(rows, combination, present)
         part["emotion"] = [config.emotion_labels[k] for k in of_tasks["emotion"][present].argmax(-1)]
         part |= {d: of_tasks[d][present].astype(np.float32).tolist() for d in config.dimensions}
         parts.append(part | references(rows, ("emotion", *config.dimensions), present))
     write_parts(path, parts)
-
-
-def rows_present(of_tasks: dict[str, NDArray]) -> NDArray[np.int_]:
-    """The rows that have predictions of a combination; those of the others are NaN."""
-    return np.flatnonzero(~np.isnan(of_tasks["emotion"]).any(-1))
 
 
 def named(rows: Dataset, combination: str, present: Sequence[int]) -> Columns:

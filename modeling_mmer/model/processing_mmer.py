@@ -274,6 +274,29 @@ def pad_rows(rows: list[torch.Tensor | None], dim: int = -1, value: float = 0) -
     return batch, mask
 
 
+def states_of_vectors(value, name: str) -> torch.Tensor | None:
+    """Vectors (T, D) of a modality that has no encoder, in any form → one state (1, T, D); None if they are missing.
+
+    Raises:
+        ValueError: they are not T vectors of equally many numbers.
+    """
+    if value is None:
+        return None
+    try:
+        vectors = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError):
+        vectors = torch.empty(0)
+    if vectors.ndim != 2 or not len(vectors):
+        raise ValueError(f"{name} must be a list of vectors of equally many numbers, (T, D), or None.")
+    return vectors[None]
+
+
+def stack_states(states: list, modality: str) -> dict[str, torch.Tensor]:
+    """B times states (L+1, T, D) or None → the inputs of a model: states (B, L+1, T, D) and mask (B, T)."""
+    stacked, mask = pad_rows([None if of_row is None else torch.as_tensor(of_row) for of_row in states], dim=-2)
+    return {f"{modality}_hidden_states": stacked, f"{modality}_mask": mask}
+
+
 def require_a_modality(batch_size: int, masks: list[torch.Tensor]) -> None:
     """Raise an `ExampleError` for the first of B rows in which all masks (B, T) are zero."""
     for b in range(batch_size):

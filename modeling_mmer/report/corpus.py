@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..corpora.describe import LONG, OVER
+from ..model.tasks import CLASS_TASKS
 from .plots import SIZE, printable, save
 from .tables import ABSENT, markdown_item, markdown_table
 
-MODALITIES = {"audio_text": "audio + text", "audio_only": "audio alone", "text_only": "text alone"}
 SHARED = ("speakers", "texts", "recordings")
 MOST_SPEAKERS = 10  # listed in the report; corpus.json has all
 MOST_BROKEN = 20
@@ -23,8 +23,7 @@ def corpus_report(figures: Mapping[str, Any]) -> str:
     """The whole report, without sections that would be empty."""
     sections = {
         "Rows": rows_table(figures),
-        "Emotion": labels_table(figures, "emotion"),
-        "Sentiment": labels_table(figures, "sentiment"),
+        **{task.capitalize(): labels_table(figures, task) for task in CLASS_TASKS},
         "Dimensions, on the scale {:g} to {:g}".format(*figures["label_scale"]): dimensions_table(figures),
         "Durations, in seconds": durations_table(figures),
         "Speakers": speakers_table(figures),
@@ -43,7 +42,7 @@ def rows_table(figures: Mapping[str, Any]) -> str:
     """Rows by modality, hours of audio, and number of speakers."""
 
     def column(part: Mapping[str, Any]) -> dict[str, str]:
-        modalities = {name: f"{part['modalities'][modality]:,}" for modality, name in MODALITIES.items()}
+        modalities = {held_name(held): f"{n:,}" for held, n in part["modalities"].items()}
         return {
             "rows": f"{part['rows']:,}",
             **modalities,
@@ -53,6 +52,11 @@ def rows_table(figures: Mapping[str, Any]) -> str:
         }
 
     return split_table(figures, column)
+
+
+def held_name(held: str) -> str:
+    """What rows hold, as `audio_text` or `audio_only` in the figures, in words."""
+    return held.replace("_only", " alone").replace("_", " + ")
 
 
 def labels_table(figures: Mapping[str, Any], task: str) -> str:
@@ -187,9 +191,10 @@ def plot_corpus(path: Path, figures: Mapping[str, Any]) -> None:
 
 def plot_rows(panel, figures: Mapping[str, Any]) -> None:
     splits, below = figures["splits"], [0] * len(figures["splits"])
-    for (modality, name), shade in zip(MODALITIES.items(), ("0.3", "0.55", "0.8"), strict=True):
-        counts = [part["modalities"][modality] for part in splits.values()]
-        panel.bar(list(splits), counts, bottom=below, color=shade, label=name)
+    for i, held in enumerate(kinds := figures["all"]["modalities"]):
+        counts = [part["modalities"][held] for part in splits.values()]
+        shade = f"{0.3 + 0.5 * i / max(1, len(kinds) - 1):.2f}"
+        panel.bar(list(splits), counts, bottom=below, color=shade, label=held_name(held))
         below = [sum(pair) for pair in zip(below, counts, strict=True)]
     panel.set(title="rows")
     panel.tick_params("x", rotation=45)

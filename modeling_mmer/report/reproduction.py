@@ -6,17 +6,20 @@ figures are in separate tables.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
 from ..files import write_text
+from ..model.configuration_mmer import COMBINATIONS, MODALITIES
+from ..model.tasks import DIMENSIONS
 from . import published
 from .comparison import TASKS, compare
 from .records import Figure, Records
 from .reproduction_plots import plot_curves, plot_layer_weights, plot_similarities, plot_ua
-from .tables import ABSENT, COMBINATIONS, DIMENSIONS, markdown_item, markdown_table
+from .tables import ABSENT, markdown_item, markdown_table
 
 Format = Callable[[float, float], str]  # a value, and the value that sets the number of digits
 
@@ -52,25 +55,23 @@ class Column:
     published: str = ".1f"
 
 
-INPUTS = dict(zip(COMBINATIONS, ("a", "t", "a + t"), strict=True))
+INPUTS = {name: " + ".join(m[0] for m in modalities) for name, modalities in COMBINATIONS.items()}
 UA = [Column(f"{c}_ua", f"UA % {i}", combination=c) for c, i in INPUTS.items()]
 CCC = [
-    Column(f"{c}_{dimension}_ccc", f"{name} {i}", decimal, c, ".3f")
-    for dimension, name in zip(DIMENSIONS, ("Val.", "Aro.", "Dom."), strict=True)
+    Column(f"{c}_{dimension}_ccc", f"{dimension[:3].capitalize()}. {i}", decimal, c, ".3f")
+    for dimension in DIMENSIONS
     for c, i in INPUTS.items()
 ]
-RETRIEVAL = [
-    Column("retrieval_audio_to_text", "Retr. a %"),
-    Column("retrieval_text_to_audio", "Retr. t %"),
-]
+RETRIEVAL = [Column(f"retrieval_{m}_to_{other}", f"Retr. {m[0]} %") for m, other in permutations(MODALITIES, 2)]
 TABLE_1 = [*UA, *CCC]
 TABLE_2 = [
     Column(f"collapse_{m}_{place}", f"{m[0]} {place}", distance, published="#.2g")
-    for m in ("audio", "text")
+    for m in MODALITIES
     for place in ("input", "output")
 ]
 TABLE_3 = [*RETRIEVAL, *UA]
-CHOICES = [*UA, *(column for column in CCC if column.combination == "audio_text"), *RETRIEVAL]
+FULLEST = [*COMBINATIONS][-1]
+CHOICES = [*UA, *(column for column in CCC if column.combination == FULLEST), *RETRIEVAL]
 COMPARED = "contr_mae"  # the row that the others are compared with
 
 

@@ -6,9 +6,10 @@ from textwrap import fill
 
 from matplotlib.figure import Figure
 
+from ..model.configuration_mmer import COMBINATIONS
 from .plots import SIZE, save
 from .records import Records
-from .tables import COMBINATIONS, combination_name
+from .tables import combination_name
 
 
 def plot_ua(path: Path, records: Records, rows: Sequence) -> bool:
@@ -44,11 +45,12 @@ def plot_layer_weights(path: Path, records: Records, rows: Sequence) -> bool:
     }
     if not weights:
         return False
-    picture = Figure(figsize=(2 * SIZE + 2, SIZE), layout="constrained")
-    panels = picture.subplots(1, 2, sharey=True)
-    for panel, modality in zip(panels, ("audio", "text"), strict=True):
+    modalities = list(dict.fromkeys(modality for of_row in weights.values() for modality in of_row))
+    picture = Figure(figsize=(len(modalities) * SIZE + 2, SIZE), layout="constrained")
+    panels = picture.subplots(1, len(modalities), sharey=True, squeeze=False)[0]
+    for panel, modality in zip(panels, modalities, strict=True):
         for title, of_row in weights.items():
-            panel.plot(of_row[modality], marker=".", label=title)
+            panel.plot(of_row.get(modality, []), marker=".", label=title)
         panel.set(title=modality, xlabel="encoder state", ylim=(0, None))
     panels[0].set_ylabel("weight")
     picture.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")

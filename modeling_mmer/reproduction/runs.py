@@ -178,7 +178,7 @@ def prepare(task: Task, material: Material, fingerprint: Fingerprint) -> tuple[M
         arguments,
         train_dataset=with_lengths(splits["train"], config.audio_stride, processor),
         eval_dataset=splits["validation"],
-        data_collator=MMERCollator(processor, config.tasks, features),
+        data_collator=MMERCollator(processor, config.tasks, features, config.modalities),
         callbacks=callbacks,
         **stage,
     )

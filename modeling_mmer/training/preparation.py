@@ -18,6 +18,7 @@ from ..model.encoders import TextStates, text_positions
 from ..model.hub_names import loading_explained
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
+from ..model.tasks import CLASS_TASKS
 from .arguments import CorpusArguments
 
 
@@ -57,12 +58,9 @@ def fill_features(
 
 def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
     """The config fields that depend on the corpus: its scale and, if "balanced", the class weights."""
-    weights = {"emotion_class_weights": None, "sentiment_class_weights": None}
-    if class_weights == "balanced":
-        for task in ("emotion", "sentiment"):
-            labels = corpus.splits["train"][task]
-            weights[f"{task}_class_weights"] = balanced_weights(labels, chosen[f"{task}_labels"])
-    return {"label_scale": list(corpus.label_scale), **weights}
+    train, balanced = corpus.splits["train"], class_weights == "balanced"
+    weights = {t: balanced_weights(train[t], chosen[f"{t}_labels"]) if balanced else None for t in CLASS_TASKS}
+    return {"label_scale": list(corpus.label_scale)} | {f"{t}_class_weights": weights[t] for t in CLASS_TASKS}
 
 
 def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float]:
