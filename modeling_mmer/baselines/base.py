@@ -112,10 +112,7 @@ class Baseline(MMERBackbone):
         return present
 
     def output(
-        self,
-        predictions: Predictions,
-        present: dict[str, torch.Tensor],
-        losses: dict[str, torch.Tensor] | None,
+        self, predictions: Predictions, present: dict[str, torch.Tensor], losses: dict[str, torch.Tensor] | None
     ) -> MMEROutput:
         loss = None if losses is None else total_loss(losses, self.loss_weights)
         return MMEROutput.of_combinations(predictions, present, loss=loss, losses=losses)

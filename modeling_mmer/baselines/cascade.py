@@ -23,7 +23,6 @@ class Cascade(Baseline):
         self.embedders = ModalityEmbedders.for_modalities(config, config.modalities)
         self.branches = nn.ModuleDict({combination: Branch(config) for combination in config.combinations})
         self.post_init()
-        self.freeze_encoders()
 
     def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
         modalities = self.config.modalities

@@ -186,7 +186,6 @@ class CIFMMINTeacher(CIFMMINBase):
         self.projections = nn.ModuleDict({modality: PairProjection() for modality in MODALITIES})
         self.classifier = classifier(len(config.emotion_labels), dropout=0.3)
         self.post_init()
-        self.freeze_encoders()
 
     @property
     def served(self) -> tuple[str, ...]:
@@ -225,7 +224,6 @@ class CIFMMIN(CIFMMINBase):
         self.classifier = classifier(len(config.emotion_labels), dropout=0.5)
         self.teacher = copy.deepcopy(self.features)
         self.post_init()
-        self.freeze_encoders()
 
     @classmethod
     def from_teacher(cls, teacher: CIFMMINTeacher) -> "CIFMMIN":

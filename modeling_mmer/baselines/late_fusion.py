@@ -37,7 +37,6 @@ class LateFusion(Baseline):
         width = sum(branch.readout.width for branch in self.branches.values())
         self.heads = TaskHeads(config, partial(TaskHead, inputs=width))
         self.post_init()
-        self.freeze_encoders()
 
     @classmethod
     def from_unimodal(cls, audio: SeparateModel, text: SeparateModel) -> "LateFusion":

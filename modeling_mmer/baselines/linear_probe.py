@@ -27,7 +27,6 @@ class LinearProbe(Baseline):
             }
         )
         self.post_init()
-        self.freeze_encoders()
 
     def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
         rows = len(next(iter(present.values())))

@@ -21,7 +21,6 @@ class SeparateModel(Baseline):
         self.embedders = ModalityEmbedders.for_modalities(config, self.modalities)
         self.branches = nn.ModuleDict({config.combination: Branch(config)})
         self.post_init()
-        self.freeze_encoders()
 
     @property
     def served(self) -> tuple[str, ...]:

@@ -18,7 +18,9 @@ from ..model.hub_names import commit_of
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
 from ..model.tasks import CLASS_TASKS
-from ..report import CurvesCallback, Provenance, write_card, write_report
+from ..report.card import Provenance, write_card
+from ..report.plots import CurvesCallback
+from ..report.tables import write_report
 from ..training.arguments import CorpusArguments, RunArguments
 from ..training.batching import with_lengths
 from ..training.checking import load_checked, note_cropped
@@ -35,7 +37,7 @@ from .allocator import keep_freed_memory
 from .arguments import ModelArguments, StartArguments, exit_on_bad_input, expand_recipe, explicit_options, parse
 from .folds import folds_to_train, train_folds
 from .naming import encoder_commits, model_commit
-from .results import build_results, print_results
+from .results import build_results, print_results, print_sizes
 
 PROG = "mmer train"
 ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
@@ -204,8 +206,7 @@ def print_summary(trainer: MMERTrainer, corpus: Corpus) -> None:
     """Print the number of rows of each split, caveats and notices, and the number of trained parameters."""
     if not trainer.is_world_process_zero():
         return
-    sizes = ", ".join(f"{len(rows)} {name}" for name, rows in corpus.splits.items())
-    print(f"{corpus.name}: {sizes}", *corpus.caveats, *corpus.notices, sep="\n  ")
+    print_sizes(corpus, [*corpus.caveats, *corpus.notices])
     print(f"Training {trainer.trainable_parameters():,} parameters; the encoders are frozen.")
 
 

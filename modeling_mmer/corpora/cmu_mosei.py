@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .emotions import spellings_of
 from .folder import read_table
 from .layout import blank_off_scale, count, match_lines, read_lines, require, split_by_speaker
 from .paths import Finder
@@ -25,12 +26,7 @@ CSV_NAMES = {
     "video": ("video", "video_id", "file"),
     "start": ("start", "start_time"),
     "sentiment": ("sentiment", "label"),
-    "happiness": ("happiness", "happy"),
-    "sadness": ("sadness", "sad"),
-    "anger": ("anger", "angry"),
-    "surprise": ("surprise",),
-    "disgust": ("disgust",),
-    "fear": ("fear",),
+    **{emotion: spellings_of(emotion) for emotion in EMOTIONS},
 }
 LABELS = [f"{folder}CMU_MOSEI_Labels.{suffix}" for suffix in ("csv", "csd") for folder in ("", "Labels/", "labels/")]
 TEXT_LINE = re.compile(r"(?P<video>.+?)___(?P<clip>\d+)___(?P<start>[\d.]+)___(?P<end>[\d.]+)___(?P<text>.*)$")
@@ -118,9 +114,7 @@ def join(segments: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, li
     how = {"on": "start", "by": "video", "direction": "nearest", "tolerance": TOLERANCE}
     joined = pd.merge_asof(ordered, starts.sort_values("start"), **how)
     joined["distance"] = (joined["start"] - joined["labelled"]).abs()
-    joined = joined.sort_values(
-        ["distance", "transcript"]
-    )  # of transcripts that are near one label, the nearest has it
+    joined = joined.sort_values(["distance", "transcript"])  # of transcripts near one label, the nearest has it
     has_label = joined["labelled"].notna() & ~joined.duplicated(["video", "labelled"])
     without = joined[~has_label].sort_values("transcript")
     joined = joined[has_label].sort_values("transcript").reset_index(drop=True)

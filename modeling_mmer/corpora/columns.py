@@ -149,23 +149,12 @@ def propose_columns(table: pd.DataFrame, fields: Mapping[str, str]) -> dict[str,
     return proposed
 
 
-def _are_splits(values: list[str]) -> bool:
-    return all(canonical_split(value) for value in set(values))
-
-
-def _are_emotions(values: list[str]) -> bool:
-    return known_share(values) >= 0.5
-
-
-def _are_files(values: list[str]) -> bool:
-    return sum(value.lower().endswith(AUDIO_SUFFIXES) for value in values) >= len(values) / 2
-
-
-def _are_texts(values: list[str]) -> bool:
-    return sum(" " in value.strip() for value in values) >= len(values) / 2
-
-
-_LOOKS_LIKE = {"split": _are_splits, "emotion": _are_emotions, "audio": _are_files, "text": _are_texts}
+_LOOKS_LIKE = {  # field → whether the values of a column look like it
+    "split": lambda values: all(canonical_split(value) for value in set(values)),
+    "emotion": lambda values: known_share(values) >= 0.5,
+    "audio": lambda values: sum(value.lower().endswith(AUDIO_SUFFIXES) for value in values) >= len(values) / 2,
+    "text": lambda values: sum(" " in value.strip() for value in values) >= len(values) / 2,
+}
 
 
 def unused_columns(table: pd.DataFrame, fields: Mapping[str, str]) -> list[str]:

@@ -57,7 +57,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------- figures of some rows
+# ── figures of some rows ────────────────────────────────────────────────────────────────────────────────────────────
 def figures_of(rows: pd.DataFrame) -> dict[str, Any]:
     """What one split, or all of them, holds."""
     has_audio, has_text = rows["audio"].notna(), rows["text"].notna()
@@ -103,7 +103,7 @@ def durations(seconds: np.ndarray) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------- across splits
+# ── across splits ───────────────────────────────────────────────────────────────────────────────────────────────────
 def rows_of_speakers(table: pd.DataFrame) -> list[dict[str, Any]]:
     groups = table["split"].groupby(known_speakers(table["speaker"]))
     speakers = [{"speaker": name, "rows": rows_by_split(splits)} for name, splits in groups]

@@ -17,19 +17,6 @@ from .schema import Corpus, counted
 
 SCALE = (1.0, 5.0)
 FOLDS = 5
-EMOTIONS = {
-    "neu": "neutral",
-    "hap": "happiness",
-    "exc": "excitement",
-    "sad": "sadness",
-    "ang": "anger",
-    "fru": "frustration",
-    "sur": "surprise",
-    "fea": "fear",
-    "dis": "disgust",
-    "oth": "other",
-    "xxx": "no agreement",
-}
 NUMBER = r"\s*(-?[\d.]+|nan)\s*"
 LABEL_LINE = re.compile(rf"\[[\d.]+ - [\d.]+\]\s+(?P<id>\S+)\s+(?P<emotion>\w+)\s+\[{NUMBER},{NUMBER},{NUMBER}\]")
 TEXT_LINE = re.compile(r"(?P<id>Ses\d\d[FM]_\S+)\s+\[[\d.]+-[\d.]+\]:\s*(?P<text>.*)")
@@ -83,7 +70,7 @@ def read_evaluation(dialog: Path, recordings: Path, unread: list[str]) -> list[d
         {
             "utterance_id": match["id"],
             "audio": str(recordings / f"{match['id']}.wav"),
-            "emotion": EMOTIONS.get(match["emotion"], match["emotion"]),
+            "emotion": classes_of([match["emotion"]])[match["emotion"]] or match["emotion"],
             **dict(zip("vad", match.groups()[2:], strict=True)),
             "speaker": match["id"][:5] + match["id"].rpartition("_")[2][:1],  # Ses01F_impro01_M000: the man speaks
         }

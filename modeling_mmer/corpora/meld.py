@@ -90,9 +90,8 @@ def take_out_audio(root: Path, table: pd.DataFrame) -> tuple[list[str | None], l
     if not has_clip.any():
         return [None] * len(table), ["no clips beside the CSV files: text only"]
     notices = count("row has", "rows have", "no clip", table["utterance_id"][~has_clip].tolist(), "text only")
-    clips = {
-        root / EXTRACTED / f"{row.utterance_id}.flac": root / row.clip for row in table[has_clip].itertuples()
-    }  # audio → clip
+    with_clip = table[has_clip].itertuples()
+    clips = {root / EXTRACTED / f"{row.utterance_id}.flac": root / row.clip for row in with_clip}  # audio → clip
     lacking = {audio: clip for audio, clip in clips.items() if not audio.is_file()}
     ffmpeg = shutil.which("ffmpeg")
     if lacking and ffmpeg is None:

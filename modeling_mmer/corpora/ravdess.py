@@ -15,13 +15,7 @@ from .layout import count, split_by_speaker
 from .rows import build_corpus
 from .schema import Corpus, CorpusError, counted
 
-EMOTIONS = dict(
-    zip(
-        ("01", "02", "03", "04", "05", "06", "07", "08"),
-        ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise"),
-        strict=True,
-    )
-)
+EMOTIONS = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")  # 01 to 08
 SENTENCES = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
 SUFFIXES = (".wav", ".flac")
 # modality, vocal channel, emotion, intensity, sentence, repetition, actor
@@ -72,6 +66,6 @@ def row_of(path: Path, match: re.Match) -> dict[str, str]:
         "utterance_id": path.stem,
         "audio": str(path),
         "text": SENTENCES[match[5]],
-        "emotion": EMOTIONS[match[3]],
+        "emotion": EMOTIONS[int(match[3]) - 1],
         "speaker": match["actor"],
     }

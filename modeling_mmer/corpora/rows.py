@@ -87,7 +87,7 @@ def build_corpus(
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ normalise
+# ── normalise ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def normalise(raw: pd.DataFrame) -> pd.DataFrame:
     """The schema's columns, with strings that are stripped or None, and an id for every row."""
     table = raw.reindex(columns=list(FEATURES)).reset_index(drop=True)
@@ -126,8 +126,7 @@ def locate(audio: pd.Series) -> tuple[pd.Series, dict[str, Recording], list[str]
     headers |= read_headers(meant.values())
     notice = (
         f"{counted(len(meant), 'recording was', 'recordings were')} found under another spelling of the path (case, "
-        "accents, separators, "
-        f"extension): {Path(next(iter(meant))).name} is {Path(next(iter(meant.values()))).name}"
+        f"accents, separators, extension): {Path(next(iter(meant))).name} is {Path(next(iter(meant.values()))).name}"
     )
     return pd.Series([meant.get(path, path) for path in audio], dtype=object), headers, [notice]
 
@@ -148,7 +147,7 @@ def _splits(given: pd.Series, advice: Mapping[str, str]) -> tuple[pd.Series, lis
     return pd.Series([canonical[name] for name in given], index=given.index, dtype=object), []
 
 
-# ---------------------------------------------------------------------------------------------------------- find faults
+# ── find faults ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def _identity_faults(table: pd.DataFrame) -> Iterator[tuple[int, str, str]]:
     """Rows that cannot be told apart, or hold nothing."""
     for place in table.index[table["utterance_id"].duplicated(keep=False)]:
@@ -184,7 +183,7 @@ def _faults(
     return faults + [Fault("span", *row(place), detail, table["split"][place]) for place, detail in beyond]
 
 
-# ----------------------------------------------------------------------------------------------------------- map labels
+# ── map labels ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def _set_sentiments(table: pd.DataFrame, label_scale: tuple[float, float]) -> list[str]:
     """Make the sentiments labels, in place: the corpus's own, or those of valence. Returns caveats."""
     if table["sentiment"].notna().any():
@@ -201,7 +200,7 @@ def _left_out(table: pd.DataFrame, given: pd.Series, unknown: set[str]) -> list[
     return [LeftOut(split, name, int(n), name not in unknown) for (split, name), n in counts.items()]
 
 
-# -------------------------------------------------------------------------------------------------------------- notices
+# ── notices ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _missing(table: pd.DataFrame) -> list[str]:
     counts = {what: int(table[what].isna().sum()) for what in ("audio", "text")}
     of = f"of {counted(len(table), 'row')}"

@@ -11,15 +11,7 @@ from torch import nn
 from transformers import Trainer
 
 from ..model.tasks import NOT_LABELLED, Task
-from .metrics import (
-    ccc,
-    confusion_matrix,
-    macro_f1,
-    mean_of_present,
-    per_class_recall,
-    retrieval_accuracy,
-    unweighted_accuracy,
-)
+from . import metrics
 
 RETRIEVAL_GROUP = 32  # N of Table 3
 NOT_COMBINATIONS = ("retrieval", "collapse")  # entries in the results of a split
@@ -70,22 +62,21 @@ def task_figures(task: Task, predictions: NDArray, references: NDArray) -> dict[
     """The figures of one task: CCC of a dimension; UA of a class task; for emotion, whose names have no prefix, also
     macro F1."""
     if not task.is_class:
-        return {f"{task.name}_ccc": ccc(predictions, references)}
+        return {f"{task.name}_ccc": metrics.ccc(predictions, references)}
     if references.size and references.max() >= predictions.shape[1]:
         raise ValueError(
             f"References of {task.name!r} hold class {references.max()}, but the model predicts "
             f"{predictions.shape[1]} classes."
         )
     classes = predictions.argmax(axis=1)
-    ua = unweighted_accuracy(classes, references)
-    return {"ua": ua, "macro_f1": macro_f1(classes, references)} if task.name == "emotion" else {f"{task.name}_ua": ua}
+    ua = metrics.unweighted_accuracy(classes, references)
+    if task.name != "emotion":
+        return {f"{task.name}_ua": ua}
+    return {"ua": ua, "macro_f1": metrics.macro_f1(classes, references)}
 
 
 def _check_predictions(
-    combination: str,
-    by_task: Mapping[str, ArrayLike],
-    references: Mapping[str, ArrayLike],
-    tasks: Sequence[Task],
+    combination: str, by_task: Mapping[str, ArrayLike], references: Mapping[str, ArrayLike], tasks: Sequence[Task]
 ) -> dict[str, NDArray[np.float64]]:
     """Check names and shapes of the predictions. Returns them as float64, in a fixed order of tasks."""
     known = {task.name: task for task in tasks}
@@ -123,22 +114,18 @@ def rows_present(combination: str, arrays: Mapping[str, NDArray[np.float64]]) ->
 def compute_figures(
     predictions: Mapping[str, Any], labels: Mapping[str, np.ndarray], tasks: Sequence[Task]
 ) -> dict[str, Any]:
-    """The figures of one split.
+    """The figures of one split, and `retrieval` if it can be measured.
 
     Args:
-        predictions: the predictions of `MMERTrainer`: combination → task → array, NaN in rows that lack a modality;
-            and, if the model has g, `embeds` → modality → (n, d).
-        labels: task → (n,), −100 or NaN = not labelled.
-        tasks: of the model.
-
-    Returns:
-        combination → figures, and `retrieval`. Figures that cannot be measured are absent.
+        predictions: the predictions of `MMERTrainer`: as for [`evaluate_predictions`] and, if the model has g, `embeds`
+            → modality → (n, d), NaN in rows that lack it.
+        labels, tasks: the references and the tasks, as for [`evaluate_predictions`].
     """
     results = evaluate_predictions(of_combinations(predictions), labels, tasks)
     embeds, retrieval = predictions.get("embeds", {}), {}
     for one, other in combinations(embeds, 2):
         paired = ~(np.isnan(embeds[one]).any(-1) | np.isnan(embeds[other]).any(-1))
-        found = retrieval_accuracy(embeds[one][paired], embeds[other][paired], RETRIEVAL_GROUP, (one, other))
+        found = metrics.retrieval_accuracy(embeds[one][paired], embeds[other][paired], RETRIEVAL_GROUP, (one, other))
         retrieval |= found or {}
     if retrieval:
         results["retrieval"] = {"n": RETRIEVAL_GROUP, **retrieval}
@@ -159,7 +146,7 @@ def score(results: Mapping[str, Any]) -> float | None:
     Returns:
         The mean of the available figures, or None if there is none.
     """
-    return mean_of_present(
+    return metrics.mean_of_present(
         value
         for combination, figures in results.items()
         if combination not in NOT_COMBINATIONS
@@ -243,10 +230,10 @@ def evaluate_split(trainer: Trainer, rows: Dataset) -> tuple[dict[str, Any], dic
         if "ua" in results.get(combination, {}):
             present = rows_present(combination, of_tasks)
             predicted, references = of_tasks["emotion"][present].argmax(-1), output.label_ids["emotion"][present]
-            recall = per_class_recall(predicted, references, config.emotion_labels)
+            recall = metrics.per_class_recall(predicted, references, config.emotion_labels)
             results[combination]["per_class_recall"] = {c: r for c, r in recall.items() if r is not None}
             results[combination]["confusion_matrix"] = {
                 "labels": list(config.emotion_labels),
-                "rows": confusion_matrix(predicted, references, len(config.emotion_labels)).tolist(),
+                "rows": metrics.confusion_matrix(predicted, references, len(config.emotion_labels)).tolist(),
             }
     return results, output.predictions

@@ -7,8 +7,9 @@
 
 All figures are fractions; `figures.py` computes them for each combination of modalities. Two rules apply everywhere.
 Rows without a label (-100 for a class, NaN for a dimension) are ignored by its metrics. A figure that cannot be
-measured is `None`, or absent from a dict, never 0. Only NumPy is needed. `evaluate_metrics.py` has the same metrics as
-`evaluate.Metric` classes.
+measured is `None`, or absent from a dict, never 0. Metrics of classes take class ids (n,), predictions and references;
+they raise a ValueError if the two differ in length, or hold something other than class ids. Only NumPy is needed.
+`evaluate_metrics.py` has the same metrics as `evaluate.Metric` classes.
 """
 
 import math
@@ -21,18 +22,7 @@ from ..model.tasks import NOT_LABELLED
 
 
 def unweighted_accuracy(predictions: ArrayLike, references: ArrayLike) -> float | None:
-    """Unweighted accuracy: the mean recall over the classes that occur in the references.
-
-    Args:
-        predictions: class ids, (n,).
-        references: class ids, (n,); -100 = not labelled.
-
-    Returns:
-        A fraction, or None where no row is labelled.
-
-    Raises:
-        ValueError: the two differ in length, or hold something other than class ids.
-    """
+    """Unweighted accuracy: the mean recall over the classes in the references; None where no row is labelled."""
     predictions, references = _labelled_classes(predictions, references)
     return mean_of_present(np.mean(predictions[references == c] == c) for c in np.unique(references))
 
@@ -40,19 +30,8 @@ def unweighted_accuracy(predictions: ArrayLike, references: ArrayLike) -> float 
 def per_class_recall(
     predictions: ArrayLike, references: ArrayLike, labels: Sequence[Hashable]
 ) -> dict[Hashable, float | None]:
-    """The recall of each class, by name.
-
-    Args:
-        predictions: class ids, (n,).
-        references: class ids, (n,); -100 = not labelled.
-        labels: the classes' names; class c is `labels[c]`.
-
-    Returns:
-        One entry per label, in order: a fraction, or None for a class that is not in the references.
-
-    Raises:
-        ValueError: as `confusion_matrix`.
-    """
+    """The recall of each class by its name, in the order of `labels`, where class c is `labels[c]`; None for a class
+    that is not in the references."""
     matrix = confusion_matrix(predictions, references, len(labels))
     return {
         label: float(row[c] / row.sum()) if row.sum() else None
@@ -64,17 +43,7 @@ def macro_f1(predictions: ArrayLike, references: ArrayLike) -> float | None:
     """The unweighted mean over classes of F1 = 2 TP / (2 TP + FP + FN).
 
     The classes are those that occur in the references or the predictions (scikit-learn's default), so a class that is
-    only predicted, or never predicted correctly, counts as 0.
-
-    Args:
-        predictions: class ids, (n,).
-        references: class ids, (n,); -100 = not labelled.
-
-    Returns:
-        A fraction, or None where no row is labelled.
-
-    Raises:
-        ValueError: the two differ in length, or hold something other than class ids.
+    only predicted, or never predicted correctly, counts as 0. None where no row is labelled.
     """
     predictions, references = _labelled_classes(predictions, references)
     scores = []
@@ -85,19 +54,8 @@ def macro_f1(predictions: ArrayLike, references: ArrayLike) -> float | None:
 
 
 def confusion_matrix(predictions: ArrayLike, references: ArrayLike, num_classes: int) -> NDArray[np.int64]:
-    """Counts of (reference, prediction) pairs.
-
-    Args:
-        predictions: class ids, (n,).
-        references: class ids, (n,); -100 = not labelled.
-        num_classes: K; class ids are 0 … K - 1.
-
-    Returns:
-        (K, K); row = reference, column = prediction.
-
-    Raises:
-        ValueError: the two differ in length, or hold something other than the ids of K classes.
-    """
+    """Counts of (reference, prediction) pairs of K = `num_classes` classes, with the ids 0 … K - 1: (K, K), row =
+    reference, column = prediction."""
     predictions, references = _labelled_classes(predictions, references)
     for name, classes in (("predictions", predictions), ("references", references)):
         if classes.size and classes.max() >= num_classes:

@@ -250,6 +250,10 @@ class MMERBackbone(MMERPreTrainedModel):
         super().__init__(config)
         self.encoders = FrozenEncoders(config, config.modalities if modalities is None else modalities)
 
+    def post_init(self):
+        super().post_init()
+        self.freeze_encoders()
+
     def freeze_encoders(self):
         for encoder in self.encoders.values():
             encoder.freeze()

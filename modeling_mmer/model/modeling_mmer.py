@@ -62,7 +62,6 @@ class MMERModel(MMERBackbone):
         self.transformer = SharedTransformer(config)
         self.masking = TokenMasking(config)
         self.post_init()
-        self.freeze_encoders()
 
     @can_return_tuple
     @merge_with_config_defaults

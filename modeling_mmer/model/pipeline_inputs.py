@@ -1,8 +1,6 @@
 """Inputs of the pipeline → windows of samples, each with its text.
 
 An [`InputReader`] has no model, so that it can be sent to a worker process.
-
-This file is saved with checkpoints: it imports only torch and transformers.
 """
 
 import functools

@@ -2,8 +2,6 @@
 
 Recordings longer than the window of the encoder are scored in windows (`windows.py`). Their probabilities and
 dimensions are averaged, weighted by the seconds that each window covers.
-
-This file is saved with checkpoints: it imports only torch, transformers and numpy, and no model class.
 """
 
 import os

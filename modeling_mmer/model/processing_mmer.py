@@ -4,8 +4,6 @@
 audio in all common forms, and returns padded tensors with one mask per modality: 1 = data, 0 = padding. A row that
 lacks a modality has an all-zero mask; a batch that lacks a modality has no keys for it. Each recording and text is
 encoded before padding, so an example gets the same features in any batch.
-
-This file is saved with checkpoints: it imports only torch, transformers, numpy and files that are saved too.
 """
 
 import functools
@@ -122,8 +120,7 @@ class MMERProcessor(ProcessorMixin):
         limit = text_options["max_length"] or self.tokenizer.model_max_length
         if cut := self.count_cut_texts(text or [], limit):
             warnings.warn(
-                f"{cut} of {len(text)} texts were cut at {limit} tokens: only their beginning is used.",
-                stacklevel=2,
+                f"{cut} of {len(text)} texts were cut at {limit} tokens: only their beginning is used.", stacklevel=2
             )
         masks = [value for key, value in inputs.items() if key.endswith("_mask")]
         require_a_modality(len(audio or text), masks)
@@ -385,9 +382,8 @@ def source_name(audio) -> str:
     path, span = audio, ""
     if isinstance(audio, dict):
         path, start, end = (None if is_missing(audio.get(name)) else audio[name] for name in ("path", "start", "end"))
-        span = (
-            "" if start is None and end is None else f", {start or 0} s to {'its end' if end is None else f'{end} s'}"
-        )
+        if start is not None or end is not None:
+            span = f", {start or 0} s to {'its end' if end is None else f'{end} s'}"
     if not isinstance(path, (str, os.PathLike)):
         return ""
     path = os.fspath(path)

@@ -1,8 +1,4 @@
-"""Recordings in all common forms → samples: files, bytes, arrays, pairs of samples and rate, and spans of these.
-
-This file is saved with checkpoints: it imports only torch, transformers and numpy, and soundfile and soxr to read and
-resample files.
-"""
+"""Recordings in all common forms → samples: files, bytes, arrays, pairs of samples and rate, and spans of these."""
 
 import base64
 import binascii

@@ -165,14 +165,13 @@ def table_1(records: Records, rows: Sequence) -> Section | None:
 
 
 def table_2(records: Records, rows: Sequence) -> Section | None:
-    body = figure_rows(records, rows, TABLE_2, best=False)
     text = (
         "The largest pair-wise Euclidean distance between the embeddings of an utterance at the input and output of "
         f"the shared transformer, averaged over {utterances_of(records, rows)} random test utterances. Small values "
         "indicate collapse."
     )
-    header = ["MAE target", *headers(TABLE_2)]
-    return Section("Table 2: target of the masked autoencoder", text, header, [c for _, c in body]) if body else None
+    body = figure_rows(records, rows, TABLE_2, best=False)
+    return figures_section("Table 2: target of the masked autoencoder", text, "MAE target", TABLE_2, body)
 
 
 def utterances_of(records: Records, rows: Sequence) -> str:
@@ -185,20 +184,24 @@ def utterances_of(records: Records, rows: Sequence) -> str:
 
 
 def table_3(records: Records, rows: Sequence) -> Section | None:
-    body = figure_rows(records, rows, TABLE_3)
     text = "Retrieval among N = 32 (chance: 3.1 %) and UA. All rows but the first use the contrastive term."
-    header = ["", *headers(TABLE_3)]
-    return Section("Table 3: positions and g", text, header, [cells for _, cells in body]) if body else None
+    return figures_section("Table 3: positions and g", text, "", TABLE_3, figure_rows(records, rows, TABLE_3))
 
 
 def choices(records: Records, rows: Sequence) -> Section | None:
     """The rows of choices for which an alternative was trained."""
     tried = {row.title.partition(":")[0] for row in rows if row.name != COMPARED and records.of(row.name)}
     rows = [row for row in rows if row.title.partition(":")[0] in tried]
-    body = figure_rows(records, rows, CHOICES, best=False)
     text = "The full objective with one choice changed at a time."
-    header = ["", *headers(CHOICES)]
-    return Section("Choices around the full objective", text, header, [c for _, c in body]) if body else None
+    body = figure_rows(records, rows, CHOICES, best=False)
+    return figures_section("Choices around the full objective", text, "", CHOICES, body)
+
+
+def figures_section(
+    title: str, text: str, first: str, columns: Sequence[Column], body: Sequence[tuple[Any, list[Any]]]
+) -> Section | None:
+    """A section of rows of figures; None if there are none."""
+    return Section(title, text, [first, *headers(columns)], [cells for _, cells in body]) if body else None
 
 
 def figure_rows(

@@ -140,19 +140,16 @@ def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _heading(results: Mapping[str, Any]) -> str:
-    facts = []
-    if results.get("model") is not None:
-        facts.append(f"- Model: `{results['model']}`")
-    if results.get("corpus") is not None:
-        corpus = results["corpus"]
-        facts.append(f"- Corpus: {corpus if isinstance(corpus, str) else ', '.join(map(str, corpus))}")
-    if results.get("folds") is not None:
-        facts.append(f"- Mean over {results['folds']} folds; counts and confusion matrices are their sums")
-    if results.get("seed") is not None:
-        facts.append(f"- Seed: {results['seed']}")
-    if results.get("trainable_parameters") is not None:
-        facts.append(f"- Trainable parameters: {_count(results['trainable_parameters'])}")
-    return "\n\n".join(["# Emotion recognition: measured results", *(["\n".join(facts)] if facts else [])])
+    corpus = results.get("corpus")
+    facts = {
+        "Model: `{}`": results.get("model"),
+        "Corpus: {}": ", ".join(map(str, corpus)) if isinstance(corpus, list | tuple) else corpus,
+        "Mean over {} folds; counts and confusion matrices are their sums": results.get("folds"),
+        "Seed: {}": results.get("seed"),
+        "Trainable parameters: {:,}": results.get("trainable_parameters"),
+    }
+    lines = [f"- {fact.format(value)}" for fact, value in facts.items() if value is not None]
+    return "\n\n".join(["# Emotion recognition: measured results", *(["\n".join(lines)] if lines else [])])
 
 
 def _split_section(split: str, results: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import yaml
 from conftest import REPOSITORY, tiny_config
 from isolated import elsewhere
 
-from modeling_mmer.report import Provenance, write_card
+from modeling_mmer.report.card import Provenance, write_card
 from modeling_mmer.report.plots import plot_confusion, plot_training
 
 DEMO_CARD = REPOSITORY / "model_cards" / "demo"

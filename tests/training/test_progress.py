@@ -8,7 +8,7 @@ from trainers import toy_trainer
 from transformers import TrainerCallback
 
 from modeling_mmer.model.configuration_mmer import COMBINATIONS
-from modeling_mmer.report import CurvesCallback
+from modeling_mmer.report.plots import CurvesCallback
 from modeling_mmer.training.progress import lines
 
 
