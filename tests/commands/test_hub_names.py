@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
+import huggingface_hub.constants
 import pandas as pd
 import pytest
 import torch
@@ -396,6 +397,7 @@ def test_what_the_hub_refuses_is_said_in_one_line(error, expected, monkeypatch):
         raise error("too many\nrequests", **response)
 
     monkeypatch.setattr(hub_names, "resolve_revision", resolve)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(OSError, match=expected) as said:
         hub_names.commit_of("tiny/x", "v1")
     assert "\n" not in str(said.value)
