@@ -91,9 +91,8 @@ class FeatureEncoders(nn.Module):
         self.invariant = nn.ModuleDict({m: LSTMEncoder(width) for m, width in widths.items()})
 
     def forward(self, sequences: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
-        specific = torch.cat([self.specific[m](*sequences[m]) for m in MODALITIES], dim=-1)
-        invariant = torch.cat([self.invariant[m](*sequences[m]) for m in MODALITIES], dim=-1)
-        return specific, invariant
+        parts = (self.specific, self.invariant)
+        return tuple(torch.cat([part[m](*sequences[m]) for m in MODALITIES], dim=-1) for part in parts)
 
 
 class PairProjection(nn.Sequential):

@@ -33,8 +33,6 @@ from .training_rows import TrainingRows, handle_training_rows
 
 PROG = "mmer eval"
 USAGE = "MODEL --corpus NAME [--option value …]"
-
-
 # The fields of `TrainingArguments` that an evaluation uses.
 _EVALUATION_OPTIONS = (
     *("per_device_eval_batch_size", "seed", "use_cpu", "bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32"),

@@ -11,7 +11,6 @@ from ..corpora import Corpus
 from ..corpora.digests import content_digests
 from ..corpora.requirements import is_labelled, require_trainable
 from ..evaluation.figures import evaluate_split
-from ..features.cache import FeatureCache
 from ..files import write_json
 from ..model.configuration_mmer import MMERConfig
 from ..model.hub_names import commit_of
@@ -22,14 +21,12 @@ from ..report.card import Provenance, write_card
 from ..report.plots import CurvesCallback
 from ..report.tables import write_report
 from ..training.arguments import CorpusArguments, RunArguments
-from ..training.batching import with_lengths
 from ..training.checking import load_checked, note_cropped
-from ..training.collator import MMERCollator, UtteranceError
-from ..training.divergence import DivergedError
+from ..training.collator import UtteranceError
 from ..training.fingerprint import Fingerprint, require_same_run
-from ..training.preemption import CheckpointOnTermination
-from ..training.preparation import corpus_overrides, fill_features, fill_text, new_processor
-from ..training.resuming import EarlyStopping, WriteError, is_whole, last_checkpoint, write_errors_named
+from ..training.preparation import build_trainer, corpus_overrides, fill_features, fill_text, new_processor
+from ..training.resumable_trainer import DivergedError
+from ..training.resuming import WriteError, is_whole, last_checkpoint, write_errors_named
 from ..training.settings import identity, run_settings
 from ..training.trainer import MMERTrainer
 from ..training.training_corpus import SaveTrainingCorpus, TrainingCorpus
@@ -111,11 +108,11 @@ def prepare(
     require_same_run(run.output_dir, settings, checkpoint)
     corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    trainer = build_trainer(model, processor, features, corpus, run)
-    trainer.add_callback(Fingerprint(settings))
     earlier = None if start.model is None else TrainingCorpus.load(start.model, commit)
-    trainer.add_callback(SaveTrainingCorpus(TrainingCorpus.of(corpus, earlier)))
-    return trainer, corpus
+    saved = SaveTrainingCorpus(TrainingCorpus.of(corpus, earlier))
+    callbacks = [CurvesCallback(), Fingerprint(settings), saved]
+    how = {"callbacks": callbacks, "processing_class": processor}
+    return build_trainer(model, run, corpus.splits, processor, features, **how), corpus
 
 
 def identities(start: StartArguments, commit: str | None, config: MMERConfig) -> dict[str, Any]:
@@ -178,28 +175,6 @@ def trained_model(
         if getattr(model, part) is None and getattr(model.config, weight) > 0:
             raise ValueError(f"{start.model} was exported without its {part}: add --{weight} 0 to fine-tune it.")
     return model, MMERProcessor.from_pretrained(start.model, revision=commit)
-
-
-def build_trainer(
-    model: MMERForEmotionRecognition,
-    processor: MMERProcessor,
-    features: FeatureCache | None,
-    corpus: Corpus,
-    run: RunArguments,
-) -> MMERTrainer:
-    config = model.config
-    callbacks = [CheckpointOnTermination(), CurvesCallback()]
-    if run.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(run.early_stopping_patience))
-    return MMERTrainer(
-        model,
-        run,
-        train_dataset=with_lengths(corpus.splits["train"], config.audio_stride, processor),
-        eval_dataset=corpus.splits["validation"],
-        data_collator=MMERCollator(processor, config.tasks, features, config.modalities),
-        processing_class=processor,
-        callbacks=callbacks,
-    )
 
 
 def print_summary(trainer: MMERTrainer, corpus: Corpus) -> None:

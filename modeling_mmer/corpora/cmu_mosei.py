@@ -5,8 +5,8 @@ strongest of the six; where none is above 0 it is neutral, and where two are equ
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,9 +34,7 @@ BYTES = re.compile(r"""b(?P<quote>['"])(?P<text>.*)(?P=quote)$""")
 TOLERANCE = 0.25  # seconds between the starts that transcript and labels give one segment, of which none is so short
 
 
-def load_cmu_mosei(
-    directory: str | Path, *, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None = None
-) -> Corpus:
+def load_cmu_mosei(directory: str | Path, **labelling: Any) -> Corpus:
     """Loads CMU-MOSEI.
 
     Args:
@@ -66,9 +64,8 @@ def load_cmu_mosei(
     table["audio"], audio_notices = find_recordings(root, table)
     table["speaker"] = table["video"]
     facts = {"license": "other", "language": "en", "folder": root}
-    labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
     notices += split_notices + audio_notices
-    return build_corpus("cmu_mosei", table, notices=notices, **labelling, **facts)
+    return build_corpus("cmu_mosei", table, notices=notices, label_scale=SCALE, **labelling, **facts)
 
 
 def without_bytes(text: str) -> str:

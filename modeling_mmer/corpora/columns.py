@@ -37,8 +37,6 @@ COLUMN_NAMES = {
     "speaker": ("SpkrID", "speaker", "speaker_id"),
     "split": ("Split_Set", "split", "partition"),
 }
-
-
 _NESTED = (list, tuple, set, dict, bytes, np.ndarray)
 
 

@@ -118,19 +118,15 @@ def shared_between_splits(table: pd.DataFrame, recordings: dict[Source, Recordin
     """Speakers, texts and recordings with rows in more than one split."""
     digests = pd.Series([source and recordings[source].digest for source in sources_of(table)], dtype=object)
     ids = dict(iter(table["utterance_id"].groupby([digests, table["split"]], sort=False)))
+    keys = {"speaker": known_speakers(table["speaker"]), "text": plain_texts(table["text"])}
     return {
-        "speakers": [
-            {"speaker": table["speaker"][first], "rows": rows}
-            for _, first, rows in shared_keys(table, known_speakers(table["speaker"]))
-        ],
-        "texts": [
-            {"text": table["text"][first], "rows": rows}
-            for _, first, rows in shared_keys(table, plain_texts(table["text"]))
-        ],
+        f"{name}s": [{name: table[name][first], "rows": rows} for _, first, rows in shared_keys(table, of_rows)]
+        for name, of_rows in keys.items()
+    } | {
         "recordings": [
             {"rows": rows, "utterance_ids": {split: list(ids[digest, split]) for split in rows}}
             for digest, _, rows in shared_keys(table, digests)
-        ],
+        ]
     }
 
 

@@ -40,9 +40,10 @@ def load_iemocap(
     rows, texts = [], {}
     for session in range(1, FOLDS + 1):
         folder = require(root, f"Session{session}")
+        split = {fold: "test", fold % FOLDS + 1: "validation"}.get(session, "train")
         for dialog in sorted(folder.glob("dialog/EmoEvaluation/Ses*.txt")):
             wav = folder / "sentences" / "wav" / dialog.stem
-            rows += [row | {"split": split_of(session, fold)} for row in read_evaluation(dialog, wav, unread)]
+            rows += [row | {"split": split} for row in read_evaluation(dialog, wav, unread)]
         for dialog in sorted(folder.glob("dialog/transcriptions/Ses*.txt")):
             texts |= {m["id"]: m["text"] for m in match_lines(read_lines(dialog), TEXT_LINE, unread)}
     table = pd.DataFrame(rows, columns=["utterance_id", "audio", "emotion", *"vad", "speaker", "split"])
@@ -57,10 +58,6 @@ def load_iemocap(
     facts = {"license": "other", "language": "en", "folder": root}
     labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("iemocap", table, notices=notices + excitement, **labelling, **facts)
-
-
-def split_of(session: int, fold: int) -> str:
-    return {fold: "test", fold % FOLDS + 1: "validation"}.get(session, "train")
 
 
 def read_evaluation(dialog: Path, recordings: Path, unread: list[str]) -> list[dict]:

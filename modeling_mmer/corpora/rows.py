@@ -30,9 +30,9 @@ def build_corpus(
     name: str,
     raw: pd.DataFrame,
     *,
-    label_scale: tuple[float, float],
     emotion_labels: Sequence[str],
     label_map: Mapping[str, str] | None = None,
+    label_scale: tuple[float, float] = (1.0, 7.0),
     notices: Sequence[str] = (),
     caveats: Sequence[str] = (),
     advice: Mapping[str, str] | None = None,
@@ -40,7 +40,8 @@ def build_corpus(
     language: str | None = None,
     folder: Path | None = None,
 ) -> Corpus:
-    """Checks and normalises the rows of one corpus; the last four arguments are facts that it carries.
+    """Checks and normalises the rows of one corpus; the last four arguments are facts that it carries. `emotion_labels`
+    and `label_map` are those of [`load_corpora`].
 
     Faults of rows are collected in the corpus, not raised: duplicate ids; neither audio nor text; unknown or missing
     splits; dimensions that are not numbers on the scale; recordings whose header cannot be read.
@@ -58,8 +59,9 @@ def build_corpus(
     table[["start", "end"]], no_times = read_times(table)
     table["duration"], beyond = measure(table, headers)
 
-    found = [*_identity_faults(table), *_split_faults(table, given_splits), *off_scale]
-    found += [(place, "time", detail) for place, detail in no_times]
+    found = list(_identity_faults(table))
+    found += [(place, "split", given_splits[place] or "blank") for place in table.index[table["split"].isna()]]
+    found += [*off_scale, *((place, "time", detail) for place, detail in no_times)]
     faults = _faults(table, found, headers, beyond, raw.get("place"))
     table = table.drop(index=[place for place, *_ in found]).reset_index(drop=True)
 
@@ -154,10 +156,6 @@ def _identity_faults(table: pd.DataFrame) -> Iterator[tuple[int, str, str]]:
         yield place, "shared id", ""
     for place in table.index[table["audio"].isna() & table["text"].isna()]:
         yield place, "nothing", ""
-
-
-def _split_faults(table: pd.DataFrame, given: pd.Series) -> Found:
-    return [(place, "split", given[place] or "blank") for place in table.index[table["split"].isna()]]
 
 
 def _faults(

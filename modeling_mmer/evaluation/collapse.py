@@ -36,7 +36,6 @@ def collapse_distances(trainer: Trainer, rows: Dataset, seed: int) -> dict[str, 
             for place, embeddings in (("input", of_modality.projected), ("output", output.tokens[modality])):
                 for embedded, real in zip(embeddings, of_modality.mask, strict=True):
                     distances[modality][place].append(collapse_distance(embedded[real].float().cpu().numpy()))
-    means = {m: {place: mean_of_present(values) for place, values in d.items()} for m, d in distances.items()}
-    measured = {m: {p: v for p, v in places.items() if v is not None} for m, places in means.items()}
+    means = {m: {p: mean for p in d if (mean := mean_of_present(d[p])) is not None} for m, d in distances.items()}
     counts = {m: sum(v is not None for v in distances[m]["input"]) for m in modalities}
-    return {m: {"n": counts[m], **places} for m, places in measured.items() if places}
+    return {m: {"n": counts[m], **places} for m, places in means.items() if places}

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from .processing_mmer import states_of_vectors
 from .timed_text import SEGMENT_FORM, Segment, read_segments, text_within
-from .waveforms import is_list, is_missing, is_number, is_one_recording, plain, with_span
+from .waveforms import is_list, is_list_of_recordings, is_missing, is_number, plain, with_span
 from .windows import Window, cut_windows, in_blocks, long_file, read_channels, stream_file
 
 logger = logging.get_logger(__name__)
@@ -84,7 +84,7 @@ def separate_inputs(audio=None, text=None, sampling_rate: int | None = None):
     Raises:
         ValueError: the lists differ in length, or only one of the two is a list.
     """
-    if not _is_list_of_recordings(audio) and not (audio is None and _is_list_of_texts(text)):
+    if not is_list_of_recordings(audio) and not (audio is None and _is_list_of_texts(text)):
         return _as_input(audio, text, sampling_rate)
     lists = {name: value for name, value in (("audio", audio), ("text", text)) if value is not None}
     sizes = {name: len(value) if isinstance(value, (list, tuple)) else "one" for name, value in lists.items()}
@@ -99,10 +99,6 @@ def separate_inputs(audio=None, text=None, sampling_rate: int | None = None):
 
 def _as_input(audio=None, text=None, sampling_rate=None) -> dict[str, Any]:
     return {"audio": audio, "text": text} | ({} if sampling_rate is None else {"sampling_rate": sampling_rate})
-
-
-def _is_list_of_recordings(audio) -> bool:
-    return is_list(audio) and not is_one_recording(audio)
 
 
 def _is_list_of_texts(text) -> bool:
@@ -148,11 +144,8 @@ class InputReader:
                 for text in [read_segments(spoken) if is_list(spoken) else spoken]
                 for window, is_last in _mark_last(self._windows(recording, rate, channel, chunk, stride, warn))
             )
-            previous = next(items)
-            for item in items:
-                yield {**previous, "split": split, "is_last": False}
-                previous = item
-            yield {**previous, "split": split, "is_last": True}
+            for item, is_last in _mark_last(items):
+                yield {**item, "split": split, "is_last": is_last}
         except ValueError as error:
             raise ValueError(f"Input {number}{_file_name(sample)}: {error}") from error
 
@@ -166,7 +159,7 @@ class InputReader:
         if not isinstance(sample, dict) or not {"audio", "text", *self.others} & sample.keys():
             raise ValueError('give a dict with "audio", "text" or both.')
         audio, text = sample.get("audio"), sample.get("text")
-        if _is_list_of_recordings(audio):
+        if is_list_of_recordings(audio):
             raise ValueError("audio is a list of recordings; give a list of inputs with one recording each.")
         audio = plain(with_span(audio, sample.get("start"), sample.get("end")))
         if isinstance(text, str) or is_missing(text):
@@ -257,12 +250,12 @@ def _file_name(sample) -> str:
     return f" ({audio})" if isinstance(audio, (str, os.PathLike)) and len(str(audio)) < 300 else ""
 
 
-def _mark_last(windows: Iterator[Window | None]) -> Iterator[tuple[Window | None, bool]]:
-    """Each window, and whether it is the last."""
-    previous = next(windows)
-    for window in windows:
+def _mark_last(items: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
+    """Each item, and whether it is the last."""
+    previous = next(items)
+    for item in items:
         yield previous, False
-        previous = window
+        previous = item
     yield previous, True
 
 

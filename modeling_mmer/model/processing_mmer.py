@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
 
-from .waveforms import is_list, is_missing, is_one_recording, read_recording
+from .waveforms import is_list, is_list_of_recordings, is_missing, read_recording
 
 SPECIAL_TOKENS = 8  # maximum number that a tokenizer adds to a text
 SHORTEST_WAVEFORM = 0.025  # seconds; the receptive field of the convolutions in wav2vec2, HuBERT and WavLM
@@ -108,7 +108,7 @@ class MMERProcessor(ProcessorMixin):
         """
         sampling_rate, text_options = _read_options(kwargs, self.tokenizer.init_kwargs)
         _check_max_length(text_options["max_length"], self.tokenizer.num_special_tokens_to_add())
-        audio, text = _as_rows(audio, _is_audio_list), _as_rows(text, is_list)
+        audio, text = _as_rows(audio, is_list_of_recordings), _as_rows(text, is_list)
         if not audio and not text:
             raise ValueError("Nothing to process: give `audio`, `text` or both.")
         if audio is not None and text is not None and len(audio) != len(text):
@@ -306,11 +306,6 @@ def _batch(rows: list[torch.Tensor | None], name: str, mask_name: str, value: fl
         return {}
     content, mask = pad_rows(rows, value=value)
     return {name: content, mask_name: mask}
-
-
-def _is_audio_list(value) -> bool:
-    """Whether this is a list of recordings. A list of numbers is one recording."""
-    return is_list(value) and not is_one_recording(value)
 
 
 def _as_rows(value, is_batch) -> list | None:

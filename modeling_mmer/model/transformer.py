@@ -20,8 +20,6 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 
 from .embedding import ModalityTokens
 
-# ── passes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
 
 @dataclass
 class Pass:
@@ -84,9 +82,6 @@ def show(tokens: Mapping[str, ModalityTokens], modalities: Sequence[str], whole:
         has_all = torch.stack([tokens[m].present if m in tokens else nowhere for m in modalities]).all(0)
         shown = {m: mask & has_all[:, None] for m, mask in shown.items()}
     return Pass({m: t.embeddings for m, t in tokens.items()}, shown)
-
-
-# ── layers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Dropout(nn.Module):

@@ -19,8 +19,6 @@ from .tables import by_combination, caveats_list, combination_name, recall_table
 
 # The template is at the top of a checkout, and inside an installed package.
 _TEMPLATE_PATHS = [Path(__file__).parents[n] / "model_cards" / "template.md" for n in (2, 1)]
-METRICS = {"ua": ("recall", "UA (macro recall of emotion)"), "macro_f1": ("f1", "Macro F1 of emotion")}
-METRICS_OF_TASKS = {"ua": "recall", "ccc": "ccc"}  # end of a name in results.json → type on the hub
 
 
 @dataclass(frozen=True)
@@ -105,9 +103,11 @@ def card_data(
 def metric_of(name: str) -> tuple[str, str] | None:
     """Type and name on the hub of a figure in results.json; None if it is not a metric."""
     task, _, measure = name.rpartition("_")
-    if name in METRICS or measure not in METRICS_OF_TASKS:
-        return METRICS.get(name)
-    return METRICS_OF_TASKS[measure], f"{measure.upper()} of {task}"
+    if name == "macro_f1":
+        return "f1", "Macro F1 of emotion"
+    if measure == "ccc":
+        return "ccc", f"CCC of {task}"
+    return ("recall", f"UA of {task}" if task else "UA (macro recall of emotion)") if measure == "ua" else None
 
 
 def objective(config: MMERConfig) -> str:

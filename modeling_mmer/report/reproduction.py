@@ -4,11 +4,11 @@ Each number links to the summary of its run (`runs/NAME.json`), which lists the 
 figures are in separate tables.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader
 
@@ -21,19 +21,7 @@ from .records import Figure, Records
 from .reproduction_plots import plot_curves, plot_layer_weights, plot_similarities, plot_ua
 from .tables import ABSENT, markdown_item, markdown_table
 
-Format = Callable[[float, float], str]  # a value, and the value that sets the number of digits
-
-
-def percent(value: float, like: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def decimal(value: float, like: float) -> str:
-    return f"{value:.3f}"
-
-
-def distance(value: float, like: float) -> str:
-    return f"{value:.1f}" if abs(like) >= 1 else f"{value:.2g}"
+Unit = Literal["percent", "decimal", "distance"]
 
 
 @dataclass(frozen=True)
@@ -43,29 +31,35 @@ class Column:
     Args:
         figure: its flat name in a record, such as `audio_ua`.
         header: the header of the column.
-        format: formats a value.
+        unit: of its values.
         combination: the combination whose run of a row has the figure.
         published: format specification of the paper's own values.
     """
 
     figure: str
     header: str
-    format: Format = percent
+    unit: Unit = "percent"
     combination: str = "audio"
     published: str = ".1f"
+
+    def shown(self, value: float, like: float) -> str:
+        """A value with the number of digits of `like`."""
+        if self.unit == "percent":
+            return f"{100 * value:.1f}"
+        return f"{value:.3f}" if self.unit == "decimal" else f"{value:.1f}" if abs(like) >= 1 else f"{value:.2g}"
 
 
 INPUTS = {name: " + ".join(m[0] for m in modalities) for name, modalities in COMBINATIONS.items()}
 UA = [Column(f"{c}_ua", f"UA % {i}", combination=c) for c, i in INPUTS.items()]
 CCC = [
-    Column(f"{c}_{dimension}_ccc", f"{dimension[:3].capitalize()}. {i}", decimal, c, ".3f")
+    Column(f"{c}_{dimension}_ccc", f"{dimension[:3].capitalize()}. {i}", "decimal", c, ".3f")
     for dimension in DIMENSIONS
     for c, i in INPUTS.items()
 ]
 RETRIEVAL = [Column(f"retrieval_{m}_to_{other}", f"Retr. {m[0]} %") for m, other in permutations(MODALITIES, 2)]
 TABLE_1 = [*UA, *CCC]
 TABLE_2 = [
-    Column(f"collapse_{m}_{place}", f"{m[0]} {place}", distance, published="#.2g")
+    Column(f"collapse_{m}_{place}", f"{m[0]} {place}", "distance", published="#.2g")
     for m in MODALITIES
     for place in ("input", "output")
 ]
@@ -231,9 +225,9 @@ def figure_rows(
 def figure_cell(figure: Figure | None, column: Column, best: bool) -> Cell:
     if figure is None:
         return Cell(ABSENT)
-    shown = column.format(figure.mean, figure.mean)
+    shown = column.shown(figure.mean, figure.mean)
     if figure.deviation is not None:
-        shown += f" ± {column.format(figure.deviation, figure.mean)}"
+        shown += f" ± {column.shown(figure.deviation, figure.mean)}"
     return Cell(shown, f"runs/{figure.run}.json", best)
 
 

@@ -129,20 +129,13 @@ def _check_states(rows: Sequence[dict[str, Any]], states: list[Any], modality: s
 
 
 def _labels(rows: Sequence[dict[str, Any]], task: Task) -> torch.Tensor:
-    if task.is_class:
-        return _class_indices(rows, task)
-    return torch.tensor([_number(row, task.name) for row in rows], dtype=torch.float32)
-
-
-def _class_indices(rows: Sequence[dict[str, Any]], task: Task) -> torch.Tensor:
-    """The class index of each row's label (B,); -100 if it is None or not one of the classes."""
+    """The class index of each row's label (B,), -100 if it is None or not one of the classes; or the value, or NaN."""
+    if not task.is_class:
+        return torch.tensor([_number(row, task.name) for row in rows], dtype=torch.float32)
     indices = {name: index for index, name in enumerate(task.classes)}
-    nameless = [row for row in rows if not isinstance(row.get(task.name), str | None)]
-    if nameless:
-        row = nameless[0]
-        raise ValueError(
-            f"Utterance {_name(row)}: {task.name} is {row[task.name]!r}; give the name of a class, or None."
-        )
+    for row in rows:
+        if not isinstance(label := row.get(task.name), str | None):
+            raise ValueError(f"Utterance {_name(row)}: {task.name} is {label!r}; give the name of a class, or None.")
     return torch.tensor([indices.get(row.get(task.name), NOT_LABELLED) for row in rows])
 
 

@@ -27,9 +27,8 @@ from transformers.utils import logging
 from ..evaluation.figures import figures_of, measurable
 from ..model.embedding import StateMixer
 from .collator import MMERCollator
-from .divergence import DivergedError
 from .progress import LogLines, ProgressBar
-from .resumable_trainer import ResumableTrainer, split_ids
+from .resumable_trainer import DivergedError, ResumableTrainer, split_ids
 from .trainer_options import OF_OWN_METRICS, OPTIONS, refuse_data_parallel, refuse_model, refuse_options
 
 logger = logging.get_logger(__name__)
