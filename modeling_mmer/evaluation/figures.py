@@ -1,7 +1,7 @@
 """Figures of a split from its predictions: the metrics of Table 1 and retrieval (Table 3), as in `results.json`."""
 
+import itertools
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,7 @@ def compute_figures(
     """
     results = evaluate_predictions(of_combinations(predictions), labels, tasks)
     embeds, retrieval = predictions.get("embeds", {}), {}
-    for one, other in combinations(embeds, 2):
+    for one, other in itertools.combinations(embeds, 2):
         paired = ~(np.isnan(embeds[one]).any(-1) | np.isnan(embeds[other]).any(-1))
         found = metrics.retrieval_accuracy(embeds[one][paired], embeds[other][paired], RETRIEVAL_GROUP, (one, other))
         retrieval |= found or {}

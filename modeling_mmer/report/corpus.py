@@ -1,8 +1,8 @@
 """The statistics of a corpus (`corpora/describe.py`) as Markdown tables, one column per split, and as a plot."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def shared_table(figures: Mapping[str, Any]) -> str:
     """What each pair of splits has in common, and in how many rows; empty if there is only one split."""
     rows = [
         [f"{one} and {other}", *(shared_by(figures["shared"][what], one, other) for what in SHARED)]
-        for one, other in combinations(figures["splits"], 2)
+        for one, other in itertools.combinations(figures["splits"], 2)
     ]
     return markdown_table(["in both", *SHARED], rows) if rows else ""
 
@@ -159,7 +159,7 @@ def bin_names(figures: Mapping[str, Any]) -> list[str]:
     """The names of the histogram's bins up to the last that is not empty."""
     histogram = figures["all"]["duration"]["histogram"]
     starts = histogram["from"]
-    names = [f"{start} to {end}" for start, end in pairwise(starts)] + [f"{starts[-1]} and more"]
+    names = [f"{start} to {end}" for start, end in itertools.pairwise(starts)] + [f"{starts[-1]} and more"]
     return names[: max(i for i, n in enumerate(histogram["counts"], start=1) if n)]
 
 
