@@ -40,8 +40,8 @@ def build_corpus(
     language: str | None = None,
     folder: Path | None = None,
 ) -> Corpus:
-    """Checks and normalises the rows of one corpus; the last four arguments are facts that it carries. `emotion_labels`
-    and `label_map` are those of [`load_corpora`].
+    """Checks and normalises the rows of one corpus, whose labels are mapped as [`load_corpora`] says; the last four
+    arguments are facts that it carries.
 
     Faults of rows are collected in the corpus, not raised: duplicate ids; neither audio nor text; unknown or missing
     splits; dimensions that are not numbers on the scale; recordings whose header cannot be read.
@@ -68,11 +68,8 @@ def build_corpus(
     given_emotions = table["emotion"]
     table["emotion"], unknown, emotion_caveats = map_emotions(given_emotions, emotion_labels, label_map)
     sentiment_caveats = _set_sentiments(table, label_scale)
-    splits = {
-        split: Dataset.from_pandas(table[table["split"] == split], features=FEATURES, preserve_index=False)
-        for split in SPLITS
-        if (table["split"] == split).any()
-    }
+    parts = {split: table[table["split"] == split] for split in SPLITS if (table["split"] == split).any()}
+    splits = {s: Dataset.from_pandas(part, features=FEATURES, preserve_index=False) for s, part in parts.items()}
     return Corpus(
         name,
         splits,
