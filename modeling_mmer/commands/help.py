@@ -37,6 +37,8 @@ MODEL_HELP = {  # fields of `MMERConfig`
     "emotion_labels": "Emotion classes; other emotions count as unlabelled.",
     "sentiment_labels": "Sentiment classes.",
     "dimensions": "Dimensions to predict by regression.",
+    "soft_labels": "Train on the distribution of raters' votes where rows have them (column emotion_votes).",
+    "lambda_supervised": "Weight of the supervised loss. 0: train on the other two without labels, for --model later.",
     "mae_target": "Target of the masked autoencoder: the encoder states, or their projection (Table 2).",
     "mae_target_norm": "Normalise each frame or token of the target to mean 0 and deviation 1 (frame; an extension).",
     "mae_upsampling": "Upsampling from audio tokens to frames (Eq. 4).",

@@ -14,6 +14,7 @@ from .emotions import known_share
 from .recordings import AUDIO_SUFFIXES
 from .rows import clean_strings
 from .schema import CorpusError, canonical_split, counted
+from .votes import FIELD as VOTES
 
 COLUMN_NAMES = {
     "utterance_id": ("utterance_id",),
@@ -28,6 +29,7 @@ COLUMN_NAMES = {
     ),
     "text": ("text", "transcription", "transcript", "utterance", "sentence", "to_translate"),
     "emotion": ("emotion", "EmoClass", "major_emotion", "label"),
+    "emotion_votes": ("emotion_votes",),
     "sentiment": ("sentiment",),
     "valence": ("EmoVal", "valence"),
     "arousal": ("EmoAct", "arousal", "activation"),
@@ -179,7 +181,8 @@ def as_fields(table: pd.DataFrame, fields: Mapping[str, str], name: str) -> pd.D
         CorpusError: a cell holds more than one value.
     """
     for field, column in fields.items():
-        require_single_values(table[column], field, column, name)
+        if field != VOTES:
+            require_single_values(table[column], field, column, name)
     return pd.DataFrame({field: table[column] for field, column in fields.items()}, index=table.index)
 
 

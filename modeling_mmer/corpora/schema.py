@@ -25,6 +25,7 @@ FEATURES = Features(
         "text": Value("string"),  # None if missing or blank
         "text_source": Value("string"),  # reference: came with the corpus; asr: transcribed; None without text
         "emotion": Value("string"),  # one of the emotion labels; None if not labelled
+        "emotion_votes": Value("string"),  # JSON, emotion label -> raters who chose it; None without votes (`votes.py`)
         "sentiment": Value("string"),  # negative, neutral or positive; None if not labelled
         "valence": Value("float64"),  # on the corpus's scale, as arousal and dominance; None if not labelled
         "arousal": Value("float64"),

@@ -12,7 +12,15 @@ from typing import Any
 import datasets
 import evaluate
 
-from .metrics import ccc, collapse_distance, macro_f1, mean_of_present, retrieval_accuracy, unweighted_accuracy
+from .metrics import (
+    ccc,
+    collapse_distance,
+    macro_f1,
+    mean_of_present,
+    retrieval_accuracy,
+    unweighted_accuracy,
+    vote_divergence,
+)
 
 
 class _Metric(evaluate.Metric):
@@ -65,6 +73,16 @@ class CCC(_Metric):
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         return _present(ccc=ccc(predictions, references))
+
+
+class VoteDivergence(_Metric):
+    """Mean Jensen–Shannon divergence between predicted and voted distributions, as `{"jsd": …}`."""
+
+    inputs = "predictions: probabilities (n, classes); references: votes (n, classes), all zero where there are none."
+    columns = {"predictions": _VECTOR, "references": _VECTOR}
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        return _present(jsd=vote_divergence(predictions, references))
 
 
 class RetrievalAccuracy(_Metric):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from transformers import Trainer
 
+from ..corpora.votes import vote_counts
 from ..model.configuration_mmer import COMBINATIONS
 from ..model.tasks import NOT_LABELLED, Task
 from .metrics import (
@@ -18,7 +19,9 @@ from .metrics import (
     mean_of_present,
     per_class_recall,
     retrieval_accuracy,
+    softmax,
     unweighted_accuracy,
+    vote_divergence,
 )
 
 RETRIEVAL_GROUP = 32  # N of Table 3
@@ -34,12 +37,14 @@ def evaluate_predictions(
         predictions: combination (`audio`, `text`, `audio_text`) → task → logits (n, K) of a class task, values (n,) of
             a dimension, on the scale of the references. A row with NaN lacks a modality of the combination. Tasks that
             the model does not have are left out.
-        references: task → class ids (n,), −100 = not labelled; or values (n,), NaN = not labelled.
+        references: task → class ids (n,), −100 = not labelled; or values (n,), NaN = not labelled; and, if there are
+            votes, `emotion_votes` → (n, K), all zero = none.
         tasks: of the model.
 
     Returns:
         Per combination that has rows: `n` (its rows, labelled or not), `labelled` (task → the number of rows with a
-        label, which its figures are measured on), `ua` and `macro_f1` (emotion), `<task>_ua` and `<dimension>_ccc`.
+        label, which its figures are measured on), `ua` and `macro_f1` (emotion), `<task>_ua` and `<dimension>_ccc`;
+        and `emotion_jsd`, the divergence from the votes, where rows have some (counted as `emotion_votes`).
         Figures that cannot be measured are absent. This is one split of `results.json`, without retrieval.
 
     Raises:
@@ -61,6 +66,11 @@ def evaluate_predictions(
             if is_labelled.any():
                 labelled[task.name] = int(is_labelled.sum())
             figures |= task_figures(task, arrays[task.name][present], reference)
+            if task.votes in references:
+                votes = np.asarray(references[task.votes])[present]
+                figures[f"{task.name}_jsd"] = vote_divergence(softmax(arrays[task.name][present]), votes)
+                if voted := int((votes.sum(axis=1) > 0).sum()):
+                    labelled[task.votes] = voted
         counts = {"n": int(present.sum())} | ({"labelled": labelled} if labelled else {})
         results[combination] = counts | {k: v for k, v in figures.items() if v is not None}
     return results
@@ -198,6 +208,11 @@ def measurable(rows: Dataset, model: nn.Module) -> set[str] | None:
     columns = getattr(rows, "column_names", None) or ()
     tasks = [task for task in model.config.tasks if task.name in columns]
     labels = {task.name: reference_array(rows[task.name], task) for task in tasks}
+    labels |= {
+        task.votes: vote_counts(rows[task.votes], task.labels)
+        for task in tasks
+        if task.is_class and task.votes in columns
+    }
     if not labels:
         return None
     lacks = {modality: lacks_modality(rows, modality) for modality in COMBINATIONS["audio_text"]}

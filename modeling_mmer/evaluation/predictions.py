@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..files import written_beside
 from ..model.configuration_mmer import COMBINATIONS, MMERConfig
+from .metrics import softmax
 
 Columns = dict[str, list]
 
@@ -75,8 +76,3 @@ def write_parts(path: Path, parts: Sequence[Columns]) -> None:
     columns = {name: [value for part in parts for value in part[name]] for name in parts[0]}
     with written_beside(path) as beside:
         Dataset.from_dict(columns).to_parquet(beside)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)

@@ -117,6 +117,8 @@ class MMERConfig(PreTrainedConfig):
     label_scale: list[float | int] | tuple[float | int, ...] = (1, 7)  # lowest and highest value of a dimension
     emotion_class_weights: list[float | int] | None = None  # of the cross-entropies, in the labels' order
     sentiment_class_weights: list[float | int] | None = None
+    soft_labels: bool = False  # train on the distribution of the votes for emotions, where rows have votes (ours)
+    lambda_supervised: float | int = 1  # 0: train on the other two terms alone, without labels (ours)
 
     # Masked autoencoder (Eq. 4, 5)
     mae_target: Literal["original", "projected"] = "original"  # encoder embeddings H, or the projected h
@@ -188,7 +190,7 @@ class MMERConfig(PreTrainedConfig):
     def tasks(self) -> list[Task]:
         """What the heads predict: emotion, sentiment and the dimensions."""
         classes = [
-            Task("emotion", tuple(self.emotion_labels), class_weights=self.emotion_class_weights),
+            Task("emotion", tuple(self.emotion_labels), None, self.emotion_class_weights, self.soft_labels),
             Task("sentiment", tuple(self.sentiment_labels), class_weights=self.sentiment_class_weights),
         ]
         return classes + [Task(name, scale=tuple(self.label_scale)) for name in self.dimensions]
@@ -255,9 +257,12 @@ class MMERConfig(PreTrainedConfig):
         for name in ("dropout", "mask_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
-        for name in ("lambda_mae", "lambda_contrastive"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        weights = {name: getattr(self, name) for name in ("lambda_supervised", "lambda_mae", "lambda_contrastive")}
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"{name} must not be negative, but is {weight}.")
+        if not any(weights.values()):
+            raise ValueError(f"{', '.join(weights)} are all 0: there is no term to train.")
         if self.contrastive_form == "ratio" and not self.contrastive_projection:
             raise ValueError(
                 "contrastive_form='ratio' needs contrastive_projection=True: without g's ReLU a dot product can be "

@@ -130,12 +130,18 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
     @property
     def loss_weights(self) -> dict[str, float]:
         """Of the terms of Eq. 7."""
-        return {"supervised": 1.0, "mae": self.config.lambda_mae, "contrastive": self.config.lambda_contrastive}
+        config = self.config
+        weights = {"supervised": config.lambda_supervised, "mae": config.lambda_mae}
+        return {**weights, "contrastive": config.lambda_contrastive}
 
     def freeze_untrained(self):
         """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained. Once λ
         is raised they are trained again."""
-        parts = {"mae": ("decoders", "masking"), "contrastive": ("contrastive_head",)}
+        parts = {
+            "supervised": ("readout", "heads"),
+            "mae": ("decoders", "masking"),
+            "contrastive": ("contrastive_head",),
+        }
         for term, names in parts.items():
             wanted = self.loss_weights[term] > 0
             for name in names:
@@ -159,8 +165,9 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
 
         Args:
             labels: `emotion`, `sentiment` (B,) long, −100 = not labelled; `valence`, `arousal`, `dominance` (B,) on the
-                corpus's scale, NaN = not labelled; or a tensor, of the emotions alone. With them the loss is computed,
-                over every combination a row has.
+                corpus's scale, NaN = not labelled; `emotion_votes` (B, K), all zero = no votes, which the loss follows
+                with `soft_labels`; or a tensor, of the emotions alone. With them the loss is computed, over every
+                combination a row has.
             return_combinations: also without labels, predict from every combination that each row has, and not from the
                 fullest alone.
             smoothing: of the cross-entropies of emotion and sentiment.
@@ -201,8 +208,10 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         losses = None
         if labels is not None:
             labels = read_labels(labels, self.config.tasks, rows=len(next(iter(present.values()))))
-            everywhere = map(self.global_batch, (predictions, labels, present))
-            losses = supervised_loss(*everywhere, self.config.tasks, smoothing)
+            losses = {}
+            if self.config.lambda_supervised > 0 or not (with_mae or with_contrast):
+                everywhere = map(self.global_batch, (predictions, labels, present))
+                losses |= supervised_loss(*everywhere, self.config.tasks, smoothing)
             if with_mae:
                 losses["mae"] = self.global_batch(self.decoders(outputs["masked"], tokens, masked)).mean()
             if with_contrast:

@@ -18,16 +18,23 @@ class Task:
         labels: the classes, in the order of the logits; None for a dimension.
         scale: lowest and highest value of a dimension; None for classes.
         class_weights: of the cross-entropy, in the order of `labels`; None: all classes weigh the same.
+        soft_labels: whether the votes of raters, where a row has some, replace its label in the cross-entropy.
     """
 
     name: str
     labels: tuple[str, ...] | None = None
     scale: tuple[float, float] | None = None
     class_weights: tuple[float, ...] | None = None
+    soft_labels: bool = False
 
     @property
     def is_class(self) -> bool:
         return self.labels is not None
+
+    @property
+    def votes(self) -> str:
+        """The name of its votes among the labels of a batch and the columns of a corpus."""
+        return f"{self.name}_votes"
 
     @property
     def size(self) -> int:
