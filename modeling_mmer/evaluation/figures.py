@@ -139,12 +139,16 @@ def compute_figures(
         predictions: the predictions of `MMERTrainer`: combination (`audio`, `text`, `audio_text`) → task → array, NaN
             in rows that lack a modality; and, if the model has g, `embeds` → modality → (n, d).
         labels: task → (n,), −100 or NaN = not labelled.
-        tasks: of the model.
+        tasks: of the model that are judged; predictions of others are left out.
 
     Returns:
         combination → figures, and `retrieval`. Figures that cannot be measured are absent.
     """
-    combinations = {name: of_tasks for name, of_tasks in predictions.items() if name != "embeds"}
+    combinations = {
+        name: {task.name: of_tasks[task.name] for task in tasks if task.name in of_tasks}
+        for name, of_tasks in predictions.items()
+        if name != "embeds"
+    }
     results = evaluate_predictions(combinations, labels, tasks)
     if "embeds" in predictions:
         audio, text = predictions["embeds"]["audio"], predictions["embeds"]["text"]
@@ -206,21 +210,21 @@ def measurable(rows: Dataset, model: nn.Module) -> set[str] | None:
     None if they cannot be determined: the rows are not a `Dataset`, or have no label column.
     """
     columns = getattr(rows, "column_names", None) or ()
-    tasks = [task for task in model.config.tasks if task.name in columns]
+    tasks = [task for task in model.config.trained_tasks if task.name in columns]
     labels = {task.name: reference_array(rows[task.name], task) for task in tasks}
     labels |= {
         task.votes: vote_counts(rows[task.votes], task.labels)
         for task in tasks
         if task.is_class and task.votes in columns
     }
-    if not labels:
+    if not labels and model.config.trained_tasks:
         return None
     lacks = {modality: lacks_modality(rows, modality) for modality in COMBINATIONS["audio_text"]}
     combinations = model.combinations() if hasattr(model, "combinations") else tuple(COMBINATIONS)
     predictions: dict[str, Any] = {}
     for name in combinations:
         void = np.where(np.any([lacks[modality] for modality in COMBINATIONS[name]], axis=0), np.nan, 0.0)
-        of_classes = np.repeat(void[:, None], max(task.size for task in tasks), axis=1)
+        of_classes = np.repeat(void[:, None], max((task.size for task in tasks), default=1), axis=1)
         predictions[name] = {task.name: of_classes[:, : task.size] if task.is_class else void for task in tasks}
     if getattr(model, "contrastive_head", None) is not None:
         predictions["embeds"] = {m: np.where(lacking_m, np.nan, 0.0)[:, None] for m, lacking_m in lacks.items()}
@@ -248,7 +252,7 @@ def evaluate_split(trainer: Trainer, rows: Dataset) -> tuple[dict[str, Any], dic
     """Predict a split. Returns its figures, with per-class recall and confusion matrices, and the predictions."""
     output = trainer.predict(rows)
     config = trainer.model.config
-    results = compute_figures(output.predictions, output.label_ids, config.tasks)
+    results = compute_figures(output.predictions, output.label_ids, config.trained_tasks)
     for combination in COMBINATIONS:
         if "ua" in results.get(combination, {}):
             logits = output.predictions[combination]["emotion"]

@@ -196,6 +196,11 @@ class MMERConfig(PreTrainedConfig):
         return classes + [Task(name, scale=tuple(self.label_scale)) for name in self.dimensions]
 
     @property
+    def trained_tasks(self) -> list[Task]:
+        """The tasks whose heads are trained: all, or none without the supervised term."""
+        return self.tasks if self.lambda_supervised > 0 else []
+
+    @property
     def combinations(self) -> dict[str, tuple[str, ...]]:
         """Every combination of the modalities by its name; the fullest last."""
         return combinations(self.modalities)

@@ -193,13 +193,15 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         combinations, modalities = self.config.combinations, self.config.modalities
         passes = {name: show(tokens, shown, whole=True) for name, shown in combinations.items()}
         present = {name: of_pass.rows for name, of_pass in passes.items()}
+        if self.training and self.config.lambda_supervised == 0:
+            passes = {m: passes[m] for m in modalities}  # what the contrastive term compares: no prediction is trained
         with_mae = labels is not None and self._wants("decoders", self.config.lambda_mae)
         if with_mae:
             with_mask, masked = self.model.masking(tokens)
             passes["masked"] = show(with_mask, modalities)
         outputs = self.model.transformer(passes)
 
-        predictions = {name: self.heads(self.readout(outputs[name])) for name in combinations}
+        predictions = {name: self.heads(self.readout(outputs[name])) for name in combinations if name in outputs}
         embeds = {}
         with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
         if with_contrast or (not self.training and self.contrastive_head is not None):
@@ -221,7 +223,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             embeds={m: z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()},
             loss=None if losses is None else total_loss(losses, self.loss_weights),
             losses=losses,
-            combinations={name: void_rows(predictions[name], ~rows) for name, rows in present.items()},
+            combinations={name: void_rows(of_tasks, ~present[name]) for name, of_tasks in predictions.items()},
         )
 
     def _contrastive_loss(self, embeds, present) -> torch.Tensor:
