@@ -1,9 +1,12 @@
 """The gradients of the terms of Eq. 7 on the shared transformer: their figures, and that measuring them changes
 nothing."""
 
+import importlib.util
+
 import pytest
 import torch
 from conftest import assert_equal_weights, labels, raw_batch, tiny_config, tiny_model
+from processes import REPOSITORY
 from test_trainer import toy_trainer, weights
 
 from modeling_mmer.baselines.base import BaselineConfig
@@ -70,3 +73,19 @@ def test_it_is_refused_where_it_cannot_be_had(tmp_path):
         toy_trainer(tmp_path / "compiled", torch_compile=True, log_gradients=1)
     with pytest.raises(ValueError, match="--log_gradients must be at least 0"):
         toy_trainer(tmp_path / "negative", log_gradients=-1)
+
+
+def test_the_picture_shows_each_figure_of_the_log(tmp_path):
+    spec = importlib.util.spec_from_file_location("draw_gradients", REPOSITORY / "scripts" / "draw_gradients.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    log = [{"step": n, "grad_norm_supervised": n, "grad_norm_mae": 2 / n, "grad_cosine_mae": -n / 9} for n in (1, 3, 5)]
+    script.draw([*log, {"step": 5, "eval_loss": 1.0}], tmp_path / "a.svg")
+    picture = (tmp_path / "a.svg").read_text()
+    assert "masked autoencoder" in picture and "contrastive" not in picture and "cosine with" in picture
+    for colour, lines in (("#9a6700", 2), ("#0969da", 3)):  # curves, and the entry of the legend
+        assert picture.count(f"stroke: {colour}") == lines
+    script.draw(log, tmp_path / "b.svg")
+    assert (tmp_path / "b.svg").read_text() == picture
+    with pytest.raises(ValueError, match="train with --log_gradients"):
+        script.draw([{"step": 1, "loss": 2.0, "grad_norm": 3.0}], tmp_path / "c.svg")
