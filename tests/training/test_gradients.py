@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import assert_equal_weights, labels, raw_batch, tiny_config, tiny_model
 from processes import REPOSITORY
-from test_trainer import toy_trainer, weights
+from trainers import toy_trainer, weights
 
 from modeling_mmer.baselines.base import BaselineConfig
 from modeling_mmer.baselines.linear_probe import LinearProbe

@@ -10,7 +10,7 @@ import torch
 from conftest import labels, raw_batch, tiny_config, tiny_model
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
-from test_trainer import toy_rows, toy_trainer, weights
+from trainers import toy_rows, toy_trainer, weights
 
 from modeling_mmer.commands import main
 from modeling_mmer.corpora.demo import DEMO_FOLDER
@@ -107,7 +107,15 @@ def test_two_stages(unlabelled, demo_encoders, tmp_path, capsys):
     first = json.loads((tmp_path / "first/results.json").read_text())
     assert "audio" not in first["splits"]["test"] and any("labels are not used" in said for said in first["caveats"])
     assert "supervised" not in (tmp_path / "first/README.md").read_text().replace("lambda_supervised", "")
-    tuned = ["--model", str(tmp_path / "first"), "--corpus", "demo", *common, "--output_dir", str(tmp_path / "tuned")]
-    main(["train", *tuned])
-    assert "ua" in json.loads((tmp_path / "tuned/results.json").read_text())["splits"]["test"]["audio"]
-    assert MMERConfig.from_pretrained(tmp_path / "tuned").lambda_supervised == 1
+    voted = pd.read_csv(DEMO_FOLDER / "metadata.csv")
+    for i, emotion in enumerate(("neutral", "happiness", "sadness", "anger")):
+        voted[f"votes_{emotion}"] = 2 * (voted["emotion"] == emotion) + (voted.index % 4 == i)
+    voted.loc[voted.index % 3 == 0, "emotion"] = None  # these rows have votes alone
+    voted.to_csv(unlabelled / "metadata.csv", index=False)
+    tuned = ["--corpus", "folder", "--corpus_dir", str(unlabelled), *common, "--output_dir", str(tmp_path / "tuned")]
+    main(["train", "--model", str(tmp_path / "first"), *tuned])
+    figures = json.loads((tmp_path / "tuned/results.json").read_text())["splits"]["test"]["audio"]
+    assert 0 <= figures["ua"] <= 1 and 0 < figures["emotion_jsd"] < 1
+    assert figures["labelled"]["emotion"] < figures["labelled"]["emotion_votes"] == figures["n"]
+    config = MMERConfig.from_pretrained(tmp_path / "tuned")
+    assert config.lambda_supervised == 1 and config.soft_labels
