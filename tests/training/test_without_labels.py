@@ -107,6 +107,9 @@ def test_two_stages(unlabelled, demo_encoders, tmp_path, capsys):
     first = json.loads((tmp_path / "first/results.json").read_text())
     assert "audio" not in first["splits"]["test"] and any("labels are not used" in said for said in first["caveats"])
     assert "supervised" not in (tmp_path / "first/README.md").read_text().replace("lambda_supervised", "")
+    with pytest.raises(SystemExit):
+        main(["eval", str(tmp_path / "first"), "--corpus", "demo", "--output_dir", str(tmp_path / "judged")])
+    assert "was trained without labels and predicts nothing yet" in capsys.readouterr().err
     voted = pd.read_csv(DEMO_FOLDER / "metadata.csv")
     for i, emotion in enumerate(("neutral", "happiness", "sadness", "anger")):
         voted[f"votes_{emotion}"] = 2 * (voted["emotion"] == emotion) + (voted.index % 4 == i)
@@ -117,5 +120,6 @@ def test_two_stages(unlabelled, demo_encoders, tmp_path, capsys):
     figures = json.loads((tmp_path / "tuned/results.json").read_text())["splits"]["test"]["audio"]
     assert 0 <= figures["ua"] <= 1 and 0 < figures["emotion_jsd"] < 1
     assert figures["labelled"]["emotion"] < figures["labelled"]["emotion_votes"] == figures["n"]
+    assert f"{figures['emotion_jsd']:.3f}" in capsys.readouterr().out.partition("JSD from votes")[2]
     config = MMERConfig.from_pretrained(tmp_path / "tuned")
     assert config.lambda_supervised == 1 and config.soft_labels
