@@ -35,7 +35,8 @@ def draw(log: Sequence[dict[str, float]], file: Path) -> None:
                 if points:
                     panel.plot(*zip(*points, strict=True), color=colour, label=NAMES[term], linewidth=1.2)
         norms.set(title="norm of the gradient of λ · L", xlabel="step", yscale="log")
-        cosines.set(title="cosine with the supervised term", xlabel="step", ylim=(-1, 1))
+        largest = max((abs(y) for line in cosines.lines for y in line.get_ydata()), default=1)
+        cosines.set(title="cosine with the supervised term", xlabel="step", ylim=(-1.5 * largest, 1.5 * largest))
         cosines.axhline(0, color="#59636e", linewidth=0.8, linestyle=":")
         cosines.text(0.99, 0.97, "together", transform=cosines.transAxes, ha="right", va="top", color="#59636e")
         cosines.text(0.99, 0.03, "apart", transform=cosines.transAxes, ha="right", color="#59636e")

@@ -20,9 +20,7 @@ SCALE = (1.0, 5.0)
 FOLDS = 5
 NUMBER = r"\s*(-?[\d.]+|nan)\s*"
 LABEL_LINE = re.compile(rf"\[[\d.]+ - [\d.]+\]\s+(?P<id>\S+)\s+(?P<emotion>\w+)\s+\[{NUMBER},{NUMBER},{NUMBER}\]")
-VOTE_LINE = re.compile(
-    r"C-E\d+:\s*(?P<emotions>[^()]*)"
-)  # of one who listened; the actors' own (C-F1, C-M1) do not count
+VOTE_LINE = re.compile(r"C-E\d+:\s*(?P<emotions>[^()]*)")  # of a listener; the actors' own are C-F1 and C-M1
 TEXT_LINE = re.compile(r"(?P<id>Ses\d\d[FM]_\S+)\s+\[[\d.]+-[\d.]+\]:\s*(?P<text>.*)")
 
 

@@ -129,12 +129,12 @@ def compute_figures(
     Args:
         predictions: the predictions of `MMERTrainer`: as for [`evaluate_predictions`] and, if the model has g, `embeds`
             → modality → (n, d), NaN in rows that lack it.
-        labels: the references, as for [`evaluate_predictions`].
-        tasks: of the model that are judged; predictions of others are left out.
+        labels, tasks: the references and the tasks that are judged, as for [`evaluate_predictions`]. Predictions of
+            other tasks are left out.
     """
     judged = {
-        name: {task.name: of_tasks[task.name] for task in tasks if task.name in of_tasks}
-        for name, of_tasks in of_combinations(predictions).items()
+        combination: {task.name: of_tasks[task.name] for task in tasks if task.name in of_tasks}
+        for combination, of_tasks in of_combinations(predictions).items()
     }
     results = evaluate_predictions(judged, labels, tasks)
     embeds, retrieval = predictions.get("embeds", {}), {}

@@ -79,8 +79,8 @@ class MMERConfig(PreTrainedConfig):
         label_scale: Lowest and highest value of the dimensions.
         emotion_class_weights: Weights of the emotions in the cross-entropy.
         sentiment_class_weights: Weights of the sentiments in the cross-entropy.
-        soft_labels: Train on the distribution of raters' votes where rows have them (column emotion_votes).
-        lambda_supervised: Weight of the supervised loss. 0: train on the other two without labels, for --model later.
+        soft_labels: Train on the distribution of raters' votes where rows have them (an extension).
+        lambda_supervised: Weight of the supervised loss; 0 trains on the other two without labels, for --model later.
         mae_target: Target of the masked autoencoder: the encoder states, or their projection (Table 2).
         mae_target_norm: Normalise each frame or token of the target to mean 0 and deviation 1 (frame; an extension).
         mae_upsampling: Upsampling from audio tokens to frames (Eq. 4).
