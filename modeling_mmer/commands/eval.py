@@ -17,6 +17,7 @@ from ..evaluation.predictions import write_predictions
 from ..files import write_json
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..report import Provenance, write_card, write_report
+from ..scoring.models import model_commit
 from ..training.arguments import CorpusArguments, RunArguments
 from ..training.checking import load_checked, note_cropped
 from ..training.collator import MMERCollator, UtteranceError
@@ -25,7 +26,7 @@ from ..training.trainer import MMERTrainer
 from ..training.training_corpus import TrainingCorpus
 from .allocator import keep_freed_memory
 from .arguments import exit_on_bad_input, parse
-from .naming import model_and_options, model_commit, model_folder
+from .naming import model_and_options, model_folder
 from .results import build_results, print_results
 from .training_rows import TrainingRows, handle_training_rows
 

@@ -18,6 +18,7 @@ from ..model.hub_names import commit_of
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
 from ..report import CurvesCallback, Provenance, write_card, write_report
+from ..scoring.models import model_commit
 from ..training.arguments import CorpusArguments, RunArguments
 from ..training.batching import with_lengths
 from ..training.checking import load_checked, note_cropped
@@ -33,7 +34,7 @@ from ..training.training_corpus import SaveTrainingCorpus, TrainingCorpus
 from .allocator import keep_freed_memory
 from .arguments import ModelArguments, StartArguments, exit_on_bad_input, expand_recipe, explicit_options, parse
 from .folds import folds_to_train, train_folds
-from .naming import encoder_commits, model_commit
+from .naming import encoder_commits
 from .results import build_results, print_results
 
 PROG = "mmer train"

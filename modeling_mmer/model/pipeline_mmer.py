@@ -39,7 +39,7 @@ class MMERPipeline(ChunkPipeline):
     with `audio`, `text` or both; None means missing.
 
     - `audio` may have any form that [`MMERProcessor`] accepts. The dict may also have the `sampling_rate` of an array,
-      and `start` and `end` to select a span, in seconds.
+      `start` and `end` to select a span, in seconds, and a `channel`, counted from 0, to hear that one alone.
     - `text` is a string, or a list of `{"text", "timestamp": (start, end)}` in seconds, as speech recognition returns
       it. With `channels="split"` it is a list with one text per channel.
 
@@ -159,7 +159,11 @@ class MMERPipeline(ChunkPipeline):
     @property
     def preprocess(self):
         """Cuts an input into windows. It is sent to worker processes without the model."""
-        return InputReader(self.processor, self._encoder_window()).read
+        return self.input_reader().read
+
+    def input_reader(self) -> InputReader:
+        """What reads inputs for this model, without the model."""
+        return InputReader(self.processor, self._encoder_window())
 
     def _encoder_window(self) -> int | None:
         """Maximum number of samples of the audio encoder; None if there is no maximum."""
@@ -186,17 +190,20 @@ class MMERPipeline(ChunkPipeline):
 
     # ── windows → predictions ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _forward(self, batch, return_combinations=False):
-        """Windows (one, or a batch with a list per value) → predictions (B, …), and with `return_combinations` also
-        those of audio only and the embeddings."""
+    def _forward(self, batch, return_combinations=False, return_z=False):
+        """Windows (one, or a batch with a list per value) → predictions (B, …). `return_combinations` adds those of audio
+        only and the embeddings, and `return_z` adds z at CLS (B, d) as `z`."""
         alone = not isinstance(batch["audio"], list)
         listed = {name: [value] if alone else value for name, value in batch.items()}
         # Not by calling the processor: warnings about sound and cut texts were given when the input was read.
         of_audio = self.processor.encode_audio(listed["audio"], warn=lambda message: None)
         inputs = BatchFeature({**of_audio, **self.processor.encode_text(listed["text"])}).to(self.device)
-        outputs = self.model(**inputs, return_combinations=return_combinations)
+        states = {"output_hidden_states": [-1]} if return_z else {}
+        outputs = self.model(**inputs, return_combinations=return_combinations, **states)
         fields = {task.name: PREDICTION_FIELDS.get(task.name, task.name) for task in self.model.config.tasks}
         predictions = self._probabilities({task: outputs[field] for task, field in fields.items()})
+        if return_z:
+            predictions["z"] = outputs.last_hidden_state[:, 0].float()
         if return_combinations:
             of_audio = self._probabilities(outputs.combinations["audio"])
             predictions |= {f"audio_{task}": values for task, values in of_audio.items()}
