@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import real_input_config, real_input_processor, tiny_model
 from datasets import Dataset
-from test_trainer import collate, toy_rows, toy_trainer
 from torch import nn
+from trainers import collate, toy_rows, toy_trainer
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 

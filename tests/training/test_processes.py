@@ -20,11 +20,11 @@ from accelerate.utils import fsdp2_prepare_model
 from accelerate.utils.launch import prepare_multi_gpu_env
 from conftest import REPOSITORY, labels, process_group, raw_batch, tiny_config, tiny_model
 from processes import spawn
-from test_baselines import CLASSES, NEEDS, OF_ONE, tiny_rival
-from test_trainer import toy_rows, toy_trainer
+from rivals import CLASSES, NEEDS, OF_ONE, tiny_rival
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
+from trainers import toy_rows, toy_trainer
 
 from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.model.distributed import gather_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import REPOSITORY, tiny_config
-from test_remote import elsewhere
+from isolated import elsewhere
 
 from modeling_mmer.report import Provenance, write_card
 from modeling_mmer.report.plots import plot_confusion, plot_training
@@ -153,7 +153,7 @@ def test_pictures_are_drawn_of_what_is_there_and_are_the_same_again(tmp_path):
 
 
 def test_a_push_does_not_write_over_the_card(tmp_path):
-    from test_trainer import toy_trainer
+    from trainers import toy_trainer
 
     (tmp_path / "README.md").write_text("ours")
     toy_trainer(tmp_path).create_model_card(model_name="x")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import audio_encoder_config, labels, raw_batch, text_encoder_config, tiny_config, tiny_model
-from test_baselines import CLASSES, batch_for, tiny_rival
+from rivals import CLASSES, batch_for, tiny_rival
 from transformers import AutoModel, WhisperModel
 from transformers.utils import logging as transformers_logging
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
+import huggingface_hub.constants
 import pandas as pd
 import pytest
 import torch
@@ -20,8 +21,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
     RevisionResolutionError,
 )
-from test_remote import LOADED, elsewhere
-from test_transcription import make_whisper
+from isolated import LOADED, elsewhere
+from recognisers import make_whisper
 from transformers import AutoModelForAudioClassification, WhisperModel, pipeline
 
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERProcessor
@@ -396,6 +397,7 @@ def test_what_the_hub_refuses_is_said_in_one_line(error, expected, monkeypatch):
         raise error("too many\nrequests", **response)
 
     monkeypatch.setattr(hub_names, "resolve_revision", resolve)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(OSError, match=expected) as said:
         hub_names.commit_of("tiny/x", "v1")
     assert "\n" not in str(said.value)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import assert_equal_weights, tiny_model
 from datasets import Dataset
 from processes import process_group, spawn
-from test_trainer import StopAfter, assert_equal_weights, toy_rows, toy_trainer, weights
+from trainers import StopAfter, toy_rows, toy_trainer, weights
 
 from modeling_mmer.training.batching import FrameCapBatchSampler, batch_sizes, with_lengths
 

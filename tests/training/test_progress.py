@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import tiny_model
-from test_trainer import toy_trainer
+from trainers import toy_trainer
 from transformers import TrainerCallback
 
 from modeling_mmer.report import CurvesCallback

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_baselines import baseline_config, collate, corpus, predict, run_arguments, states_of, tiny_rival
+from rivals import baseline_config, collate, corpus, predict, run_arguments, states_of, tiny_rival
 from torch import nn
 
 from modeling_mmer.baselines import CIFMMIN, cif_mmin

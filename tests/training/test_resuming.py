@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import assert_equal_weights, tiny_model
 from processes import spawn
-from test_trainer import assert_equal_weights, collate, toy_trainer, weights
+from trainers import collate, toy_trainer, weights
 from transformers import TrainerCallback
 
 from modeling_mmer import MMERTrainer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import randomize, real_input_config, real_input_processor, tiny_config
-from test_remote import elsewhere, saved
+from isolated import elsewhere, saved
 from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor, pipeline
 
 from modeling_mmer import MMERForEmotionRecognition, MMERProcessor
