@@ -191,8 +191,8 @@ class MMERPipeline(ChunkPipeline):
     # ── windows → predictions ───────────────────────────────────────────────────────────────────────────────────────
 
     def _forward(self, batch, return_combinations=False, return_z=False):
-        """Windows (one, or a batch with a list per value) → predictions (B, …). `return_combinations` adds those of audio
-        only and the embeddings, and `return_z` adds z at CLS (B, d) as `z`."""
+        """Windows (one, or a batch with a list per value) → predictions (B, …). `return_combinations` adds those of
+        audio only and the embeddings, and `return_z` adds z at CLS (B, d) as `z`."""
         alone = not isinstance(batch["audio"], list)
         listed = {name: [value] if alone else value for name, value in batch.items()}
         # Not by calling the processor: warnings about sound and cut texts were given when the input was read.
