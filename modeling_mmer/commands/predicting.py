@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .. import __version__, registration  # noqa: F401 - the model is loaded through transformers' Auto classes
+from .. import __version__
 from ..corpora.schema import CorpusError, counted
 from ..scoring.archive import SUFFIXES, JsonLines, Parts, open_archive
 from ..scoring.inputs import InputError, Row, Source, by_channels, find_sources, identified

@@ -121,6 +121,11 @@ class InputReader:
     processor: Any
     longest: int | None
 
+    @property
+    def chunk_seconds(self) -> float:
+        """The length of a window in seconds, where no other is asked for."""
+        return self._chunk_and_stride(None, 0.0)[0] / self.processor.feature_extractor.sampling_rate
+
     def read(
         self, numbered: NumberedInput, chunk_length_s=None, stride_length_s=0.0, channels="mix"
     ) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download
 
+from .. import registration  # noqa: F401 - models are loaded through transformers' Auto classes
 from ..features.cache import digest, named_identity
 from ..model.configuration_mmer import MODALITIES, MMERConfig
 from ..model.hub_names import CONFIG, commit_of

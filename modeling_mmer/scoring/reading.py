@@ -12,12 +12,12 @@ import numpy as np
 from ..model.pipeline_inputs import InputReader, NumberedInput
 from ..model.waveforms import is_missing
 
-FIELDS = ("id", "audio", "start", "end", "speaker", "text")  # of a row: what is given and comes back
 INPUT = ("audio", "text", "start", "end", "sampling_rate", "channel")  # of a row: what is judged
 AT_ONCE = 4  # windows of a recording that a thread reads ahead; the rest of a long recording is read when it is needed
 ROWS_AHEAD = 16
 
 Given, Made = TypeVar("Given"), TypeVar("Made")
+Row = dict[str, Any]
 Window = dict[str, Any]
 
 
@@ -33,7 +33,7 @@ class Reading:
     error: what is wrong with the row; empty if nothing is.
     """
 
-    given: dict[str, Any]
+    given: Row
     windows: Iterator[Window] = field(default_factory=lambda: iter(()))
     pending: int = 0
     answered: list[Window] = field(default_factory=list)
@@ -82,9 +82,11 @@ class RowReader:
         self.reader, self.seconds, self.has_speech = reader, seconds, has_speech
         self.rate = reader.processor.feature_extractor.sampling_rate
 
-    def begin(self, numbered: tuple[int, dict[str, Any]]) -> Reading:
+    def begin(self, numbered: tuple[int, Row]) -> Reading:
         """Read the first windows of a row. What is wrong with the row is noted in it, and never raised."""
         number, row = numbered
+        if fault := row.get("fault"):
+            return Reading(row, error=fault, is_read=True)
         reading = Reading(row)
         try:
             windows = self._windows(number, row)
@@ -93,14 +95,23 @@ class RowReader:
             reading.fail(error)
         return reading
 
-    def _windows(self, number: int, row: dict[str, Any]) -> Iterator[Window]:
-        sample = {name: row.get(name) for name in INPUT}
-        if isinstance(sample["text"], np.ndarray):  # segments, as they come out of Arrow and pandas
-            sample["text"] = sample["text"].tolist()
-        sample = {name: None if is_missing(value) else value for name, value in sample.items()}
-        for window in self.reader.read(NumberedInput(number, sample, is_row=True), chunk_length_s=self.seconds):
+    def _windows(self, number: int, row: Row) -> Iterator[Window]:
+        for window in windows_of(self.reader, number, row, self.seconds):
             examined = window["audio"] is not None and self.has_speech is not None
             yield {**window, "speech": self.has_speech(window["audio"], self.rate) if examined else True}
+
+
+def windows_of(reader: InputReader, number: int, row: Row, seconds: float | None) -> Iterator[Window]:
+    """The windows of a row, of this length.
+
+    Raises:
+        ValueError: the row cannot be read; the message has its number.
+    """
+    sample = {name: row.get(name) for name in INPUT}
+    if isinstance(sample["text"], np.ndarray):  # segments, as they come out of Arrow and pandas
+        sample["text"] = sample["text"].tolist()
+    sample = {name: None if is_missing(value) else value for name, value in sample.items()}
+    return reader.read(NumberedInput(number, sample, is_row=True), chunk_length_s=seconds)
 
 
 def read_ahead(

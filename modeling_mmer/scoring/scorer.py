@@ -16,10 +16,13 @@ from .answers import Answerer, Row, result_schema
 from .batches import LEAST_PADDING, PADDING, batches_of_like_length
 from .models import load_pipeline, model_commit, model_name
 from .reading import Reading, RowReader, Window, read_ahead
+from .speech import DETECTORS, has_speech
+from .transcripts import Transcriber
 
 BATCHES_AT_ONCE = 8  # windows of so many batches are sorted by length
 MOST_SECONDS = 1200.0  # of audio that waits for the model
 MOST_WORKERS = 8
+OFF = "off"
 
 
 class Scorer:
@@ -36,6 +39,9 @@ class Scorer:
     Args:
         model: a folder or a hub name; by default the model that comes with the package.
         revision: branch, tag or commit of a hub name.
+        speech: what finds out whether there is speech, `energy` or `silero`; `off`: nothing does. Without speech a row is
+            judged by its text alone, and without text not at all.
+        transcribe: a speech recogniser, a folder or a hub name, that gives recordings without text their text.
         windows: seconds; if given, results also have `windows`, a list of results over time, one for each window of
             this length. Recordings are then cut into these, and otherwise into windows of the audio encoder's length.
         embedding: whether results have an `embedding` (d,): z at CLS.
@@ -55,6 +61,8 @@ class Scorer:
         model: str | None = None,
         *,
         revision: str | None = None,
+        speech: str = "energy",
+        transcribe: str | None = None,
         windows: float | None = None,
         embedding: bool = False,
         min_confidence: float = 0.0,
@@ -65,18 +73,24 @@ class Scorer:
     ):
         self.model = model
         self.options = {
-            **{"revision": revision, "windows": windows, "embedding": embedding, "min_confidence": min_confidence},
-            **{"batch_size": batch_size, "dtype": dtype, "device": device, "num_workers": num_workers},
+            **{"revision": revision, "speech": speech, "transcribe": transcribe, "windows": windows},
+            **{"embedding": embedding, "min_confidence": min_confidence, "batch_size": batch_size},
+            **{"dtype": dtype, "device": device, "num_workers": num_workers},
         }
-        check_options(windows, min_confidence, batch_size, num_workers)
+        check_options(speech, windows, min_confidence, batch_size, num_workers)
         name = model_name(model)
         self.pipe = load_pipeline(name, model_commit(name, revision), dtype, device)
         self.config = self.pipe.model.config
-        self.schema: pa.Schema = result_schema(self.config, embedding)
+        self.schema: pa.Schema = result_schema(self.config, embedding, transcribe is not None)
         self.batch_size = batch_size
         self.num_workers = num_workers or min(MOST_WORKERS, os.cpu_count() or 1)
         self._forward = partial(self.pipe.forward, return_combinations=windows is not None, return_z=embedding)
-        self._reader = RowReader(self.pipe.input_reader(), windows, None)
+        reader, hears = self.pipe.input_reader(), None if speech == OFF else partial(has_speech, detector=speech)
+        self._reader = RowReader(reader, windows, hears)
+        self._transcriber = None
+        if transcribe is not None:
+            seconds = windows or reader.chunk_seconds
+            self._transcriber = Transcriber(transcribe, self.pipe.device, reader, seconds, batch_size, hears)
         self._answerer = Answerer(self.pipe, self.schema.names, min_confidence, windows is not None)
         self._padding = LEAST_PADDING.get(self.pipe.device.type, PADDING)
 
@@ -114,6 +128,7 @@ class Scorer:
         waiting: deque[Reading] = deque()
         bucket: list[tuple[Reading, Window]] = []
         with ThreadPoolExecutor(self.num_workers, "mmer-read") as pool:
+            rows = rows if self._transcriber is None else self._transcriber.fill(rows, pool)
             for reading in read_ahead(pool, self._reader.begin, enumerate(rows)):
                 waiting.append(reading)
                 for window in reading.next_windows():
@@ -174,8 +189,10 @@ def _answered(window: Window, answers: Mapping[str, Any], place: int) -> Window:
     return {name: value for name, value in window.items() if name != "audio"} | own
 
 
-def check_options(windows, min_confidence, batch_size, num_workers) -> None:
+def check_options(speech, windows, min_confidence, batch_size, num_workers) -> None:
     """Raise a ValueError for an option that no model could follow."""
+    if speech not in (*DETECTORS, OFF):
+        raise ValueError(f"speech must be {', '.join(DETECTORS)} or {OFF}, not {speech!r}.")
     if windows is not None and not (isinstance(windows, int | float) and 0 < windows < np.inf):
         raise ValueError(f"windows must be a number of seconds, not {windows!r}.")
     if not (isinstance(min_confidence, int | float) and 0 <= min_confidence <= 1):
