@@ -6,11 +6,12 @@ Only the options are here, so that `--help` imports neither torch nor transforme
 import argparse
 import os
 
+from ..scoring.formats import FORMATS as TIMELINES
 from . import COMMANDS
 
 PROG = "mmer predict"
 USAGE = "INPUT … [--option value …]"
-FORMATS = ("jsonl", "parquet", "csv")  # of results; `scoring/formats.py` adds those of timelines
+FORMATS = ("jsonl", *TIMELINES)
 FLAGS = ("resume", "strict", "embedding")
 
 EPILOG = """INPUT is a recording, a URL, a folder, a glob ('calls/*.wav'), a table (.csv, .tsv, .jsonl, .parquet) with a
@@ -34,7 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--text", metavar="TEXT", help="Text of the recording; without a recording, the text to judge.")
     add("--transcribe", metavar="MODEL", help="Speech recogniser that gives recordings without text their text.")
     add("--channels", choices=("mix", "split"), default="mix", help="split: judge each channel as a speaker.")
-    add("--turns", metavar="FILE", help="Turns of the one recording, each judged with its own text.")
+    add("--turns", metavar="FILE", help="Turns by speaker (RTTM, whisperX …), each judged with its text.")
+    add("--speech", choices=("energy", "silero", "off"), default="energy", help="What tells speech from no speech.")
     add("--windows", type=float, metavar="SECONDS", help="Judge recordings over time, one row per window.")
     add("--column_map", nargs="+", metavar="FIELD=COLUMN", help="Columns of a table that are not found by name.")
     add("--shard", default="1/1", metavar="I/N", help="Judge share I (from 1) of N of the rows, as in a job array.")

@@ -1,5 +1,6 @@
-"""What `mmer predict` does: inputs → rows → results on the terminal or in a file."""
+"""What `mmer predict` does: rows → results in a file, in a timeline or on the terminal."""
 
+import json
 import os
 import sys
 import time
@@ -7,27 +8,36 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
 
 from .. import __version__
-from ..corpora.schema import CorpusError, counted
-from ..scoring.archive import SUFFIXES, JsonLines, Parts, open_archive
-from ..scoring.inputs import InputError, Row, Source, by_channels, find_sources, identified
+from ..corpora.schema import counted
+from ..features.cache import file_digest
+from ..features.transcription import recogniser_identity
+from ..model.hub_names import commit_of
+from ..scoring.archive import SUFFIXES, open_archive
+from ..scoring.formats import FORMATS as TIMELINES
+from ..scoring.formats import write_timeline
+from ..scoring.inputs import InputError, Row
 from ..scoring.models import fingerprint, model_commit, model_name
 from ..scoring.scorer import Scorer
 from ..scoring.shards import Shard
 from .allocator import keep_freed_memory
+from .predict_rows import rows_to_judge
 from .screen import line, one_result
 
 PROG = "mmer predict"
 AT_ONCE = 256  # results that are written at once at the latest
-
-# Options that results depend on, besides the model: a run with others does not go on with these results.
-SETTINGS = ("channels", "windows", "embedding", "min_confidence", "dtype", "column_map")
+ARCHIVES = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)  # formats of which a stopped run goes on
+ENDINGS = {"eaf": "elan", "txt": "audacity"}  # of files whose format is not called after them
+# Options that are the scorer's, and those that results depend on: a run with others does not go on with these results.
+SCORER = ("revision", "speech", "transcribe", "windows", "embedding", "min_confidence", "batch_size", "dtype")
+SETTINGS = ("text", "channels", "windows", "speech", "embedding", "min_confidence", "dtype", "column_map")
 
 
 def predict(options: Namespace) -> int:
@@ -35,70 +45,87 @@ def predict(options: Namespace) -> int:
     keep_freed_memory()
     try:
         shard = Shard.parse(options.shard).of_process()
-        sources = find_sources(options.inputs, column_map(options.column_map))
-        rows, total = rows_of(options, sources)
-        rows, total = shard.take(rows), shard.size(total)
         output = None if options.output is None else shard.path(Path(options.output))
-        judge = judge_to_file if output else judge_to_terminal
-        return judge(options, rows, total, output, shard)
-    except (InputError, CorpusError, ValueError, OSError, ImportError) as error:
+        form = format_of(output, options.format)
+        rows, total = rows_to_judge(options, shard)
+        if output is None:
+            tally = to_terminal(options, rows, total, as_json=form == "jsonl")
+        elif form in ARCHIVES:
+            tally = to_file(options, rows, total, output, form, shard)
+        else:
+            tally = to_timeline(options, rows, output, form)
+    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
+    return int(options.strict and tally.has_errors)
 
 
-def column_map(pairs: list[str] | None) -> dict[str, str]:
-    if wrong := [pair for pair in pairs or () if "=" not in pair]:
-        raise InputError(f"--column_map takes FIELD=COLUMN, not {wrong[0]!r}")
-    return dict(pair.split("=", 1) for pair in pairs or ())
+def format_of(output: Path | None, named: str | None) -> str | None:
+    """The format of the results: the named one, or that of the file's name.
+
+    Raises:
+        InputError: the file's name tells none, or there is no file for it.
+    """
+    if output is None:
+        if named not in (None, "jsonl"):
+            raise InputError(f"--format {named} needs a file: give --output")
+        return named
+    ending = output.suffix.lower().removeprefix(".")
+    form = named or ENDINGS.get(ending, ending)
+    if form not in (known := ("jsonl", *TIMELINES)):
+        raise InputError(f"--output {output}: its name tells no format; give --format, one of {', '.join(known)}")
+    return form
 
 
-def rows_of(options: Namespace, sources: list[Source]) -> tuple[Iterator[Row], int | None]:
-    """All rows of the sources, with distinct ids, and their number if it is known."""
-    rows = chain.from_iterable(source.read() for source in sources)
-    counts = [source.count for source in sources]
-    total = None if None in counts else sum(counts)
-    if options.text is not None:
-        if sources and total != 1:
-            raise InputError("--text is the text of one recording: give one, or a table with a column text")
-        rows, total = iter([{**row, "text": options.text} for row in rows] or [{"text": options.text, "id": "text"}]), 1
-    if options.channels == "split":
-        rows, total = by_channels(rows), None
-    return identified(rows), total
+def results_of(options: Namespace, scorer: Scorer, rows: Iterable[Row]) -> Iterator[Row]:
+    """The results of rows, by the engine that is asked for."""
+    if options.engine == "local":
+        return scorer.stream(rows)
+    from ..scoring.ray_engine import judge_on_ray
+
+    return judge_on_ray(scorer, rows)
 
 
 def build_scorer(options: Namespace) -> Scorer:
     device = options.device
     if device is None and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    names = ("revision", "windows", "embedding", "min_confidence", "batch_size", "dtype", "num_workers")
-    return Scorer(options.model, device=device, **{name: getattr(options, name) for name in names})
+    chosen = {name: getattr(options, name) for name in (*SCORER, "num_workers")}
+    return Scorer(options.model, device=device, **chosen)
 
 
-def judge_to_file(options: Namespace, rows: Iterator[Row], total: int | None, output: Path, shard: Shard) -> int:
-    """Judge the rows whose results are not in the file yet, and write them."""
-    if output.suffix not in SUFFIXES:
-        raise InputError(f"--output {output}: results are written as {', '.join(SUFFIXES)}")
-    name = model_name(options.model)
-    commit = model_commit(name, options.revision)
-    manifest = {
-        **{"model": name, "revision": commit, "fingerprint": fingerprint(name, commit), "version": __version__},
-        **{"options": {name: getattr(options, name) for name in SETTINGS}, "shard": shard.as_json()},
-    }
+def to_file(
+    options: Namespace, rows: Iterable[Row], total: int | None, output: Path, form: str, shard: Shard
+) -> "Tally":
+    """Judge the rows whose results are not in the file yet, and add theirs."""
     scorer = build_scorer(options)
-    archive = open_archive(output, scorer.schema, manifest, options.resume)
-    there = len(archive.done)
-    if there:
+    archive = open_archive(output, form, scorer.schema, manifest_of(options, shard), options.resume)
+    if there := len(archive.done):
         print(f"{counted(there, 'input is', 'inputs are')} in {output} already.", file=sys.stderr)
     missing = (row for row in rows if row["id"] not in archive.done)
     tally = Tally()
-    with progress(total, there) as bar, closing(in_time(scorer.stream(missing), archive.seconds)) as parts:
-        for part in parts:
+    with progress(total, there) as bar, closing(results_of(options, scorer, missing)) as results:
+        for part in in_time(results, archive.seconds):
             archive.append([row for result in part for row in over_time(result)])
             tally.count(part)
             bar.update(len(part))
     archive.finish()
     tally.report(output)
-    return int(options.strict and has_errors(archive))
+    tally.has_errors = tally.has_errors or (options.strict and any(row["error"] for row in archive.rows()))
+    return tally
+
+
+def manifest_of(options: Namespace, shard: Shard) -> dict[str, Any]:
+    """What results depend on: the model by its name, commit and fingerprint, and the options."""
+    name = model_name(options.model)
+    commit = model_commit(name, options.revision)
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    settings["transcribe"] = options.transcribe and recogniser_identity(
+        options.transcribe, commit_of(options.transcribe)
+    )
+    settings["turns"] = options.turns and file_digest(options.turns)
+    model = {"model": name, "revision": commit, "fingerprint": fingerprint(name, commit), "version": __version__}
+    return {**model, "options": settings, "shard": shard.as_json()}
 
 
 def in_time(results: Iterable[Row], seconds: float) -> Iterator[list[Row]]:
@@ -118,8 +145,34 @@ def in_time(results: Iterable[Row], seconds: float) -> Iterator[list[Row]]:
 
 
 def over_time(result: Row) -> list[Row]:
-    """The rows that are written for a result: its windows, if they are asked for and there are some."""
+    """The rows that are shown of a result: its windows, if they are asked for and there are some."""
     return result.get("windows") or [result]
+
+
+def to_timeline(options: Namespace, rows: Iterable[Row], output: Path, form: str) -> "Tally":
+    """Judge, and write the results as a timeline, which is written as a whole."""
+    results, tally = list(results_of(options, build_scorer(options), rows)), Tally()
+    write_timeline([row for result in results for row in over_time(result)], output, form)
+    tally.count(results)
+    tally.report(output)
+    return tally
+
+
+def to_terminal(options: Namespace, rows: Iterable[Row], total: int | None, as_json: bool) -> "Tally":
+    """Judge, and show the results: one in full, many as a line each."""
+    scorer = build_scorer(options)
+    tally = Tally()
+    for result in results_of(options, scorer, rows):
+        tally.count([result])
+        if total == 1 and not as_json:
+            print(one_result(result, scorer.config, options.model))
+            continue
+        for row in over_time(result):
+            named = {name: row[name] for name in scorer.schema.names}
+            print(json.dumps(named, ensure_ascii=False) if as_json else line(row, scorer.config), flush=True)
+    if total != 1:
+        tally.report()
+    return tally
 
 
 class Tally:
@@ -127,12 +180,14 @@ class Tally:
 
     def __init__(self):
         self.rows, self.errors, self.since = 0, Counter(), time.monotonic()
+        self.has_errors = False
 
     def count(self, results: Iterable[Row]) -> None:
         for result in results:
             self.rows += 1
             if result["error"]:
                 self.errors[result["error"]] += 1
+                self.has_errors = True
 
     def report(self, output: Path | None = None) -> None:
         rate = self.rows / max(1e-9, time.monotonic() - self.since)
@@ -144,27 +199,7 @@ class Tally:
                 print(f"  {count} × {message}", file=sys.stderr)
 
 
-def has_errors(archive: JsonLines | Parts) -> bool:
-    return any(row["error"] for row in archive.rows())
-
-
 def progress(total: int | None, initial: int = 0) -> tqdm:
     """A bar with rate and time left; into a file, a line now and then."""
     quiet = {} if sys.stderr.isatty() else {"mininterval": 30.0, "maxinterval": 60.0}
     return tqdm(total=total, initial=initial, unit=" rows", dynamic_ncols=True, smoothing=0.1, **quiet)
-
-
-def judge_to_terminal(options: Namespace, rows: Iterator[Row], total: int | None, output: None, shard: Shard) -> int:
-    """Judge, and show the results: one in full, many as a line each."""
-    scorer = build_scorer(options)
-    tally = Tally()
-    for result in scorer.stream(rows):
-        tally.count([result])
-        if total == 1:
-            print(one_result(result, scorer.config, options.model))
-        else:
-            for row in over_time(result):
-                print(line(row, scorer.config), flush=True)
-    if total != 1:
-        tally.report()
-    return int(options.strict and bool(tally.errors))

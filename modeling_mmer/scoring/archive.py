@@ -1,7 +1,7 @@
 """Results on disk: a file that is valid at every moment, and a manifest that says what made it.
 
 A run that is killed goes on where it stopped: rows whose results are there are not judged again. The results of an
-input are written together. `.jsonl` is appended to. `.parquet` and `.csv` are written as parts beside the file, from
+input are written together. JSON lines are appended to. Parquet and CSV are written as parts beside the file, from
 which the file is made again whenever it has grown by half, and at the end.
 """
 
@@ -28,17 +28,19 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.manifest.json")
 
 
-def open_archive(path: Path, schema: pa.Schema, manifest: dict[str, Any], resume: bool) -> "JsonLines | Parts":
+def open_archive(
+    path: Path, form: str, schema: pa.Schema, manifest: dict[str, Any], resume: bool
+) -> "JsonLines | Parts":
     """The archive at a path, new or to be continued.
 
     Args:
+        form: `jsonl`, `parquet` or `csv`.
         manifest: what made the results. A file that something else made is refused.
         resume: whether to go on with the results that are there; otherwise they are replaced.
 
     Raises:
         ValueError: the file is from another run, or from none that is known.
     """
-    kind = JsonLines if path.suffix == ".jsonl" else Parts
     if not resume:
         for old in (path, parts_folder(path), manifest_path(path)):
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
@@ -47,7 +49,7 @@ def open_archive(path: Path, schema: pa.Schema, manifest: dict[str, Any], resume
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(manifest_path(path), manifest)
-    return kind(path, schema)
+    return JsonLines(path, schema) if form == "jsonl" else Parts(path, form, schema)
 
 
 def _require_same(path: Path, manifest: dict[str, Any]) -> None:
@@ -111,12 +113,12 @@ class Parts:
 
     seconds = 10  # between two parts
 
-    def __init__(self, path: Path, schema: pa.Schema):
-        self.path, self.schema, self.folder = path, schema, parts_folder(path)
+    def __init__(self, path: Path, form: str, schema: pa.Schema):
+        self.path, self.form, self.schema, self.folder = path, form, schema, parts_folder(path)
         if not self.folder.exists() and path.exists():  # a finished run, to which rows may be added
             with written_beside(self.folder) as beside:
                 beside.mkdir()
-                _write(beside / "part-00000.parquet", [read_file(path, schema)], schema)
+                _write(beside / "part-00000.parquet", [read_file(path, form, schema)], schema)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.done: set[str] = set()
         self.count = 0
@@ -141,7 +143,7 @@ class Parts:
             self._make_file()
 
     def _make_file(self) -> None:
-        write_table(self.path, map(pq.read_table, self._parts()), self.schema)
+        write_table(self.path, self.form, map(pq.read_table, self._parts()), self.schema)
         self.in_file = self.count
 
     def finish(self) -> None:
@@ -152,13 +154,13 @@ class Parts:
         shutil.rmtree(trash)
 
     def rows(self) -> Iterator[Row]:
-        yield from read_file(self.path, self.schema).to_pylist()
+        yield from read_file(self.path, self.form, self.schema).to_pylist()
 
 
-def write_table(path: Path, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
+def write_table(path: Path, form: str, tables: Iterable[pa.Table], schema: pa.Schema) -> None:
     """Write tables to a Parquet or CSV file, one after the other, atomically."""
     with written_beside(path) as beside:
-        if path.suffix == ".csv":
+        if form == "csv":
             with beside.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, schema.names)
                 writer.writeheader()
@@ -180,9 +182,9 @@ def _cells(row: Row) -> Row:
     return {name: "" if value is None else value for name, value in row.items()} | as_json
 
 
-def read_file(path: Path, schema: pa.Schema) -> pa.Table:
+def read_file(path: Path, form: str, schema: pa.Schema) -> pa.Table:
     """The results in a Parquet or CSV file."""
-    if path.suffix == ".parquet":
+    if form == "parquet":
         return pq.read_table(path, schema=schema)
     csv.field_size_limit(2**31 - 1)
     with path.open(encoding="utf-8", newline="") as file:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -123,16 +124,28 @@ def _name(row: Row) -> str | None:
     return f"{audio}#{seconds_text(float(start or 0))}-{seconds_text(None if end is None else float(end))}"
 
 
-def with_turns(row: Row, turns: Iterable[Mapping[str, Any]], by_channel: bool) -> Iterator[Row]:
-    """A recording and its turns → one row per turn, with its own text and speaker.
+def with_turns(rows: Iterable[Row], turns: Sequence[Mapping[str, Any]], by_channel: bool) -> Iterator[Row]:
+    """Recordings and their turns → one row per turn, with its own text and speaker.
 
     Args:
+        turns: of one recording or, with the names of their files, of several; a name may lack its suffix.
         by_channel: whether a turn is heard on its own channel alone, where it has one.
+
+    Raises:
+        InputError: there are several recordings and the turns do not say whose they are, or one has no turns.
     """
-    for turn in turns:
-        of_turn = {name: turn.get(name) for name in ("start", "end", "speaker", "text")}
-        channel = {"channel": turn.get("channel")} if by_channel else {}
-        yield {**row, **of_turn, **channel, "id": None}
+    files = {turn["file"] and Path(turn["file"]).stem for turn in turns}
+    rows = iter(rows)
+    first, second = next(rows, None), next(rows, None)
+    alone = second is None and len(files) == 1
+    for row in (row for row in chain([first, second], rows) if row is not None):
+        stem = Path(row["audio"]).stem if isinstance(row.get("audio"), str) else None
+        own = [turn for turn in turns if alone or (turn["file"] is not None and Path(turn["file"]).stem == stem)]
+        if not own:
+            raise InputError(f"--turns has no turns of {row.get('audio') or row.get('id')}; its files are {files}")
+        for turn in own:
+            of_turn = {name: turn[name] for name in ("start", "end", "speaker", "text")}
+            yield {**row, **of_turn, **({"channel": turn["channel"]} if by_channel else {}), "id": None}
 
 
 def by_channels(rows: Iterable[Row]) -> Iterator[Row]:

@@ -39,7 +39,7 @@ class Scorer:
     Args:
         model: a folder or a hub name; by default the model that comes with the package.
         revision: branch, tag or commit of a hub name.
-        speech: what finds out whether there is speech, `energy` or `silero`; `off`: nothing does. Without speech a row is
+        speech: what detects speech, `energy` or `silero`; `off`: all audio is taken for speech. Without speech a row is
             judged by its text alone, and without text not at all.
         transcribe: a speech recogniser, a folder or a hub name, that gives recordings without text their text.
         windows: seconds; if given, results also have `windows`, a list of results over time, one for each window of

@@ -128,7 +128,9 @@ class Transcriber:
             options["generate_kwargs"] = {"do_sample": False}
             if getattr(recogniser.model.generation_config, "alignment_heads", None) is None:
                 options["return_timestamps"] = True
-        if len(samples) > WINDOW * self.rate:  # in overlapping windows: Whisper's way through long audio needs much memory
+        if (
+            len(samples) > WINDOW * self.rate
+        ):  # in overlapping windows: Whisper's way through long audio needs much memory
             options["chunk_length_s"] = WINDOW
         output = recogniser(samples, **options)
         for word in output["chunks"]:
