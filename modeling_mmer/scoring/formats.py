@@ -67,31 +67,37 @@ def spans_of(rows: Iterable[Row]) -> list[dict[str, Any]]:
     `audio`, `speaker` (or None), `emotion`, `score` (or None), `label`, `text` (or None)."""
     spans = []
     for row in rows:
-        start, seconds = _number(row.get("start")) or 0.0, _number(row.get("seconds"))
-        end = _number(row.get("end"))
-        if end is None and seconds is not None:
-            end = start + seconds
+        start, end = times_of(row)
         if row.get("error") or row.get("speech") is False or not row.get("emotion") or end is None:
             continue
         start = round(start, 3)
         named = {name: str(row[name]) if row.get(name) else None for name in ("audio", "speaker", "emotion", "text")}
         times = {"start": start, "end": max(round(end, 3), round(start + SHORTEST, 3))}
-        spans.append(named | times | {"score": _number(row.get("emotion_score")), "label": label_of(row)})
+        spans.append(named | times | {"score": number(row.get("emotion_score")), "label": label_of(row)})
     return sorted(spans, key=lambda span: (span["start"], span["end"]))
+
+
+def times_of(row: Row) -> tuple[float, float | None]:
+    """Start and end of a row in seconds. Without a start it begins at 0, and without an end it lasts for its `seconds`;
+    the end is None if neither is known."""
+    start, end, seconds = (number(row.get(name)) for name in ("start", "end", "seconds"))
+    start = start or 0.0
+    return start, start + seconds if end is None and seconds is not None else end
 
 
 def label_of(row: Row) -> str:
     """`ANN: anger 0.83`; without a speaker or a score, without it. Names lose their line breaks and tabs."""
-    score = _number(row.get("emotion_score"))
-    speaker = f"{_flat(row['speaker'])}: " if row.get("speaker") else ""
-    return f"{speaker}{_flat(row['emotion'])}" + ("" if score is None else f" {score:.2f}")
+    score = number(row.get("emotion_score"))
+    speaker = f"{flat(row['speaker'])}: " if row.get("speaker") else ""
+    return f"{speaker}{flat(row['emotion'])}" + ("" if score is None else f" {score:.2f}")
 
 
-def _flat(name: Any) -> str:
+def flat(name: Any) -> str:
+    """A name or text in one line."""
     return " ".join(str(name).split())
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """The value as a float; None for one that is missing, NaN too."""
     return None if value is None or value == "" or math.isnan(float(value)) else float(value)
 
@@ -100,7 +106,7 @@ def by_speaker(spans: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str
     """The spans of each speaker, in the order of their first words."""
     tiers: dict[str, list[Mapping[str, Any]]] = {}
     for span in spans:
-        tiers.setdefault(_flat(span["speaker"]) if span["speaker"] else EMOTION_TIER, []).append(span)
+        tiers.setdefault(flat(span["speaker"]) if span["speaker"] else EMOTION_TIER, []).append(span)
     return tiers
 
 
@@ -143,7 +149,7 @@ def _write_subtitles(path: Path, spans: Sequence[Mapping[str, Any]], format: str
     subtitles = pysubs2.SSAFile()
     for span in spans:
         event = pysubs2.SSAEvent(start=round(1000 * span["start"]), end=round(1000 * span["end"]))
-        lines = [span["label"], *([_flat(span["text"])] if span["text"] else [])]
+        lines = [span["label"], *([flat(span["text"])] if span["text"] else [])]
         event.text = r"\N".join(line.translate(_NO_MARKUP) for line in lines)
         subtitles.append(event)
     write_text(path, subtitles.to_string(format))
