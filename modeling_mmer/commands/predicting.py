@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
@@ -19,7 +20,9 @@ from .. import __version__
 from ..corpora.schema import counted
 from ..features.cache import file_digest
 from ..features.transcription import recogniser_identity
+from ..model.configuration_mmer import MMERConfig
 from ..model.hub_names import commit_of
+from ..scoring.answers import result_schema
 from ..scoring.archive import SUFFIXES, open_archive
 from ..scoring.formats import FORMATS as TIMELINES
 from ..scoring.formats import write_timeline
@@ -77,34 +80,38 @@ def format_of(output: Path | None, named: str | None) -> str | None:
     return form
 
 
-def results_of(options: Namespace, scorer: Scorer, rows: Iterable[Row]) -> Iterator[Row]:
+def results_of(options: Namespace, rows: Iterable[Row]) -> Iterator[Row]:
     """The results of rows, by the engine that is asked for."""
-    if options.engine == "local":
-        return scorer.stream(rows)
-    from ..scoring.ray_engine import judge_on_ray
-
-    return judge_on_ray(scorer, rows)
-
-
-def build_scorer(options: Namespace) -> Scorer:
     device = options.device
     if device is None and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    chosen = {name: getattr(options, name) for name in (*SCORER, "num_workers")}
-    return Scorer(options.model, device=device, **chosen)
+    chosen = {name: getattr(options, name) for name in (*SCORER, "num_workers")} | {"device": device}
+    if options.engine == "local":
+        return Scorer(options.model, **chosen).stream(rows)
+    from ..scoring.ray_engine import judge_on_ray
+
+    return judge_on_ray(options.model, chosen, rows)
+
+
+def config_of(options: Namespace) -> MMERConfig:
+    name = model_name(options.model)
+    return MMERConfig.from_pretrained(name, revision=model_commit(name, options.revision))
+
+
+def schema_of(options: Namespace) -> pa.Schema:
+    return result_schema(config_of(options), options.embedding, options.transcribe is not None)
 
 
 def to_file(
     options: Namespace, rows: Iterable[Row], total: int | None, output: Path, form: str, shard: Shard
 ) -> "Tally":
     """Judge the rows whose results are not in the file yet, and add theirs."""
-    scorer = build_scorer(options)
-    archive = open_archive(output, form, scorer.schema, manifest_of(options, shard), options.resume)
+    archive = open_archive(output, form, schema_of(options), manifest_of(options, shard), options.resume)
     if there := len(archive.done):
         print(f"{counted(there, 'input is', 'inputs are')} in {output} already.", file=sys.stderr)
     missing = (row for row in rows if row["id"] not in archive.done)
     tally = Tally()
-    with progress(total, there) as bar, closing(results_of(options, scorer, missing)) as results:
+    with progress(total, there) as bar, closing(results_of(options, missing)) as results:
         for part in in_time(results, archive.seconds):
             archive.append([row for result in part for row in over_time(result)])
             tally.count(part)
@@ -151,7 +158,7 @@ def over_time(result: Row) -> list[Row]:
 
 def to_timeline(options: Namespace, rows: Iterable[Row], output: Path, form: str) -> "Tally":
     """Judge, and write the results as a timeline, which is written as a whole."""
-    results, tally = list(results_of(options, build_scorer(options), rows)), Tally()
+    tally, results = Tally(), list(results_of(options, rows))
     write_timeline([row for result in results for row in over_time(result)], output, form)
     tally.count(results)
     tally.report(output)
@@ -160,16 +167,15 @@ def to_timeline(options: Namespace, rows: Iterable[Row], output: Path, form: str
 
 def to_terminal(options: Namespace, rows: Iterable[Row], total: int | None, as_json: bool) -> "Tally":
     """Judge, and show the results: one in full, many as a line each."""
-    scorer = build_scorer(options)
-    tally = Tally()
-    for result in results_of(options, scorer, rows):
+    config, names, tally = config_of(options), schema_of(options).names, Tally()
+    for result in results_of(options, rows):
         tally.count([result])
         if total == 1 and not as_json:
-            print(one_result(result, scorer.config, options.model))
+            print(one_result(result, config, options.model))
             continue
         for row in over_time(result):
-            named = {name: row[name] for name in scorer.schema.names}
-            print(json.dumps(named, ensure_ascii=False) if as_json else line(row, scorer.config), flush=True)
+            named = {name: row[name] for name in names}
+            print(json.dumps(named, ensure_ascii=False) if as_json else line(row, config), flush=True)
     if total != 1:
         tally.report()
     return tally

@@ -13,6 +13,11 @@ from .reading import Reading
 Row = dict[str, Any]
 
 
+def with_windows(schema: pa.Schema) -> pa.Schema:
+    """The columns of results that have results over time."""
+    return schema.append(pa.field("windows", pa.list_(pa.struct(list(schema)))))
+
+
 def result_schema(config: MMERConfig, embedding: bool = False, transcribed: bool = False) -> pa.Schema:
     """The columns of results and their types, as `datasets`, Spark and Parquet take them.
 

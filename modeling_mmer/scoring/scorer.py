@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from ..features.lengths import FRAMES_PER_SECOND, rough_length
-from .answers import Answerer, Row, result_schema
+from .answers import Answerer, Row, result_schema, with_windows
 from .batches import LEAST_PADDING, PADDING, batches_of_like_length
 from .models import load_pipeline, model_commit, model_name
 from .reading import Reading, RowReader, Window, read_ahead
@@ -81,7 +81,8 @@ class Scorer:
         name = model_name(model)
         self.pipe = load_pipeline(name, model_commit(name, revision), dtype, device)
         self.config = self.pipe.model.config
-        self.schema: pa.Schema = result_schema(self.config, embedding, transcribe is not None)
+        of_rows = result_schema(self.config, embedding, transcribe is not None)
+        self.schema: pa.Schema = of_rows if windows is None else with_windows(of_rows)
         self.batch_size = batch_size
         self.num_workers = num_workers or min(MOST_WORKERS, os.cpu_count() or 1)
         self._forward = partial(self.pipe.forward, return_combinations=windows is not None, return_z=embedding)
@@ -91,7 +92,7 @@ class Scorer:
         if transcribe is not None:
             seconds = windows or reader.chunk_seconds
             self._transcriber = Transcriber(transcribe, self.pipe.device, reader, seconds, batch_size, hears)
-        self._answerer = Answerer(self.pipe, self.schema.names, min_confidence, windows is not None)
+        self._answerer = Answerer(self.pipe, of_rows.names, min_confidence, windows is not None)
         self._padding = LEAST_PADDING.get(self.pipe.device.type, PADDING)
 
     def __reduce__(self):
@@ -106,7 +107,7 @@ class Scorer:
                 0), `speaker` and `sampling_rate`. Other columns are ignored.
 
         Returns:
-            The columns of [`result_schema`], N values each.
+            The columns of `schema`, N values each: those of [`result_schema`], and `windows` if asked for.
 
         Raises:
             ValueError: the columns differ in length.
@@ -117,8 +118,7 @@ class Scorer:
             raise ValueError(f"The columns differ in length: {', '.join(f'{n} has {k}' for n, k in sizes.items())}.")
         rows = (dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True))
         results = list(self.stream(rows))
-        names = [*self.schema.names, *(["windows"] if self.options["windows"] is not None else [])]
-        return {name: [result[name] for result in results] for name in names}
+        return {name: [result[name] for result in results] for name in self.schema.names}
 
     def stream(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
         """Judge rows one after the other: the result of each, in order. Memory does not grow with their number.
