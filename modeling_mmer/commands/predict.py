@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--channels", choices=("mix", "split"), default="mix", help="split: judge each channel as a speaker.")
     add("--turns", metavar="FILE", help="Turns by speaker (RTTM, whisperX …), each judged with its text.")
     add("--speech", choices=("energy", "silero", "off"), default="energy", help="What tells speech from no speech.")
-    add("--windows", type=float, metavar="SECONDS", help="Judge recordings over time, one row per window.")
+    add("--windows", type=float, metavar="SECONDS", help="One row per window of this length; 0: the model's.")
     add("--column_map", nargs="+", metavar="FIELD=COLUMN", help="Columns of a table that are not found by name.")
     add("--shard", default="1/1", metavar="I/N", help="Judge share I (from 1) of N of the rows, as in a job array.")
     add = parser.add_argument_group("the model").add_argument

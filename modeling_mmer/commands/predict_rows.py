@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 
 from ..scoring.inputs import InputError, Row, by_channels, find_sources, identified, with_turns
@@ -9,8 +10,17 @@ from ..scoring.shards import Shard
 from ..scoring.turns import read_turns
 
 
-def rows_to_judge(options: Namespace, shard: Shard) -> tuple[Iterator[Row], int | None]:
-    """The rows of this shard, with distinct ids, and their number if it is known.
+@dataclass
+class Asked:
+    """What is to be judged: rows with distinct ids, their number if it is known, and whether it is one input alone."""
+
+    rows: Iterator[Row]
+    total: int | None
+    is_one: bool
+
+
+def rows_to_judge(options: Namespace, shard: Shard) -> Asked:
+    """The rows of this shard.
 
     Raises:
         InputError: an input does not exist, or options contradict each other.
@@ -20,6 +30,7 @@ def rows_to_judge(options: Namespace, shard: Shard) -> tuple[Iterator[Row], int 
     rows = chain.from_iterable(source.read() for source in sources)
     counts = [source.count for source in sources]
     total = None if None in counts else sum(counts)
+    is_one = total == 1 or not sources
     if options.text is not None:
         if sources and total != 1:
             raise InputError("--text is the text of one recording: give one, or a table with a column text")
@@ -32,7 +43,7 @@ def rows_to_judge(options: Namespace, shard: Shard) -> tuple[Iterator[Row], int 
         rows, total = with_turns(rows, turns, options.channels == "split"), len(turns) if total == 1 else None
     elif options.channels == "split":
         rows, total = by_channels(rows), None
-    return shard.take(identified(rows)), shard.size(total)
+    return Asked(shard.take(identified(rows)), shard.size(total), is_one)
 
 
 def column_map(pairs: list[str] | None) -> dict[str, str]:

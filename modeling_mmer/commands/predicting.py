@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
+from transformers.utils import logging
 
 from .. import __version__
 from ..corpora.schema import counted
@@ -31,8 +32,8 @@ from ..scoring.models import fingerprint, model_commit, model_name
 from ..scoring.scorer import Scorer
 from ..scoring.shards import Shard
 from .allocator import keep_freed_memory
-from .predict_rows import rows_to_judge
-from .screen import line, one_result
+from .predict_rows import Asked, rows_to_judge
+from .screen import in_full, line
 
 PROG = "mmer predict"
 AT_ONCE = 256  # results that are written at once at the latest
@@ -46,17 +47,20 @@ SETTINGS = ("text", "channels", "windows", "speech", "embedding", "min_confidenc
 def predict(options: Namespace) -> int:
     """Judge what the options name; the exit status."""
     keep_freed_memory()
+    logging.disable_progress_bar()  # of loading weights
     try:
         shard = Shard.parse(options.shard).of_process()
         output = None if options.output is None else shard.path(Path(options.output))
         form = format_of(output, options.format)
-        rows, total = rows_to_judge(options, shard)
-        if output is None:
-            tally = to_terminal(options, rows, total, as_json=form == "jsonl")
-        elif form in ARCHIVES:
-            tally = to_file(options, rows, total, output, form, shard)
+        asked = rows_to_judge(options, shard)
+        if form in ARCHIVES and output is not None:
+            tally = to_file(options, asked, output, form, shard)
+        elif output is not None:
+            tally = to_timeline(options, asked.rows, output, form)
+        elif asked.is_one and form is None:
+            tally = show_one(options, asked.rows)
         else:
-            tally = to_timeline(options, rows, output, form)
+            tally = show_many(options, asked.rows, as_json=form == "jsonl")
     except (ValueError, OSError, ImportError, StrictDataclassError) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
@@ -102,16 +106,14 @@ def schema_of(options: Namespace) -> pa.Schema:
     return result_schema(config_of(options), options.embedding, options.transcribe is not None)
 
 
-def to_file(
-    options: Namespace, rows: Iterable[Row], total: int | None, output: Path, form: str, shard: Shard
-) -> "Tally":
+def to_file(options: Namespace, asked: Asked, output: Path, form: str, shard: Shard) -> "Tally":
     """Judge the rows whose results are not in the file yet, and add theirs."""
     archive = open_archive(output, form, schema_of(options), manifest_of(options, shard), options.resume)
     if there := len(archive.done):
         print(f"{counted(there, 'input is', 'inputs are')} in {output} already.", file=sys.stderr)
-    missing = (row for row in rows if row["id"] not in archive.done)
+    missing = (row for row in asked.rows if row["id"] not in archive.done)
     tally = Tally()
-    with progress(total, there) as bar, closing(results_of(options, missing)) as results:
+    with progress(asked.total, there) as bar, closing(results_of(options, missing)) as results:
         for part in in_time(results, archive.seconds):
             archive.append([row for result in part for row in over_time(result)])
             tally.count(part)
@@ -165,19 +167,25 @@ def to_timeline(options: Namespace, rows: Iterable[Row], output: Path, form: str
     return tally
 
 
-def to_terminal(options: Namespace, rows: Iterable[Row], total: int | None, as_json: bool) -> "Tally":
-    """Judge, and show the results: one in full, many as a line each."""
+def show_one(options: Namespace, rows: Iterable[Row]) -> "Tally":
+    """Judge one recording or text, and show all there is: a table, and a timeline."""
+    if options.windows is None and options.turns is None:
+        options.windows = 0  # the windows in which it is read anyway
+    config, tally, results = config_of(options), Tally(), list(results_of(options, rows))
+    print(in_full(results, [row for result in results for row in over_time(result)], config, options.model))
+    tally.count(results)
+    return tally
+
+
+def show_many(options: Namespace, rows: Iterable[Row], as_json: bool) -> "Tally":
+    """Judge, and print a line for each result."""
     config, names, tally = config_of(options), schema_of(options).names, Tally()
     for result in results_of(options, rows):
         tally.count([result])
-        if total == 1 and not as_json:
-            print(one_result(result, config, options.model))
-            continue
         for row in over_time(result):
             named = {name: row[name] for name in names}
             print(json.dumps(named, ensure_ascii=False) if as_json else line(row, config), flush=True)
-    if total != 1:
-        tally.report()
+    tally.report()
     return tally
 
 

@@ -1,8 +1,10 @@
 """Results of `mmer predict` on the terminal."""
 
-from typing import Any
+import shutil
 
 from ..model.configuration_mmer import MMERConfig
+from ..scoring.answers import Row
+from ..scoring.drawing import draw_table, draw_timeline
 
 RELEASED = (
     "Model: the one that comes with the package. It estimates how speech and words come across, not what a person "
@@ -10,8 +12,25 @@ RELEASED = (
 )
 
 
-def one_result(row: dict[str, Any], config: MMERConfig, model: str | None) -> str:
-    """A result in full: each task with its probabilities."""
+def in_full(results: list[Row], rows: list[Row], config: MMERConfig, model: str | None) -> str:
+    """The results of one recording or text: each task with its probabilities, or a table of its turns or windows; and
+    its timeline.
+
+    Args:
+        results: of the recording, or of its turns or channels.
+        rows: the same over time.
+        model: the name that was given.
+    """
+    width = shutil.get_terminal_size((100, 24)).columns
+    lines = [one_result(results[0], config)] if len(results) == 1 else []
+    lines += [draw_table(rows, width)] if len(rows) > 1 else []
+    if any(row["seconds"] is not None for row in rows):
+        lines.append(draw_timeline(rows, width))
+    return "\n\n".join([*lines, RELEASED if model is None else f"Model: {model}"])
+
+
+def one_result(row: Row, config: MMERConfig) -> str:
+    """A result with all probabilities, the likeliest first."""
     lines = [title(row)]
     for task in config.tasks:
         if task.is_class and row[f"{task.name}_{task.labels[0]}"] is not None:
@@ -22,11 +41,10 @@ def one_result(row: dict[str, Any], config: MMERConfig, model: str | None) -> st
     if numbers:
         low, high = config.label_scale
         lines.append(f"  {'  '.join(numbers)}  (from {low:g} to {high:g})")
-    lines.append(RELEASED if model is None else f"Model: {model}")
     return "\n".join(lines)
 
 
-def title(row: dict[str, Any]) -> str:
+def title(row: Row) -> str:
     """What was judged: its name, length and modalities, or what is wrong with it."""
     name = row["id"] if row["audio"] is None or row["audio"] in row["id"] else f"{row['id']} ({row['audio']})"
     if row["error"]:
@@ -37,7 +55,7 @@ def title(row: dict[str, Any]) -> str:
     return f"{name}  ({', '.join(about)})"
 
 
-def line(row: dict[str, Any], config: MMERConfig) -> str:
+def line(row: Row, config: MMERConfig) -> str:
     """A result in one line."""
     span = f" {row['start']:.1f}-{row['end']:.1f} s" if None not in (row["start"], row["end"]) else ""
     name = f"{row['id']}{span}"

@@ -43,7 +43,8 @@ class Scorer:
             judged by its text alone, and without text not at all.
         transcribe: a speech recogniser, a folder or a hub name, that gives recordings without text their text.
         windows: seconds; if given, results also have `windows`, a list of results over time, one for each window of
-            this length. Recordings are then cut into these, and otherwise into windows of the audio encoder's length.
+            this length. Recordings are then cut into these, and otherwise into windows of the audio encoder's length,
+            for which 0 stands.
         embedding: whether results have an `embedding` (d,): z at CLS.
         min_confidence: an emotion or sentiment whose probability is lower is left out; its probabilities remain.
         batch_size: the most windows that are judged at once.
@@ -87,7 +88,7 @@ class Scorer:
         self.num_workers = num_workers or min(MOST_WORKERS, os.cpu_count() or 1)
         self._forward = partial(self.pipe.forward, return_combinations=windows is not None, return_z=embedding)
         reader, hears = self.pipe.input_reader(), None if speech == OFF else partial(has_speech, detector=speech)
-        self._reader = RowReader(reader, windows, hears)
+        self._reader = RowReader(reader, windows or None, hears)
         self._transcriber = None
         if transcribe is not None:
             seconds = windows or reader.chunk_seconds
@@ -193,7 +194,7 @@ def check_options(speech, windows, min_confidence, batch_size, num_workers) -> N
     """Raise a ValueError for an option that no model could follow."""
     if speech not in (*DETECTORS, OFF):
         raise ValueError(f"speech must be {', '.join(DETECTORS)} or {OFF}, not {speech!r}.")
-    if windows is not None and not (isinstance(windows, int | float) and 0 < windows < np.inf):
+    if windows is not None and not (isinstance(windows, int | float) and 0 <= windows < np.inf):
         raise ValueError(f"windows must be a number of seconds, not {windows!r}.")
     if not (isinstance(min_confidence, int | float) and 0 <= min_confidence <= 1):
         raise ValueError(f"min_confidence must be a probability from 0 to 1, not {min_confidence!r}.")
