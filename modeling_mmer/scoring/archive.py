@@ -21,7 +21,6 @@ from ..files import write_json, written_beside
 
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".parquet", ".csv")
-GROWTH = 1.5  # a file is made again when it would be so many times as long
 
 
 def manifest_path(path: Path) -> Path:
@@ -112,6 +111,7 @@ class Parts:
     """Results as Parquet parts, each whole or not there, and the file that is made of them."""
 
     seconds = 10  # between two parts
+    GROWTH = 1.5  # the file is made again when it would be so many times as long
 
     def __init__(self, path: Path, form: str, schema: pa.Schema):
         self.path, self.form, self.schema, self.folder = path, form, schema, parts_folder(path)
@@ -139,7 +139,7 @@ class Parts:
             pq.write_table(table, beside)
         self.done.update(row["id"] for row in rows)
         self.count += len(rows)
-        if self.count >= GROWTH * self.in_file:
+        if self.count >= self.GROWTH * self.in_file:
             self._make_file()
 
     def _make_file(self) -> None:
