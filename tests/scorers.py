@@ -1,4 +1,4 @@
-"""A saved model with tiny random encoders that takes real recordings, and recordings for it, for the tests of scoring."""
+"""A saved model with tiny random encoders that takes real recordings, and recordings for it."""
 
 from pathlib import Path
 

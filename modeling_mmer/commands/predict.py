@@ -5,6 +5,7 @@ Only the options are here, so that `--help` imports neither torch nor transforme
 
 import argparse
 import os
+from itertools import zip_longest
 
 from ..scoring.formats import FORMATS as TIMELINES
 from . import COMMANDS
@@ -83,10 +84,9 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 def with_flags_spelled(argv: list[str]) -> list[str]:
     """`--strict call.wav` → `--strict true call.wav`: the input is not the value of the option."""
-    following = [*argv[1:], ""]
     return [
         part
-        for word, after in zip(argv, following, strict=True)
+        for word, after in zip_longest(argv, argv[1:], fillvalue="")
         for part in ([word, "true"] if word[2:] in FLAGS and after.lower() not in _WORDS else [word])
     ]
 

@@ -1,5 +1,5 @@
-"""The scorer: N rows in, N rows out, equal to the pipeline's answers whatever is batched with them; a row that cannot be
-judged has an error, and nothing is raised."""
+"""The scorer: N rows in, N rows out, equal to the pipeline's answers whatever is batched with them. A row that cannot
+be judged has an error, and nothing is raised."""
 
 import pickle
 
