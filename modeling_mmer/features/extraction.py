@@ -108,7 +108,9 @@ def missing_groups(
             if name is not None:
                 length = rough_length(modality, duration if modality == "audio" else content)
                 entries[name] = Entry(name, content, int(min(length, features.longest[modality])), utterance_id)
-    ordered = sorted(entries.values(), key=lambda entry: (entry.length, entry.name))
+    # The longest first: their memory is reused for all others. In the other order, each group needs a little more than
+    # those before it have freed, and the heap grows.
+    ordered = sorted(entries.values(), key=lambda entry: (-entry.length, entry.name))
     groups = [ordered[start : start + group_size] for start in range(0, len(ordered), group_size)]
     return [group for group in groups[share] if not all(features.holds(entry.name) for entry in group)]
 

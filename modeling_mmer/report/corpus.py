@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..corpora.describe import LONG, OVER
-from .plots import SIZE, printable, save
+from ..lettering import printable
+from .plots import SIZE, save
 from .tables import ABSENT, markdown_item, markdown_table
 
 MODALITIES = {"audio_text": "audio + text", "audio_only": "audio alone", "text_only": "text alone"}

@@ -72,19 +72,23 @@ def _letters(spans: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _cells(spans: Sequence[Mapping[str, Any]], total: float, n: int, letters: Mapping[str, str]) -> tuple[str, str]:
-    """The line of letters and the line of blocks of one speaker, n columns each."""
-    emotions, scores = [], []
+    """The line of letters and the line of blocks of one speaker, n columns each. The block is of the mean score."""
+    emotions, scores = "", ""
     for i in range(n):
         begin, stop = total * i / n, total * (i + 1) / n
-        overlaps = [(min(span["end"], stop) - max(span["start"], begin), span) for span in spans]
-        seconds, span = max(overlaps, key=lambda pair: pair[0])
-        if seconds <= 0:
-            emotions.append(" ")
-            scores.append(" ")
-            continue
-        emotions.append(span["mark"] or letters[span["emotion"]])
-        scores.append(" " if span["score"] is None else _block(span["score"]))
-    return "".join(emotions), "".join(scores)
+        seconds: dict[str, float] = {}
+        weighted: dict[str, list[tuple[float, float]]] = {}
+        for span in spans:
+            if (shared := min(span["end"], stop) - max(span["start"], begin)) > 0:
+                letter = span["mark"] or letters[span["emotion"]]
+                seconds[letter] = seconds.get(letter, 0.0) + shared
+                if span["score"] is not None:
+                    weighted.setdefault(letter, []).append((shared, span["score"]))
+        letter = max(seconds, key=seconds.get, default=" ")
+        scored = weighted.get(letter)
+        emotions += letter
+        scores += _block(sum(w * s for w, s in scored) / sum(w for w, _ in scored)) if scored else " "
+    return emotions, scores
 
 
 def _block(share: float) -> str:
@@ -93,8 +97,7 @@ def _block(share: float) -> str:
 
 def _axis(total: float, n: int) -> tuple[str, str]:
     """Ticks at round times, and the times below them."""
-    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-    step = next((step for step in steps if n * step / total >= 10), steps[-1] * math.ceil(total / steps[-1] / 6))
+    step = tick_step(total, max(1, n // 10))
     ticks, times = ["─"] * n, ""
     for i in range(int(total / step) + 1):
         column = min(n - 1, int(n * i * step / total))
@@ -103,6 +106,12 @@ def _axis(total: float, n: int) -> tuple[str, str]:
             ticks[column] = "┴"
             times = f"{times:<{column}}{said}"
     return "".join(ticks), times
+
+
+def tick_step(total: float, most: int) -> float:
+    """The shortest round time, in seconds, that divides `total` into at most so many parts."""
+    steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+    return next((step for step in steps if total <= step * most), steps[-1] * math.ceil(total / steps[-1] / most))
 
 
 def clock(seconds: float, tenths: bool = False) -> str:

@@ -3,6 +3,7 @@
 import pytest
 from matplotlib.text import Text
 
+from modeling_mmer import lettering
 from modeling_mmer.report import plots
 
 JAPANESE = "怒り"
@@ -22,7 +23,7 @@ def test_any_label_can_be_drawn(tmp_path, monkeypatch, labels):
     assert plots.plot_confusion(tmp_path / "confusion.png", confusion(*labels))
     texts = [text.get_text() for text in drawn[0].findobj(Text)]
     for label in labels:
-        shown = plots.printable(label)
+        shown = lettering.printable(label)
         assert shown in texts
         if label != JAPANESE:  # of which no font may be installed
             assert shown.replace(r"\$", "$") == label
@@ -31,12 +32,12 @@ def test_any_label_can_be_drawn(tmp_path, monkeypatch, labels):
 @pytest.mark.filterwarnings("error")
 def test_a_label_of_mathematical_signs_is_no_formula():
     for name in ("$x$", r"$\frac$"):
-        literal, is_math = Text(0, 0, plots.printable(name))._preprocess_math(plots.printable(name))
+        literal, is_math = Text(0, 0, lettering.printable(name))._preprocess_math(lettering.printable(name))
         assert not is_math and literal == name
 
 
 def test_a_character_that_no_font_has_is_its_code_point(monkeypatch):
-    monkeypatch.setattr(plots, "_installed", dict)
-    assert plots.printable("怒 a\n$") == "[U+6012] a\n\\$"
-    monkeypatch.setattr(plots, "_installed", lambda: {"Some CJK": frozenset(map(ord, JAPANESE))})
-    assert plots.printable(JAPANESE) == JAPANESE
+    monkeypatch.setattr(lettering, "_installed", dict)
+    assert lettering.printable("怒 a\n$") == "[U+6012] a\n\\$"
+    monkeypatch.setattr(lettering, "_installed", lambda: {"Some CJK": frozenset(map(ord, JAPANESE))})
+    assert lettering.printable(JAPANESE) == JAPANESE
