@@ -13,7 +13,7 @@ from . import COMMANDS
 PROG = "mmer predict"
 USAGE = "INPUT … [--option value …]"
 FORMATS = ("jsonl", *TIMELINES)
-FLAGS = ("resume", "strict", "embedding")
+FLAGS = ("--resume", "--strict", "--embedding")
 
 EPILOG = """INPUT is a recording, a URL, a folder, a glob ('calls/*.wav'), a table (.csv, .tsv, .jsonl, .parquet) with a
 column audio or text, hf:NAME (a data set of the hub), or - (standard input: a recording, or lines with paths, texts or
@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("the results").add_argument
     add("--output", metavar="FILE", help="File for the results; its name ends with the format.")
     add("--format", choices=FORMATS, help="Format of the results, if not by the name of the file.")
+    add("--plot", metavar="FILE", help="Picture of one recording over time (.png, .svg, .pdf).")
     _add_flag(parser, "--resume", True, "Go on with the results in --output; false: replace them.")
     add("--min_confidence", type=float, default=0.0, metavar="P", help="Leave out labels that are less probable.")
     _add_flag(parser, "--embedding", False, "Add a column with an embedding.")
@@ -87,7 +88,7 @@ def with_flags_spelled(argv: list[str]) -> list[str]:
     return [
         part
         for word, after in zip_longest(argv, argv[1:], fillvalue="")
-        for part in ([word, "true"] if word[2:] in FLAGS and after.lower() not in _WORDS else [word])
+        for part in ([word, "true"] if word in FLAGS and after.lower() not in _WORDS else [word])
     ]
 
 

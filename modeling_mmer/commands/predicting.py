@@ -6,7 +6,7 @@ import sys
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,12 @@ def predict(options: Namespace) -> int:
         output = None if options.output is None else shard.path(Path(options.output))
         form = format_of(output, options.format)
         asked = rows_to_judge(options, shard)
+        if options.plot is not None and not asked.is_one:
+            raise InputError("--plot shows one recording over time: give one")
         if form in ARCHIVES and output is not None:
             tally = to_file(options, asked, output, form, shard)
         elif output is not None:
-            tally = to_timeline(options, asked.rows, output, form)
+            tally = to_timeline(options, asked, output, form)
         elif asked.is_one and form is None:
             tally = show_one(options, asked.rows)
         else:
@@ -119,6 +121,7 @@ def to_file(options: Namespace, asked: Asked, output: Path, form: str, shard: Sh
             tally.count(part)
             bar.update(len(part))
     archive.finish()
+    plot(options, archive.rows)
     tally.report(output)
     tally.has_errors = tally.has_errors or (options.strict and any(row["error"] for row in archive.rows()))
     return tally
@@ -158,10 +161,21 @@ def over_time(result: Row) -> list[Row]:
     return result.get("windows") or [result]
 
 
-def to_timeline(options: Namespace, rows: Iterable[Row], output: Path, form: str) -> "Tally":
+def plot(options: Namespace, rows: Callable[[], Iterable[Row]]) -> None:
+    """Draw the rows into the file of `--plot`, if there is one."""
+    if options.plot is None:
+        return
+    from ..plots import plot_timeline, save
+
+    save(plot_timeline(rows(), label_scale=tuple(config_of(options).label_scale)), options.plot)
+
+
+def to_timeline(options: Namespace, asked: Asked, output: Path, form: str) -> "Tally":
     """Judge, and write the results as a timeline, which is written as a whole."""
-    tally, results = Tally(), list(results_of(options, rows))
-    write_timeline([row for result in results for row in over_time(result)], output, form)
+    tally, results = Tally(), list(results_of(options, asked.rows))
+    rows = [row for result in results for row in over_time(result)]
+    write_timeline(rows, output, form)
+    plot(options, lambda: rows)
     tally.count(results)
     tally.report(output)
     return tally
@@ -172,7 +186,9 @@ def show_one(options: Namespace, rows: Iterable[Row]) -> "Tally":
     if options.windows is None and options.turns is None:
         options.windows = 0  # the windows in which it is read anyway
     config, tally, results = config_of(options), Tally(), list(results_of(options, rows))
-    print(in_full(results, [row for result in results for row in over_time(result)], config, options.model))
+    over = [row for result in results for row in over_time(result)]
+    print(in_full(results, over, config, options.model))
+    plot(options, lambda: over)
     tally.count(results)
     return tally
 

@@ -85,10 +85,12 @@ def test_channels_and_windows_and_a_timeline(saved_model, tmp_path):
     n = min(len(left), len(right))
     soundfile.write(tmp_path / "call.wav", np.stack([left[:n], right[:n]], 1), 16000)
     options = ("--channels", "split", "--windows", "1", "--speech", "off", "--model", saved_model)
+    options += ("--plot", tmp_path / "call.svg")
     assert predict(tmp_path / "call.wav", *options, "--output", tmp_path / "call.rttm") == 0
     found = [line.split() for line in (tmp_path / "call.rttm").read_text().splitlines()]
     ends = [float(start) + float(length) for _, _, _, start, length, *_ in found]
     assert {line[7] for line in found} == {"channel_0", "channel_1"} and len(found) == 2 * -(-n // 16000)
+    assert "<svg" in (tmp_path / "call.svg").read_text()
     assert max(ends) == pytest.approx(n / 16000, abs=1e-3)
 
 
@@ -181,6 +183,7 @@ def test_shares_and_ranks_write_a_file_each(saved_model, tmp_path, monkeypatch):
         (("a.wav", "--model", "absent/model"), "absent/model"),
         (("a.wav", "--turns", "absent.rttm"), "absent.rttm"),
         (("a.wav", "b.wav", "--text", "one"), "one recording"),
+        (("a.wav", "b.wav", "--plot", "a.png"), "one recording"),
         (("a.wav", "--windows", "-1"), "windows must be"),
         (("a.wav", "--colour", "red"), "--colour"),
         (("a.wav", "--column_map", "audio"), "FIELD=COLUMN"),

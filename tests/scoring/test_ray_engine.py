@@ -2,8 +2,10 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 from scorers import RECORDINGS, numbers
 
 from modeling_mmer.scoring import Scorer, ray_engine
@@ -12,9 +14,14 @@ ray = pytest.importorskip("ray", reason="needs the extra ray")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield
+def note(tmp_path_factory) -> Path:
+    """A cluster of two workers; the file that notes that one was killed."""
+    note = tmp_path_factory.mktemp("ray") / "killed"
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, (here, here.parent, REPOSITORY)))
+    environment = {"env_vars": {"PYTHONPATH": path, "KILLED_ONCE": str(note)}}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", runtime_env=environment)
+    yield note
     ray.shutdown()
 
 
@@ -33,17 +40,16 @@ class KilledOnce(ray_engine.Judge):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_loses_and_repeats_nothing(saved_model, tmp_path, monkeypatch):
+def test_a_killed_worker_loses_and_repeats_nothing(saved_model, note, monkeypatch):
     rows = [
         {"id": str(i), "audio": str(path), "text": "so glad" if i % 2 else None} for i, path in enumerate(RECORDINGS)
     ]
     rows = rows[:60] + [{"id": "absent", "audio": "absent.wav"}]
     monkeypatch.setattr(ray_engine, "BATCH", 5)
     monkeypatch.setattr(ray_engine, "Judge", KilledOnce)
-    monkeypatch.setenv("KILLED_ONCE", str(tmp_path / "killed"))
     options = {"num_workers": 1, "windows": 1.0}
     found = list(ray_engine.judge_on_ray(str(saved_model), options, rows))
-    assert (tmp_path / "killed").exists()
+    assert note.exists()
     found.sort(key=lambda row: [one["id"] for one in rows].index(row["id"]))
     expected = list(Scorer(str(saved_model), **options).stream(rows))
     assert [row["id"] for row in found] == [row["id"] for row in rows]
