@@ -216,7 +216,7 @@ class Tally:
         for result in results:
             self.rows += 1
             if result["error"]:
-                self.errors[result["error"]] += 1
+                self.errors[result["error"].replace(result["audio"] or "\0", "…")] += 1  # alike, whatever the file
                 self.has_errors = True
 
     def report(self, output: Path | None = None) -> None:
