@@ -1,5 +1,6 @@
 """The predictions of a row's windows → its result, and the columns that results have."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..model.waveforms import is_list, is_missing, is_number
 from .reading import Reading
 
 Row = dict[str, Any]
+NOT_FINITE = "the model's output is not finite: its dtype may be too narrow, try float32"
 
 
 def with_windows(schema: pa.Schema) -> pa.Schema:
@@ -68,11 +70,15 @@ class Answerer:
         if not reading.error and spans:
             row |= {"speech": any(speech for *_, speech in spans), "seconds": spans[-1][1]}
         if reading.answered:
-            row |= self._fields(self.pipe.postprocess(reading.answered))
-            if "embedding" in row:
-                row["embedding"] = mean_embedding(reading.answered)
+            fields = self._fields(self.pipe.postprocess(reading.answered))
+            if all(math.isfinite(value) for value in fields.values() if isinstance(value, float)):
+                row |= fields
+            else:
+                row["error"] = NOT_FINITE
+        if reading.answered and "embedding" in row:
+            row["embedding"] = mean_embedding(reading.answered)
         if self.with_windows:
-            row["windows"] = [] if reading.error else self._over_time(row, reading)
+            row["windows"] = [] if row["error"] else self._over_time(row, reading)
         return row
 
     def _fields(self, output: dict[str, Any]) -> Row:
@@ -133,7 +139,7 @@ def is_path(audio: Any) -> bool:
 
 def given_time(given: Row, name: str) -> float | None:
     time = given.get(name)
-    return float(time) if not is_missing(time) and is_number(time) else None
+    return float(time) if not is_missing(time) and is_number(time) and math.isfinite(time) else None
 
 
 def mean_embedding(windows: list[dict[str, Any]]) -> list[float]:

@@ -101,6 +101,20 @@ def test_a_fault_in_the_model_is_an_error_of_its_row_alone(saved_model, monkeypa
     assert [row["error"] for row in results] == ["", "RuntimeError: out of memory", ""]
 
 
+def test_an_output_that_is_not_finite_is_an_error(saved_model, monkeypatch):
+    scorer = Scorer(str(saved_model), windows=2, speech="off")
+    forward = scorer._forward
+
+    def overflows(batch):
+        return {name: v * np.nan if name == "valence" else v for name, v in forward(batch).items()}
+
+    monkeypatch.setattr(scorer, "_forward", overflows)
+    (row,) = rows_of(scorer({"audio": [noise(1)], "start": [0.5], "end": [np.inf]}))
+    assert "start and end" in row["error"] and (row["start"], row["end"]) == (0.5, None)
+    (row,) = rows_of(scorer({"audio": [noise(1)]}))
+    assert "not finite" in row["error"] and row["emotion"] is None and row["windows"] == []
+
+
 def test_spans_and_channels(scorer, tmp_path):
     left, right = noise(4, 1), noise(4, 2)
     soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], 1), RATE, subtype="FLOAT")
