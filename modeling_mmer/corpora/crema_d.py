@@ -4,8 +4,8 @@ The text says nothing of the emotion: text alone must sit at chance.
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,9 +31,7 @@ SENTENCES = {
 NAME = re.compile(r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>[A-Z]{1,2})$")
 
 
-def load_crema_d(
-    directory: str | Path, *, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None = None
-) -> Corpus:
+def load_crema_d(directory: str | Path, **labelling: Any) -> Corpus:
     """Loads CREMA-D; `directory` holds `AudioWAV/`.
 
     Raises:
@@ -59,5 +57,4 @@ def load_crema_d(
     table["split"], notices = split_by_speaker(table["speaker"])
     notices += count("file has", "files have", "a name that says no emotion", unread, "not read")
     facts = {"license": "odbl", "language": "en", "folder": folder.parent}
-    labelling = {"label_scale": (1.0, 7.0), "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("crema_d", table, notices=notices, **labelling, **facts)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from .faults import OF_TABLE, left_out
 from .recordings import Recording, Source, read_recordings, sources_of
-from .schema import DIMENSIONS, Corpus
+from .schema import CLASS_TASKS, DIMENSIONS, Corpus
 from .sharing import in_several_splits, known_speakers, plain_texts
 
 LONG = 30  # seconds: what Whisper hears at once
@@ -57,7 +57,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------- figures of some rows
+# ── figures of some rows ────────────────────────────────────────────────────────────────────────────────────────────
 def figures_of(rows: pd.DataFrame) -> dict[str, Any]:
     """What one split, or all of them, holds."""
     has_audio, has_text = rows["audio"].notna(), rows["text"].notna()
@@ -71,8 +71,7 @@ def figures_of(rows: pd.DataFrame) -> dict[str, Any]:
         },
         "speakers": speakers.nunique(),
         "rows_without_speaker": int(speakers.isna().sum()),
-        "emotion": label_counts(rows["emotion"]),
-        "sentiment": label_counts(rows["sentiment"]),
+        **{task: label_counts(rows[task]) for task in CLASS_TASKS},
         "duration": durations(rows["duration"].dropna().to_numpy()),
         "dimensions": {dimension: spread(rows[dimension].dropna().to_numpy()) for dimension in DIMENSIONS},
     }
@@ -104,7 +103,7 @@ def durations(seconds: np.ndarray) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------- across splits
+# ── across splits ───────────────────────────────────────────────────────────────────────────────────────────────────
 def rows_of_speakers(table: pd.DataFrame) -> list[dict[str, Any]]:
     groups = table["split"].groupby(known_speakers(table["speaker"]))
     speakers = [{"speaker": name, "rows": rows_by_split(splits)} for name, splits in groups]
@@ -119,19 +118,15 @@ def shared_between_splits(table: pd.DataFrame, recordings: dict[Source, Recordin
     """Speakers, texts and recordings with rows in more than one split."""
     digests = pd.Series([source and recordings[source].digest for source in sources_of(table)], dtype=object)
     ids = dict(iter(table["utterance_id"].groupby([digests, table["split"]], sort=False)))
+    keys = {"speaker": known_speakers(table["speaker"]), "text": plain_texts(table["text"])}
     return {
-        "speakers": [
-            {"speaker": table["speaker"][first], "rows": rows}
-            for _, first, rows in shared_keys(table, known_speakers(table["speaker"]))
-        ],
-        "texts": [
-            {"text": table["text"][first], "rows": rows}
-            for _, first, rows in shared_keys(table, plain_texts(table["text"]))
-        ],
+        f"{name}s": [{name: table[name][first], "rows": rows} for _, first, rows in shared_keys(table, of_rows)]
+        for name, of_rows in keys.items()
+    } | {
         "recordings": [
             {"rows": rows, "utterance_ids": {split: list(ids[digest, split]) for split in rows}}
             for digest, _, rows in shared_keys(table, digests)
-        ],
+        ]
     }
 
 

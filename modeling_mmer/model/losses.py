@@ -1,9 +1,10 @@
-"""The three terms of Eq. 7 as pure functions of tensors.
+"""The terms of Eq. 7 as pure functions of tensors: L = L_S + λ_MAE L_MAE + λ_C L_C.
 
-L = L_S + λ_MAE L_MAE + λ_C L_C. Rows without a label, or without a modality, are left out of the terms they cannot
-judge; a term with nothing to judge is a zero that still carries a graph, so that every process runs the same backward.
+L_MAE is the mean of the errors that the decoders return (Eq. 5, `autoencoder.py`). Rows without a label, or without a
+modality, are left out of the terms they cannot judge; a term with nothing to judge is a zero that still carries a
+graph, so that every process runs the same backward.
 
-Shapes: B examples, N_m tokens of modality m, T_m frames or tokens, D encoder width, d shared width, K classes.
+Shapes: B examples, d shared width, K classes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -48,8 +49,8 @@ def class_numbers(task: Task, labels: torch.Tensor) -> torch.Tensor:
     outside = labels[(labels != NOT_LABELLED) & ((labels < 0) | (labels >= task.size))]
     if len(outside):
         raise ValueError(
-            f"labels of {task.name} are 0 to {task.size - 1} ({', '.join(task.labels)}), or {NOT_LABELLED} where there "
-            f"is none; {outside[0].item()} is neither."
+            f"labels of {task.name} are 0 to {task.size - 1} ({', '.join(task.classes)}), or {NOT_LABELLED} where "
+            f"there is none; {outside[0].item()} is neither."
         )
     return labels
 
@@ -133,23 +134,6 @@ def supervised_loss(
     else:
         total = sum(predicted.sum() * 0.0 for of_tasks in predictions.values() for predicted in of_tasks.values())
     return {"supervised": total, **{name: losses.mean().detach() for name, losses in terms.items()}}
-
-
-# ── masked autoencoder: L_MAE ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def reconstruction_errors(reconstructed: torch.Tensor, target: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-    """Each example's part of Eq. 5: the mean over its counted positions of the mean squared error per dimension.
-
-    Args:
-        reconstructed, target: (B, T, D).
-        counted: (B, T) bool. A row without any counts as zero.
-
-    Returns:
-        (B,), float32.
-    """
-    squared = (reconstructed.float() - target.float()).square().mean(-1)  # (B, T)
-    return (squared * counted).sum(-1) / counted.sum(-1).clamp(min=1)
 
 
 # ── contrastive: L_C ────────────────────────────────────────────────────────────────────────────────────────────────

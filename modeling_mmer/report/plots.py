@@ -10,15 +10,16 @@ from transformers import TrainerCallback
 
 from ..files import write_bytes
 from ..lettering import find_fonts, printable
-from .tables import COMBINATIONS, DIMENSIONS, combination_name
+from ..model.configuration_mmer import MMERConfig
+from .tables import by_combination, combination_name
 
 SIZE = 3.2  # height and width of a panel, in inches
 
 
 def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
     """Plot one confusion matrix per combination, coloured by the share of each reference. False if there is none."""
-    matrices = {c: results_for_split.get(c, {}).get("confusion_matrix") for c in COMBINATIONS}
-    matrices = {combination: matrix for combination, matrix in matrices.items() if matrix}
+    figures = by_combination(results_for_split)
+    matrices = {name: matrix for name, f in figures.items() if (matrix := f.get("confusion_matrix"))}
     if not matrices:
         return False
     figure = Figure(figsize=(SIZE * len(matrices), SIZE + 0.4), layout="constrained")
@@ -39,7 +40,7 @@ def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
     return True
 
 
-def plot_training(path: Path, log_history: Sequence[Mapping[str, float]]) -> bool:
+def plot_training(path: Path, log_history: Sequence[Mapping[str, float]], config: MMERConfig) -> bool:
     """Plot the loss and its terms over steps, and UA and mean CCC over epochs. False if there is no log."""
     steps = [entry for entry in log_history if "loss" in entry]
     evaluations = [entry for entry in log_history if "eval_loss" in entry]
@@ -49,9 +50,9 @@ def plot_training(path: Path, log_history: Sequence[Mapping[str, float]]) -> boo
     losses, recall, concordance = figure.subplots(1, 3)
     for name in ("loss", "loss_supervised", "loss_mae", "loss_contrastive"):
         _line(losses, [(entry["step"], entry[name]) for entry in steps if name in entry], name)
-    for combination in COMBINATIONS:
+    for combination in config.combinations:
         name, ua = combination_name(combination), f"eval_{combination}_ua"
-        ccc = [f"eval_{combination}_{dimension}_ccc" for dimension in DIMENSIONS]
+        ccc = [f"eval_{combination}_{dimension}_ccc" for dimension in config.dimensions]
         _line(recall, [(entry["epoch"], entry[ua]) for entry in evaluations if ua in entry], name)
         present = [(entry["epoch"], [entry[key] for key in ccc if key in entry]) for entry in evaluations]
         _line(concordance, [(epoch, sum(values) / len(values)) for epoch, values in present if values], name)
@@ -70,7 +71,7 @@ class CurvesCallback(TrainerCallback):
 
     def on_evaluate(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
-            plot_training(Path(args.output_dir, "training_curves.png"), state.log_history)
+            plot_training(Path(args.output_dir, "training_curves.png"), state.log_history, kwargs["model"].config)
 
 
 def _line(panel, points: list[tuple[float, float]], label: str) -> None:

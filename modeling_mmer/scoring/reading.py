@@ -26,6 +26,7 @@ class Reading:
     """A row on its way to its result.
 
     given: the row.
+    others: the modalities of the model besides audio and text.
     windows: the windows that are not read yet.
     pending: the number of windows that wait for the model.
     answered: the windows with their predictions.
@@ -34,6 +35,7 @@ class Reading:
     """
 
     given: Row
+    others: tuple[str, ...] = ()
     windows: Iterator[Window] = field(default_factory=lambda: iter(()))
     pending: int = 0
     answered: list[Window] = field(default_factory=list)
@@ -60,7 +62,7 @@ class Reading:
                     self.spans.append((window["start"], window["stop"], window["speech"]))
                     if not window["speech"]:
                         window["audio"] = None
-                if window["audio"] is not None or window["text"] is not None:
+                if any(window[modality] is not None for modality in ("audio", "text", *self.others)):
                     yield window
         except Exception as error:  # decoders raise many kinds
             self.fail(error)
@@ -87,7 +89,7 @@ class RowReader:
         number, row = numbered
         if fault := row.get("fault"):
             return Reading(row, error=fault, is_read=True)
-        reading = Reading(row)
+        reading = Reading(row, self.reader.others)
         try:
             windows = self._windows(number, row)
             reading.windows = chain(list(islice(windows, AT_ONCE)), windows)
@@ -107,7 +109,7 @@ def windows_of(reader: InputReader, number: int, row: Row, seconds: float | None
     Raises:
         ValueError: the row cannot be read; the message has its number.
     """
-    sample = {name: row.get(name) for name in INPUT}
+    sample = {name: row.get(name) for name in (*INPUT, *reader.others)}
     if isinstance(sample["text"], np.ndarray):  # segments, as they come out of Arrow and pandas
         sample["text"] = sample["text"].tolist()
     sample = {name: None if is_missing(value) else value for name, value in sample.items()}

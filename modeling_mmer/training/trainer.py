@@ -27,9 +27,8 @@ from transformers.utils import logging
 from ..evaluation.figures import figures_of, measurable
 from ..model.embedding import StateMixer
 from .collator import MMERCollator
-from .divergence import DivergedError
 from .progress import LogLines, ProgressBar
-from .resumable_trainer import ResumableTrainer, split_ids
+from .resumable_trainer import DivergedError, ResumableTrainer, split_ids
 from .trainer_options import OF_OWN_METRICS, OPTIONS, refuse_data_parallel, refuse_model, refuse_options
 
 logger = logging.get_logger(__name__)
@@ -40,7 +39,7 @@ class MMERTrainer(ResumableTrainer):
 
     Takes the arguments of `transformers.Trainer`, with these differences: The default `data_collator` is an
     [`MMERCollator`] with `processing_class`, an [`MMERProcessor`]. The collator always gets all columns, as if
-    `remove_unused_columns` were false. `label_smoothing_factor` applies to emotion and sentiment. Not supported are
+    `remove_unused_columns` were false. `label_smoothing_factor` applies to all class tasks. Not supported are
     `compute_loss_func`, the options in `trainer_options.py`, PEFT adapters, and several GPUs without a launcher.
 
     In addition to what the Trainer logs, it logs:
@@ -92,7 +91,8 @@ class MMERTrainer(ResumableTrainer):
         """Set the default collator, and require the column that batches by length need."""
         processor = self.processing_class
         if self.data_collator is default_data_collator and hasattr(processor, "encode_audio"):
-            self.data_collator = MMERCollator(processor, self.model.config.tasks)
+            config = self.model.config
+            self.data_collator = MMERCollator(processor, config.tasks, modalities=config.modalities)
         by_length = self.args.train_sampling_strategy == "group_by_length"
         columns = getattr(self.train_dataset, "column_names", None)
         capped = getattr(self.args, "max_frames_per_batch", None) is not None
@@ -144,8 +144,9 @@ class MMERTrainer(ResumableTrainer):
         if not outputs.logits.isfinite().all():  # not a missing modality: each row has at least one
             raise DivergedError("The model predicts NaN or infinity", self.state.global_step, ids)
         predictions: dict[str, Any] = dict(outputs.combinations)
-        if outputs.audio_embeds is not None:
-            predictions["embeds"] = {"audio": outputs.audio_embeds, "text": outputs.text_embeds}
+        embeds = {m: outputs.get(f"{m}_embeds") for m in self.model.config.modalities}
+        if None not in embeds.values():
+            predictions["embeds"] = embeds
         if prediction_loss_only:
             return loss, None, None
         return loss, nested_detach(predictions), nested_detach(inputs["labels"])

@@ -16,10 +16,10 @@ from modeling_mmer.commands import main
 from modeling_mmer.commands.arguments import ModelArguments, StartArguments, explicit_options, parse, recipe_options
 from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
 from modeling_mmer.commands.train import ARGUMENTS as TRAIN_ARGUMENTS
-from modeling_mmer.commands.train import build_trainer, fine_tuning_overrides, trained_model
+from modeling_mmer.commands.train import fine_tuning_overrides, trained_model
 from modeling_mmer.corpora import load_corpora
 from modeling_mmer.training.arguments import RunArguments
-from modeling_mmer.training.preparation import balanced_weights
+from modeling_mmer.training.preparation import balanced_weights, build_trainer
 from modeling_mmer.training.presets import PRESETS
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
@@ -266,7 +266,7 @@ def test_eval_needs_a_model_that_exists():
 def test_the_test_split_is_neither_trained_on_nor_selected_by(tmp_path):
     corpus = load_corpora(["demo"], emotion_labels=tiny_config().emotion_labels)
     model, run = tiny_model(), RunArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
-    trainer = build_trainer(model, real_input_processor(), None, corpus, run)
+    trainer = build_trainer(model, run, corpus.splits, real_input_processor(), None)
     for dataset, split in ((trainer.train_dataset, "train"), (trainer.eval_dataset, "validation")):
         assert dataset["utterance_id"] == corpus.splits[split]["utterance_id"]
     assert run.load_best_model_at_end and not set(corpus.splits["test"]["utterance_id"]) & {

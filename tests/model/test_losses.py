@@ -8,13 +8,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from modeling_mmer.model.autoencoder import draw_mask
-from modeling_mmer.model.distributed import gather_rows
+from modeling_mmer.model.autoencoder import draw_mask, reconstruction_errors
+from modeling_mmer.model.distributed import global_batch
 from modeling_mmer.model.losses import (
     ccc_loss,
     class_loss,
     contrastive_loss,
-    reconstruction_errors,
     supervised_loss,
     total_loss,
 )
@@ -506,10 +505,10 @@ def test_a_term_that_was_not_computed_adds_nothing(names, expected):
 
 
 @pytest.mark.parametrize("rows", [torch.arange(6.0).view(3, 2), torch.tensor([1, 2]), torch.tensor([True, False])])
-def test_gather_rows_of_one_process_changes_nothing(rows):
-    assert gather_rows(rows) is rows
+def test_the_global_batch_of_one_process_is_its_own(rows):
+    assert global_batch(rows, training=True) is rows
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # a launcher with one process
     try:
-        assert gather_rows(rows) is rows
+        assert global_batch(rows, training=True) is rows
     finally:
         dist.destroy_process_group()

@@ -11,8 +11,7 @@ from torch.overrides import TorchFunctionMode
 from modeling_mmer import MMERForEmotionRecognition, MMERModel
 from modeling_mmer.model.configuration_mmer import COMBINATIONS
 from modeling_mmer.model.embedding import ModalityEmbedder
-from modeling_mmer.model.passes import show
-from modeling_mmer.model.transformer import SharedTransformer
+from modeling_mmer.model.transformer import SharedTransformer, show
 
 KINDS = ["whisper", "hubert-group", "wavlm-layer", "wav2vec2-group"]
 TASKS = ("logits", "sentiment_logits", "valence", "arousal", "dominance")
@@ -421,7 +420,7 @@ def test_masked_tokens_show_mask_and_their_modality_and_alone_count(norm):
             assert where.sum() == (max(1, real // 2) if real > 1 else 0) and not where[real:].any()
             torch.testing.assert_close(sequence[row, start], special)
             for n in range(real):
-                token = core.masking.mask_token if where[n] else of_modality.hidden[row, n]
+                token = core.masking.mask_token if where[n] else of_modality.projected[row, n]
                 token = token + core.embedders[modality].type_embedding
                 torch.testing.assert_close(sequence[row, start + 1 + n], token)
             z = contextual[row, start + 1 : start + 1 + real].double().numpy()
@@ -459,7 +458,7 @@ def spread_after_training(target: str) -> dict[str, float]:
     def spread():
         with torch.no_grad():
             tokens = model.model.embed(**batch)
-        return {m: torch.pdist(t.hidden[0][t.mask[0]]).mean().item() for m, t in tokens.items()}
+        return {m: torch.pdist(t.projected[0][t.mask[0]]).mean().item() for m, t in tokens.items()}
 
     start = spread()
     for _ in range(250):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import labels, raw_batch, tiny_model
 
-from modeling_mmer.model.passes import PassOutput
+from modeling_mmer.model.transformer import PassOutput
 
 POOLED = ["mean", "attention"]
 WIDTH, HEADS = 16, 2

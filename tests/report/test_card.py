@@ -9,7 +9,7 @@ import yaml
 from conftest import REPOSITORY, tiny_config
 from isolated import elsewhere
 
-from modeling_mmer.report import Provenance, write_card
+from modeling_mmer.report.card import Provenance, write_card
 from modeling_mmer.report.plots import plot_confusion, plot_training
 
 DEMO_CARD = REPOSITORY / "model_cards" / "demo"
@@ -147,8 +147,10 @@ def test_pictures_are_drawn_of_what_is_there_and_are_the_same_again(tmp_path):
     assert plot_confusion(tmp_path / "a.png", {"audio": {"confusion_matrix": matrix}, "text": {}})
     assert plot_confusion(tmp_path / "b.png", {"audio": {"confusion_matrix": matrix}})
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert plot_training(tmp_path / "c.png", log)
-    assert not plot_confusion(tmp_path / "d.png", {"audio": {"ua": 1.0}}) and not plot_training(tmp_path / "d.png", [])
+    assert plot_training(tmp_path / "c.png", log, tiny_config())
+    assert not plot_confusion(tmp_path / "d.png", {"audio": {"ua": 1.0}}) and not plot_training(
+        tmp_path / "d.png", [], tiny_config()
+    )
     assert not (tmp_path / "d.png").exists()
 
 

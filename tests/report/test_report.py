@@ -7,7 +7,7 @@ import pytest
 
 from modeling_mmer import files
 from modeling_mmer.files import write_json, write_text
-from modeling_mmer.report import confusion_table, recall_table, results_table, retrieval_line, write_report
+from modeling_mmer.report.tables import confusion_table, recall_table, results_table, retrieval_line, write_report
 
 SPLIT = {
     "audio": {

@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor
 from trainers import toy_rows, toy_trainer
 
 from modeling_mmer import MMERForEmotionRecognition
-from modeling_mmer.model.distributed import gather_rows
+from modeling_mmer.model.distributed import global_batch
 from modeling_mmer.model.transformer import SharedTransformer
 
 RECIPES = REPOSITORY / "recipes" / "accelerate"
@@ -141,7 +141,7 @@ def half_of_each_batch(rank, folder, way):
     wrap, in_one_call = WAYS[way]
     found = []
     with process_group(rank, 2, folder):
-        assert len(gather_rows(torch.zeros(4, 1))) == 8
+        assert len(global_batch(torch.zeros(4, 1), training=True)) == 8
         model = wrap(process_model())
         with patch.object(SharedTransformer, "forward", one_call) if in_one_call else nullcontext():
             for seed in range(BATCHES):

@@ -7,7 +7,8 @@ from conftest import tiny_model
 from trainers import toy_trainer
 from transformers import TrainerCallback
 
-from modeling_mmer.report import CurvesCallback
+from modeling_mmer.model.configuration_mmer import COMBINATIONS
+from modeling_mmer.report.plots import CurvesCallback
 from modeling_mmer.training.progress import lines
 
 
@@ -71,14 +72,14 @@ def test_an_evaluations_figures_stand_with_their_combination():
     logs = {"eval_loss": 2.5, "eval_loss_mae": 0.25, "eval_score": 0.5, "eval_audio_ua": 0.25, "eval_text_ua": 0.5}
     logs |= {"eval_audio_text_ua": 0.75, "eval_audio_text_valence_ccc": -0.125, "eval_retrieval_audio_to_text": 0.0625}
     state = SimpleNamespace(global_step=7, max_steps=100, epoch=1.0)
-    assert list(lines(logs, state)) == [
+    assert list(lines(logs, state, COMBINATIONS)) == [
         "step   7/100  epoch 1.00  validation  score 0.5000  loss 2.5  mae 0.25",
         "    audio         ua  25.0 %",
         "    text          ua  50.0 %",
         "    audio + text  ua  75.0 %  valence ccc -0.125",
         "    retrieval     audio to text   6.2 %",
     ]
-    assert not list(lines({"audio_layer_0": 0.5}, state))
+    assert not list(lines({"audio_layer_0": 0.5}, state, COMBINATIONS))
 
 
 def test_the_curves_are_there_while_it_runs(tmp_path):

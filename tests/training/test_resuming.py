@@ -13,8 +13,8 @@ from trainers import collate, toy_trainer, weights
 from transformers import TrainerCallback
 
 from modeling_mmer import MMERTrainer
-from modeling_mmer.training.divergence import DivergedError
 from modeling_mmer.training.preemption import CheckpointOnTermination, Preempted
+from modeling_mmer.training.resumable_trainer import DivergedError
 from modeling_mmer.training.resuming import MARKER, EarlyStopping, WriteError, last_checkpoint, write_errors_named
 
 
