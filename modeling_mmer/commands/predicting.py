@@ -19,7 +19,7 @@ from transformers.utils import logging
 
 from .. import __version__
 from ..corpora.schema import counted
-from ..features.cache import file_digest
+from ..features.cache import file_digests
 from ..features.transcription import recogniser_identity
 from ..model.configuration_mmer import MMERConfig
 from ..model.hub_names import commit_of
@@ -135,7 +135,7 @@ def manifest_of(options: Namespace, shard: Shard) -> dict[str, Any]:
     settings["transcribe"] = options.transcribe and recogniser_identity(
         options.transcribe, commit_of(options.transcribe)
     )
-    settings["turns"] = options.turns and file_digest(options.turns)
+    settings["turns"] = options.turns and file_digests([options.turns])[options.turns]
     model = {"model": name, "revision": commit, "fingerprint": fingerprint(name, commit), "version": __version__}
     return {**model, "options": settings, "shard": shard.as_json()}
 

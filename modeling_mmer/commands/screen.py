@@ -33,8 +33,8 @@ def one_result(row: Row, config: MMERConfig) -> str:
     """A result with all probabilities, the likeliest first."""
     lines = [title(row)]
     for task in config.tasks:
-        if task.is_class and row[f"{task.name}_{task.labels[0]}"] is not None:
-            scores = sorted(((row[f"{task.name}_{label}"], label) for label in task.labels), reverse=True)
+        if task.is_class and row[f"{task.name}_{task.classes[0]}"] is not None:
+            scores = sorted(((row[f"{task.name}_{label}"], label) for label in task.classes), reverse=True)
             listed = "  ".join(f"{label} {score:.2f}" for score, label in scores)
             lines.append(f"  {task.name:10} {row[task.name] or '(not sure)':12} {listed}")
     numbers = [f"{t.name} {row[t.name]:.1f}" for t in config.tasks if not t.is_class and row[t.name] is not None]

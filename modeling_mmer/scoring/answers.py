@@ -44,7 +44,7 @@ def result_schema(config: MMERConfig, embedding: bool = False, transcribed: bool
             continue
         columns[task.name] = string
         columns |= {f"{task.name}_score": number} if task.name == "emotion" else {}
-        columns |= {f"{task.name}_{label}": number for label in task.labels}
+        columns |= {f"{task.name}_{label}": number for label in task.classes}
     columns |= {"embedding": pa.list_(pa.float32())} if embedding else {}
     return pa.schema({**columns, "error": string})
 
