@@ -52,7 +52,7 @@ class Baseline(MMERBackbone):
     @property
     def loss_weights(self) -> dict[str, float]:
         """Of the terms in `losses`."""
-        return {"supervised": 1.0}
+        return {"supervised": self.config.lambda_supervised}
 
     def freeze_untrained(self):
         """Every part of a rival is trained, unless it says otherwise."""

@@ -21,7 +21,7 @@ from .separate import SeparateModel
 _OF_TRAINING = (
     *("combination", "dropout", "initializer_range", *(f"{task}_class_weights" for task in CLASS_TASKS)),
     *("mae_target", "mae_target_norm", "mae_upsampling", "mae_loss_on", "mae_detach_target", "mask_ratio"),
-    "lambda_mae",
+    *("soft_labels", "lambda_supervised", "lambda_mae"),
     *("contrastive_form", "contrastive_projection", "lambda_contrastive"),
     *("_name_or_path", "dtype", "architectures", "transformers_version", "use_cache"),
 )

@@ -87,6 +87,8 @@ def main(argv: list[str]) -> None:
         model = MMERForEmotionRecognition.from_pretrained(name, revision=commit, with_encoders=with_encoders)
         processor = AutoProcessor.from_pretrained(name, revision=commit)
         config = model.config
+        if not config.trained_tasks:
+            raise ValueError(f"{name} was trained without labels and predicts nothing yet: fine-tune it with --model.")
         training = TrainingCorpus.load(name, commit)
         readings = () if training is None else training.readings
         require = partial(require_judgeable, split=split, emotion_labels=config.emotion_labels)

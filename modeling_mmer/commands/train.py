@@ -1,5 +1,6 @@
 """`mmer train`: train a model on two frozen encoders, and write the checkpoint, `results.json` and a report."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from transformers import set_seed
 
 from ..corpora import Corpus
 from ..corpora.digests import content_digests
-from ..corpora.requirements import is_labelled, require_trainable
+from ..corpora.requirements import is_labelled, require_splits, require_trainable
 from ..evaluation.figures import evaluate_split
 from ..files import write_json
 from ..model.configuration_mmer import MMERConfig
@@ -38,6 +39,7 @@ from .naming import encoder_commits
 from .results import build_results, print_results, print_sizes
 
 PROG = "mmer train"
+WITHOUT_LABELS = "lambda_supervised is 0: labels are not used, and nothing is predicted until --model fine-tunes it"
 ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
 
 
@@ -88,7 +90,13 @@ def prepare(
         )
     labels = overrides["emotion_labels"]
     require = partial(require_trainable, emotion_labels=labels)
+    without_labels = overrides.get("lambda_supervised") == 0
+    if without_labels:
+        require = require_splits
+        select_by_loss(run, explicit_options(argv, run))
     corpus = load_checked(corpus_arguments, labels, run.output_dir, require=require)
+    if without_labels:
+        corpus = replace(corpus, caveats=[*corpus.caveats, WITHOUT_LABELS])
     corpus = fill_text(corpus_arguments, corpus, run)
     set_seed(run.seed)  # here, so that loading a speech recogniser does not change the initialisation
     overrides |= corpus_overrides(corpus, overrides, run.class_weights)
@@ -114,6 +122,12 @@ def prepare(
     callbacks = [CurvesCallback(), Fingerprint(settings), saved]
     how = {"callbacks": callbacks, "processing_class": processor}
     return build_trainer(model, run, corpus.splits, processor, features, **how), corpus
+
+
+def select_by_loss(run: RunArguments, given: dict[str, Any]) -> None:
+    """Select the best checkpoint by the loss, unless the user says otherwise: without labels there is no score."""
+    if "metric_for_best_model" not in given:
+        run.metric_for_best_model, run.greater_is_better = "loss", False
 
 
 def identities(start: StartArguments, commit: str | None, config: MMERConfig) -> dict[str, Any]:
@@ -152,7 +166,10 @@ def fine_tuning_overrides(
     if encoders := start_given.keys() & {"audio_encoder", "text_encoder"}:
         raise ValueError(f"--model has its own encoders: leave out --{' and --'.join(sorted(encoders))}.")
     config = MMERConfig.from_pretrained(start.model, revision=commit)
-    return {f"{task}_labels": getattr(config, f"{task}_labels") for task in CLASS_TASKS} | model_given
+    fields = {f"{task}_labels": getattr(config, f"{task}_labels") for task in CLASS_TASKS}
+    if config.lambda_supervised == 0:  # it was trained without labels to be fine-tuned with them
+        fields["lambda_supervised"] = 1.0
+    return fields | model_given
 
 
 def trained_model(
@@ -209,7 +226,12 @@ def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
     folder = Path(trainer.args.output_dir)
     trainer.save_model()
     trainer.save_state()
-    evaluated = {split: rows for split, rows in corpus.splits.items() if split != "train" and is_labelled(rows)}
+    without_labels = trainer.model.config.lambda_supervised == 0
+    evaluated = {
+        split: rows
+        for split, rows in corpus.splits.items()
+        if split != "train" and (without_labels or is_labelled(rows))
+    }
     figures = {split: evaluate_split(trainer, rows)[0] for split, rows in evaluated.items()}
     results = build_results(trainer, corpus, str(folder), figures)
     if trainer.is_world_process_zero():

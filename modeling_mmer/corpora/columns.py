@@ -14,6 +14,7 @@ from .emotions import known_share
 from .recordings import AUDIO_SUFFIXES
 from .rows import clean_strings
 from .schema import TASKS, CorpusError, canonical_split, counted
+from .votes import FIELD as VOTES
 
 _OTHER_NAMES = {
     "emotion": ("EmoClass", "major_emotion", "label"),
@@ -34,6 +35,7 @@ COLUMN_NAMES = {
     ),
     "text": ("text", "transcription", "transcript", "utterance", "sentence", "to_translate"),
     **{task: (task, *_OTHER_NAMES.get(task, ())) for task in TASKS},
+    VOTES: (VOTES,),
     "speaker": ("SpkrID", "speaker", "speaker_id"),
     "split": ("Split_Set", "split", "partition"),
 }
@@ -168,7 +170,8 @@ def as_fields(table: pd.DataFrame, fields: Mapping[str, str], name: str) -> pd.D
         CorpusError: a cell holds more than one value.
     """
     for field, column in fields.items():
-        require_single_values(table[column], field, column, name)
+        if field != VOTES:
+            require_single_values(table[column], field, column, name)
     return pd.DataFrame({field: table[column] for field, column in fields.items()}, index=table.index)
 
 

@@ -14,6 +14,7 @@ from .faults import OF_TABLE, left_out
 from .recordings import Recording, Source, read_recordings, sources_of
 from .schema import CLASS_TASKS, DIMENSIONS, Corpus
 from .sharing import in_several_splits, known_speakers, plain_texts
+from .votes import agreement, read_votes, vote_counts
 
 LONG = 30  # seconds: what Whisper hears at once
 OVER = f"over_{LONG}_s"
@@ -27,7 +28,9 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         `corpus`, `label_scale` and, where known, `license` and `language`;
         `splits`: name -> `rows`; `modalities` (`audio_text`, `audio_only`, `text_only`); `speakers`, and
         `rows_without_speaker`; `emotion` and `sentiment`, each with the counts of its `labels` and of `unlabelled`
-        rows; `duration` in seconds by the files' headers, with its total in `hours`; `dimensions` on `label_scale`,
+        rows; where there are votes, `emotion_votes` with the `rows` that have some, the votes for each of the `labels`,
+        and `krippendorff_alpha`, the agreement of raters over them; `duration` in seconds by the files' headers, with
+        its total in `hours`; `dimensions` on `label_scale`,
         with the standard deviation of the population;
         `all`: the same of all splits together;
         `speakers`: each with its rows by split, the one with most rows first;
@@ -72,6 +75,7 @@ def figures_of(rows: pd.DataFrame) -> dict[str, Any]:
         "speakers": speakers.nunique(),
         "rows_without_speaker": int(speakers.isna().sum()),
         **{task: label_counts(rows[task]) for task in CLASS_TASKS},
+        **agreement_of(rows["emotion_votes"].dropna()),
         "duration": durations(rows["duration"].dropna().to_numpy()),
         "dimensions": {dimension: spread(rows[dimension].dropna().to_numpy()) for dimension in DIMENSIONS},
     }
@@ -81,6 +85,18 @@ def label_counts(labels: pd.Series) -> dict[str, Any]:
     counts = labels.value_counts()
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return {"labels": {label: int(n) for label, n in ordered}, "unlabelled": int(labels.isna().sum())}
+
+
+def agreement_of(cells: pd.Series) -> dict[str, Any]:
+    """The votes and how far raters agree; nothing if there are none."""
+    labels = sorted({label for cell in cells for label in read_votes(cell)})
+    counts = vote_counts(cells, labels)
+    if not labels:
+        return {}
+    alpha = agreement(counts)
+    votes = {label: float(n) for label, n in zip(labels, counts.sum(0), strict=True)}
+    measured = {} if alpha is None else {"krippendorff_alpha": alpha}
+    return {"emotion_votes": {"rows": len(cells), "labels": votes, **measured}}
 
 
 def spread(values: np.ndarray) -> dict[str, float]:

@@ -19,6 +19,7 @@ from .paths import Finder
 from .recordings import AUDIO_SUFFIXES, Recording, read_headers
 from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, LeftOut, canonical_split, counted
 from .spans import measure, read_times, shared_recordings
+from .votes import map_votes, most_voted, read_votes
 
 _LINES = ("utterance_id", *CLASS_TASKS, "speaker", "split")  # of one line each, whatever a cell holds
 _TEXT_FIELDS = (*_LINES, "audio", "text")
@@ -56,15 +57,19 @@ def build_corpus(
     table["split"], split_caveats = _splits(given_splits, advice or {})
     table["audio"], headers, path_notices = locate(table["audio"])
     off_scale = _set_dimensions(table, label_scale)
+    no_votes = _set_votes(table)
     table[["start", "end"]], no_times = read_times(table)
     table["duration"], beyond = measure(table, headers)
 
     found = list(_identity_faults(table))
     found += [(place, "split", given_splits[place] or "blank") for place in table.index[table["split"].isna()]]
-    found += [*off_scale, *((place, "time", detail) for place, detail in no_times)]
+    found += [*off_scale, *no_votes, *((place, "time", detail) for place, detail in no_times)]
     faults = _faults(table, found, headers, beyond, raw.get("place"))
     table = table.drop(index=[place for place, *_ in found]).reset_index(drop=True)
 
+    votes, table["emotion_votes"], vote_notices = map_votes(table["emotion_votes"], emotion_labels, label_map)
+    if table["emotion"].isna().all():
+        table["emotion"] = pd.Series(map(most_voted, votes), index=table.index, dtype=object)
     given_emotions = table["emotion"]
     table["emotion"], unknown, emotion_caveats = map_emotions(given_emotions, emotion_labels, label_map)
     sentiment_caveats = _set_sentiments(table, label_scale)
@@ -74,7 +79,7 @@ def build_corpus(
         name,
         splits,
         label_scale,
-        notices=[*notices, *path_notices, *_missing(table)],
+        notices=[*notices, *path_notices, *vote_notices, *_missing(table)],
         caveats=[*caveats, *split_caveats, *emotion_caveats, *sentiment_caveats, *shared_recordings(table)],
         license=license,
         language=language,
@@ -135,6 +140,19 @@ def _set_dimensions(table: pd.DataFrame, label_scale: tuple[float, float]) -> Fo
     dimensions, off_scale = read_dimensions(table, label_scale)
     table[dimensions.columns] = dimensions
     return [(place, "label", ", ".join(values)) for place, values in sorted(off_scale.items())]
+
+
+def _set_votes(table: pd.DataFrame) -> Found:
+    """Make the votes mappings, in place, and find those that are none."""
+    votes, wrong = [], []
+    for place, cell in enumerate(table["emotion_votes"]):
+        try:
+            votes.append(read_votes(cell))
+        except ValueError as error:
+            votes.append({})
+            wrong.append((place, "votes", str(error)))
+    table["emotion_votes"] = pd.Series(votes, index=table.index, dtype=object)
+    return wrong
 
 
 def _splits(given: pd.Series, advice: Mapping[str, str]) -> tuple[pd.Series, list[str]]:

@@ -25,6 +25,7 @@ FEATURES = Features(
         "text": Value("string"),  # None if missing or blank
         "text_source": Value("string"),  # reference: came with the corpus; asr: transcribed; None without text
         **dict.fromkeys(CLASS_TASKS, Value("string")),  # a class's name; None if not labelled
+        "emotion_votes": Value("string"),  # JSON, emotion label -> raters who chose it; None without votes (`votes.py`)
         **dict.fromkeys(DIMENSIONS, Value("float64")),  # on the corpus's scale; None if not labelled
         "speaker": Value("string"),  # None if not known
         "split": Value("string"),  # one of SPLITS

@@ -13,7 +13,15 @@ from typing import Any
 import datasets
 import evaluate
 
-from .metrics import ccc, collapse_distance, macro_f1, mean_of_present, retrieval_accuracy, unweighted_accuracy
+from .metrics import (
+    ccc,
+    collapse_distance,
+    macro_f1,
+    mean_of_present,
+    retrieval_accuracy,
+    unweighted_accuracy,
+    vote_divergence,
+)
 
 
 class _Metric(evaluate.Metric):
@@ -62,6 +70,14 @@ class CCC(_Metric):
     inputs = "Numbers on one scale; a reference of NaN means not labelled."
     columns = {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
     measure = ("ccc", ccc)
+
+
+class VoteDivergence(_Metric):
+    """Mean Jensen–Shannon divergence between predicted and voted distributions, as `{"jsd": …}`."""
+
+    inputs = "predictions: probabilities (n, classes); references: votes (n, classes), all zero where there are none."
+    columns = {"predictions": _VECTOR, "references": _VECTOR}
+    measure = ("jsd", vote_divergence)
 
 
 class RetrievalAccuracy(_Metric):

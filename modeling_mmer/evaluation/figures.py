@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from transformers import Trainer
 
+from ..corpora.votes import vote_counts
 from ..model.tasks import NOT_LABELLED, Task
 from . import metrics
 
@@ -26,12 +27,14 @@ def evaluate_predictions(
         predictions: combination (such as `audio_text`) → task → logits (n, K) of a class task, values (n,) of a
             dimension, on the scale of the references. A row with NaN lacks a modality of the combination. Tasks that
             the model does not have are left out.
-        references: task → class ids (n,), −100 = not labelled; or values (n,), NaN = not labelled.
+        references: task → class ids (n,), −100 = not labelled; or values (n,), NaN = not labelled; and, if there are
+            votes, `emotion_votes` → (n, K), all zero = none.
         tasks: of the model.
 
     Returns:
         Per combination that has rows: `n` (its rows, labelled or not), `labelled` (task → the number of rows with a
-        label, which its figures are measured on), `ua` and `macro_f1` (emotion), `<task>_ua` and `<dimension>_ccc`.
+        label, which its figures are measured on), `ua` and `macro_f1` (emotion), `<task>_ua` and `<dimension>_ccc`;
+        and `emotion_jsd`, the divergence from the votes, where rows have some (counted as `emotion_votes`).
         Figures that cannot be measured are absent. This is one split of `results.json`, without retrieval.
 
     Raises:
@@ -53,6 +56,13 @@ def evaluate_predictions(
             if is_labelled.any():
                 labelled[task.name] = int(is_labelled.sum())
             figures |= task_figures(task, arrays[task.name][present], reference)
+            if task.votes in references:
+                votes = np.asarray(references[task.votes])[present]
+                figures[f"{task.name}_jsd"] = metrics.vote_divergence(
+                    metrics.softmax(arrays[task.name][present]), votes
+                )
+                if voted := int((votes.sum(axis=1) > 0).sum()):
+                    labelled[task.votes] = voted
         counts = {"n": int(present.sum())} | ({"labelled": labelled} if labelled else {})
         results[combination] = counts | {k: v for k, v in figures.items() if v is not None}
     return results
@@ -119,9 +129,14 @@ def compute_figures(
     Args:
         predictions: the predictions of `MMERTrainer`: as for [`evaluate_predictions`] and, if the model has g, `embeds`
             → modality → (n, d), NaN in rows that lack it.
-        labels, tasks: the references and the tasks, as for [`evaluate_predictions`].
+        labels, tasks: the references and the tasks that are judged, as for [`evaluate_predictions`]. Predictions of
+            other tasks are left out.
     """
-    results = evaluate_predictions(of_combinations(predictions), labels, tasks)
+    judged = {
+        combination: {task.name: of_tasks[task.name] for task in tasks if task.name in of_tasks}
+        for combination, of_tasks in of_combinations(predictions).items()
+    }
+    results = evaluate_predictions(judged, labels, tasks)
     embeds, retrieval = predictions.get("embeds", {}), {}
     for one, other in itertools.combinations(embeds, 2):
         paired = ~(np.isnan(embeds[one]).any(-1) | np.isnan(embeds[other]).any(-1))
@@ -188,16 +203,21 @@ def measurable(rows: Dataset, model: nn.Module) -> set[str] | None:
     None if they cannot be determined: the rows are not a `Dataset`, or have no label column.
     """
     columns = getattr(rows, "column_names", None) or ()
-    tasks = [task for task in model.config.tasks if task.name in columns]
+    tasks = [task for task in model.config.trained_tasks if task.name in columns]
     labels = {task.name: reference_array(rows[task.name], task) for task in tasks}
-    if not labels:
+    labels |= {
+        task.votes: vote_counts(rows[task.votes], task.classes)
+        for task in tasks
+        if task.is_class and task.votes in columns
+    }
+    if not labels and model.config.trained_tasks:
         return None
     config = model.config
     lacks = {modality: lacks_modality(rows, modality) for modality in config.modalities}
     predictions: dict[str, Any] = {}
     for name in model.served:
         void = np.where(np.any([lacks[modality] for modality in config.combinations[name]], axis=0), np.nan, 0.0)
-        of_classes = np.repeat(void[:, None], max(task.size for task in tasks), axis=1)
+        of_classes = np.repeat(void[:, None], max((task.size for task in tasks), default=1), axis=1)
         predictions[name] = {task.name: of_classes[:, : task.size] if task.is_class else void for task in tasks}
     if getattr(model, "contrastive_head", None) is not None:
         predictions["embeds"] = {m: np.where(lacking_m, np.nan, 0.0)[:, None] for m, lacking_m in lacks.items()}
@@ -225,7 +245,7 @@ def evaluate_split(trainer: Trainer, rows: Dataset) -> tuple[dict[str, Any], dic
     """Predict a split. Returns its figures, with per-class recall and confusion matrices, and the predictions."""
     output = trainer.predict(rows)
     config = trainer.model.config
-    results = compute_figures(output.predictions, output.label_ids, config.tasks)
+    results = compute_figures(output.predictions, output.label_ids, config.trained_tasks)
     for combination, of_tasks in of_combinations(output.predictions).items():
         if "ua" in results.get(combination, {}):
             present = rows_present(combination, of_tasks)

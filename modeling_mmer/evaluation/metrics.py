@@ -4,6 +4,7 @@
     CCC        2 cov(x, y) / (var x + var y + (mean x - mean y)^2)     (Lin, 1989; population moments)   Table 1
     retrieval  share of utterances whose largest inner product, among N, is with their own partner       Table 3
     collapse   max over i, j of |x_i - x_j|  among one utterance's embeddings                            Table 2
+    JSD        H((p + q) / 2) - (H(p) + H(q)) / 2, of probabilities p and votes q, in bits               (ours)
 
 All figures are fractions; `figures.py` computes them for each combination of modalities. Two rules apply everywhere.
 Rows without a label (-100 for a class, NaN for a dimension) are ignored by its metrics. A figure that cannot be
@@ -128,6 +129,42 @@ def ccc(predictions: ArrayLike, references: ArrayLike) -> float | None:
     x_mean, y_mean = x.mean(), y.mean()
     covariance = np.mean((x - x_mean) * (y - y_mean))
     return float(2 * covariance / (x.var() + y.var() + (x_mean - y_mean) ** 2))
+
+
+def vote_divergence(probabilities: ArrayLike, votes: ArrayLike) -> float | None:
+    """The mean Jensen–Shannon divergence between predicted distributions and those of raters' votes.
+
+    Args:
+        probabilities: (n, K), each row of sum 1.
+        votes: (n, K), counts; a row that is all zero has no votes.
+
+    Returns:
+        A number in [0, 1] (logarithms to base 2), 0 where all distributions agree; None where no row has votes.
+
+    Raises:
+        ValueError: the shapes differ, or a predicted row with votes is not finite.
+    """
+    p, q = np.asarray(probabilities, dtype=np.float64), np.asarray(votes, dtype=np.float64)
+    if p.ndim != 2 or p.shape != q.shape:
+        raise ValueError(f"probabilities and votes must have one shape (n, K), got {p.shape} and {q.shape}.")
+    voted = q.sum(axis=1) > 0
+    if not voted.any():
+        return None
+    p, q = p[voted], q[voted] / q[voted].sum(axis=1, keepdims=True)
+    _require_finite("probabilities", p)
+    return float(np.mean(_entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2))
+
+
+def _entropy(distributions: NDArray) -> NDArray:
+    """(n,), in bits, of (n, K)."""
+    return -np.sum(distributions * np.log2(np.where(distributions > 0, distributions, 1.0)), axis=1)
+
+
+def softmax(logits: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities (n, K) of logits."""
+    logits = np.asarray(logits, dtype=np.float64)
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def retrieval_accuracy(

@@ -10,6 +10,7 @@ from datasets import Dataset
 from ..files import written_beside
 from ..model.configuration_mmer import MMERConfig
 from .figures import of_combinations, rows_present
+from .metrics import softmax
 
 Columns = dict[str, list]
 
@@ -68,8 +69,3 @@ def write_columns(
 def pick(column: Sequence[Any], present: Sequence[int]) -> list[Any]:
     values = column[:]  # at once: a column of `datasets` fetches single values one by one
     return [values[i] for i in present]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)

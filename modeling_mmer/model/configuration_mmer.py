@@ -79,6 +79,8 @@ class MMERConfig(PreTrainedConfig):
         label_scale: Lowest and highest value of the dimensions.
         emotion_class_weights: Weights of the emotions in the cross-entropy.
         sentiment_class_weights: Weights of the sentiments in the cross-entropy.
+        soft_labels: Train on the distribution of raters' votes where rows have them (an extension).
+        lambda_supervised: Weight of the supervised loss; 0 trains on the other two without labels, for --model later.
         mae_target: Target of the masked autoencoder: the encoder states, or their projection (Table 2).
         mae_target_norm: Normalise each frame or token of the target to mean 0 and deviation 1 (frame; an extension).
         mae_upsampling: Upsampling from audio tokens to frames (Eq. 4).
@@ -154,6 +156,8 @@ class MMERConfig(PreTrainedConfig):
     label_scale: list[float | int] | tuple[float | int, ...] = (1, 7)
     emotion_class_weights: list[float | int] | None = None
     sentiment_class_weights: list[float | int] | None = None
+    soft_labels: bool = False
+    lambda_supervised: float | int = 1
 
     mae_target: Literal["original", "projected"] = "original"
     mae_target_norm: Literal["none", "frame"] = "none"
@@ -223,10 +227,20 @@ class MMERConfig(PreTrainedConfig):
     def tasks(self) -> list[Task]:
         """What the heads predict: emotion, sentiment and the dimensions."""
         classes = [
-            Task(name, tuple(getattr(self, f"{name}_labels")), class_weights=getattr(self, f"{name}_class_weights"))
+            Task(
+                name,
+                tuple(getattr(self, f"{name}_labels")),
+                class_weights=getattr(self, f"{name}_class_weights"),
+                soft_labels=self.soft_labels and name == "emotion",
+            )
             for name in CLASS_TASKS
         ]
         return classes + [Task(name, scale=tuple(self.label_scale)) for name in self.dimensions]
+
+    @property
+    def trained_tasks(self) -> list[Task]:
+        """The tasks whose heads are trained: all, or none without the supervised term."""
+        return self.tasks if self.lambda_supervised > 0 else []
 
     @property
     def combinations(self) -> dict[str, tuple[str, ...]]:
@@ -288,9 +302,12 @@ class MMERConfig(PreTrainedConfig):
         for name in ("dropout", "mask_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
-        for name in ("lambda_mae", "lambda_contrastive"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        weights = {name: getattr(self, name) for name in ("lambda_supervised", "lambda_mae", "lambda_contrastive")}
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"{name} must not be negative, but is {weight}.")
+        if not any(weights.values()):
+            raise ValueError(f"{', '.join(weights)} are all 0: there is no term to train.")
         if self.contrastive_form == "ratio" and not self.contrastive_projection:
             raise ValueError(
                 "contrastive_form='ratio' needs contrastive_projection=True: without g's ReLU a dot product can be "

@@ -129,12 +129,18 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
     @property
     def loss_weights(self) -> dict[str, float]:
         """Of the terms of Eq. 7."""
-        return {"supervised": 1.0, "mae": self.config.lambda_mae, "contrastive": self.config.lambda_contrastive}
+        config = self.config
+        weights = {"supervised": config.lambda_supervised, "mae": config.lambda_mae}
+        return {**weights, "contrastive": config.lambda_contrastive}
 
     def freeze_untrained(self):
         """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained. Once λ
         is raised they are trained again."""
-        parts = {"mae": ("decoders", "masking"), "contrastive": ("contrastive_head",)}
+        parts = {
+            "supervised": ("readout", "heads"),
+            "mae": ("decoders", "masking"),
+            "contrastive": ("contrastive_head",),
+        }
         for term, names in parts.items():
             wanted = self.loss_weights[term] > 0
             for name in names:
@@ -158,8 +164,9 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
 
         Args:
             labels: `emotion`, `sentiment` (B,) long, −100 = not labelled; `valence`, `arousal`, `dominance` (B,) on the
-                corpus's scale, NaN = not labelled; or a tensor, of the emotions alone. With them the loss is computed,
-                over every combination a row has.
+                corpus's scale, NaN = not labelled; `emotion_votes` (B, K), all zero = no votes, which the loss follows
+                with `soft_labels`; or a tensor, of the emotions alone. With them the loss is computed, over every
+                combination a row has.
             return_combinations: also without labels, predict from every combination that each row has, and not from the
                 fullest alone.
             smoothing: of the cross-entropies of emotion and sentiment.
@@ -185,13 +192,15 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         combinations, modalities = self.config.combinations, self.config.modalities
         passes = {name: show(tokens, shown, whole=True) for name, shown in combinations.items()}
         present = {name: of_pass.rows for name, of_pass in passes.items()}
+        if self.training and self.config.lambda_supervised == 0:
+            passes = {m: passes[m] for m in modalities}  # what the contrastive term compares: no prediction is trained
         with_mae = labels is not None and self._wants("decoders", self.config.lambda_mae)
         if with_mae:
             with_mask, masked = self.model.masking(tokens)
             passes["masked"] = show(with_mask, modalities)
         outputs = self.model.transformer(passes)
 
-        predictions = {name: self.heads(self.readout(outputs[name])) for name in combinations}
+        predictions = {name: self.heads(self.readout(outputs[name])) for name in combinations if name in outputs}
         embeds = {}
         with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
         if with_contrast or (not self.training and self.contrastive_head is not None):
@@ -214,7 +223,9 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
 
         Eq. 6 is of audio and text; with more modalities, it is the mean over their pairs.
         """
-        losses = supervised_loss(predictions, labels, present, self.config.tasks, smoothing)
+        losses = {}
+        if self.config.lambda_supervised > 0 or (errors is None and embeds is None):
+            losses |= supervised_loss(predictions, labels, present, self.config.tasks, smoothing)
         if errors is not None:
             losses["mae"] = errors.mean()
         if embeds is not None:

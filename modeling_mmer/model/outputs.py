@@ -65,7 +65,7 @@ class MMEROutput(ModelOutput):
     ):
         """The output with predictions by combination and task, for the rows (B,) that have each: `present`."""
         embeds = {m: z.masked_fill(~present[m][:, None], torch.nan) for m, z in (embeds or {}).items()}
-        combinations = {name: void_rows(predictions[name], ~rows) for name, rows in present.items()}
+        combinations = {name: void_rows(of_tasks, ~present[name]) for name, of_tasks in predictions.items()}
         return cls.of(fullest(predictions, present), embeds, combinations=combinations, **fields)
 
     @classmethod

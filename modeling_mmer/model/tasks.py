@@ -20,16 +20,23 @@ class Task:
         classes: their names, in the order of the logits; None for a dimension.
         scale: lowest and highest value of a dimension; None for classes.
         class_weights: of the cross-entropy, in the order of `classes`; None: all classes weigh the same.
+        soft_labels: whether the votes of raters, where a row has some, replace its label in the cross-entropy.
     """
 
     name: str
     classes: tuple[str, ...] | None = None
     scale: tuple[float, float] | None = None
     class_weights: tuple[float, ...] | None = None
+    soft_labels: bool = False
 
     @property
     def is_class(self) -> bool:
         return self.classes is not None
+
+    @property
+    def votes(self) -> str:
+        """The name of its votes among the labels of a batch and the columns of a corpus."""
+        return f"{self.name}_votes"
 
     @property
     def size(self) -> int:

@@ -112,5 +112,8 @@ def metric_of(name: str) -> tuple[str, str] | None:
 
 def objective(config: MMERConfig) -> str:
     """Eq. 7 with the weights of this model."""
-    terms = [("MAE", config.lambda_mae), ("contrastive", config.lambda_contrastive)]
-    return " + ".join(["supervised", *(f"{weight:g} · {name}" for name, weight in terms if weight > 0)])
+    terms = {"MAE": config.lambda_mae, "contrastive": config.lambda_contrastive}
+    supervised = {1: ["supervised"], 0: []}.get(
+        config.lambda_supervised, [f"{config.lambda_supervised:g} · supervised"]
+    )
+    return " + ".join([*supervised, *(f"{weight:g} · {name}" for name, weight in terms.items() if weight > 0)])

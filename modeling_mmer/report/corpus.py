@@ -25,6 +25,7 @@ def corpus_report(figures: Mapping[str, Any]) -> str:
     sections = {
         "Rows": rows_table(figures),
         **{task.capitalize(): labels_table(figures, task) for task in CLASS_TASKS},
+        "Votes for emotions": votes_table(figures),
         "Dimensions, on the scale {:g} to {:g}".format(*figures["label_scale"]): dimensions_table(figures),
         "Durations, in seconds": durations_table(figures),
         "Speakers": speakers_table(figures),
@@ -69,6 +70,24 @@ def labels_table(figures: Mapping[str, Any], task: str) -> str:
         return {name: f"{n:,}" for name, n in counts.items()} | {"unlabelled": f"{part[task]['unlabelled']:,}"}
 
     return split_table(figures, column) if names else ""
+
+
+def votes_table(figures: Mapping[str, Any]) -> str:
+    """Rows with votes, the votes for each class and the agreement of raters; empty if there are no votes."""
+    if "emotion_votes" not in figures["all"]:
+        return ""
+    names = figures["all"]["emotion_votes"]["labels"]
+
+    def column(part: Mapping[str, Any]) -> dict[str, str]:
+        votes = part.get("emotion_votes", {"rows": 0, "labels": {}})
+        counts = {name: f"{votes['labels'].get(name, 0):,g}" for name in names}
+        return {
+            "rows": f"{votes['rows']:,}",
+            **counts,
+            "Krippendorff's alpha": decimal(votes.get("krippendorff_alpha")),
+        }
+
+    return split_table(figures, column)
 
 
 def dimensions_table(figures: Mapping[str, Any]) -> str:

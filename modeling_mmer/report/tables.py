@@ -18,7 +18,7 @@ ABSENT = "–"
 
 def results_table(results_for_split: Mapping[str, Any]) -> str:
     """The main table: one row per combination, with its number of rows, UA (%) and the CCC of each dimension. Each
-    figure has the number of labelled rows.
+    figure has the number of labelled rows. Where raters' votes were compared, their divergence is the last column.
 
     The paper's three combinations and dimensions are always included. Others follow in the order of the results.
     """
@@ -28,6 +28,8 @@ def results_table(results_for_split: Mapping[str, Any]) -> str:
         named = (name.removesuffix("_ccc") for name in figures if name.endswith("_ccc"))
         dimensions += [dimension for dimension in named if dimension not in dimensions]
     header = ["Input", "Rows", "UA (%)", *(f"{dimension.capitalize()} CCC" for dimension in dimensions)]
+    voted = ["emotion_jsd"] if any("emotion_jsd" in figures for figures in combinations.values()) else []
+    header += ["JSD from votes" for _ in voted]
     rows = [
         [
             combination_name(combination),
@@ -37,6 +39,7 @@ def results_table(results_for_split: Mapping[str, Any]) -> str:
                 _decimal(figures.get(f"{dimension}_ccc")) + _labelled(figures, dimension, f"{dimension}_ccc")
                 for dimension in dimensions
             ),
+            *(_decimal(figures.get(name)) + _labelled(figures, "emotion_votes", name) for name in voted),
         ]
         for combination, figures in combinations.items()
     ]

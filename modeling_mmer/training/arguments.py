@@ -116,6 +116,11 @@ class RunArguments(TrainingArguments):
     class_weights: Literal["none", "balanced"] = HfArg(
         default="none", help="balanced: weight the cross-entropies by inverse class frequency in the training split."
     )
+    log_gradients: int = HfArg(
+        default=0,
+        help="Every so many steps, measure the gradient of each loss term on the shared transformer, and its cosine "
+        "with that of the supervised term (logged as grad_norm_… and grad_cosine_…). 0: never.",
+    )
 
     def __post_init__(self):
         if self.do_eval and self.eval_strategy == "no":
@@ -128,6 +133,8 @@ class RunArguments(TrainingArguments):
                 raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}.")
         if not 0 <= self.learning_rate < math.inf:
             raise ValueError(f"--learning_rate must be a number of at least 0, not {self.learning_rate}.")
+        if self.log_gradients < 0:
+            raise ValueError(f"--log_gradients must be at least 0, not {self.log_gradients}.")
         if self.max_frames_per_batch is None:
             return
         if self.max_frames_per_batch < 1:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..corpora.votes import vote_counts
 from ..features.cache import STATES, FeatureCache
 from ..model.configuration_mmer import MODALITIES
 from ..model.processing_mmer import MMERProcessor, require_a_modality, stack_states, states_of_vectors
@@ -59,7 +60,8 @@ class MMERCollator:
             The processor's tensors, or `audio_hidden_states (B, L+1, T_a, D_a)` with `audio_mask (B, T_a)` and
             `text_hidden_states (B, L+1, T_t, D_t)` with `text_mask (B, T_t)` for rows with states; and `labels`:
             task → class indices (B,), int64, -100 = not labelled; or values (B,), float32, on the scale of the corpus,
-            NaN = not labelled.
+            NaN = not labelled. If rows have a column `emotion_votes`, also this name → votes (B, K), float32, in the
+            order of the classes, all zero = no votes.
 
         Raises:
             UtteranceError: a recording, text or cached state cannot be read.
@@ -78,7 +80,11 @@ class MMERCollator:
             if index is None:
                 raise
             raise UtteranceError(f"Utterance {_name(rows[index])}: {error} {HOW_TO_GO_ON}") from error
-        return {**inputs, "labels": {task.name: _labels(rows, task) for task in self.tasks}}
+        labels = {task.name: _labels(rows, task) for task in self.tasks}
+        for task in self.tasks:
+            if task.is_class and any(task.votes in row for row in rows):
+                labels[task.votes] = _votes(rows, task)
+        return {**inputs, "labels": labels}
 
     def _cached(self, row: dict[str, Any]) -> dict[str, torch.Tensor | None]:
         return {f"{modality}_hidden_states": self.features.load(row, modality) for modality in STATES}
@@ -137,6 +143,13 @@ def _labels(rows: Sequence[dict[str, Any]], task: Task) -> torch.Tensor:
         if not isinstance(label := row.get(task.name), str | None):
             raise ValueError(f"Utterance {_name(row)}: {task.name} is {label!r}; give the name of a class, or None.")
     return torch.tensor([indices.get(row.get(task.name), NOT_LABELLED) for row in rows])
+
+
+def _votes(rows: Sequence[dict[str, Any]], task: Task) -> torch.Tensor:
+    try:
+        return torch.from_numpy(vote_counts([row.get(task.votes) for row in rows], task.classes)).float()
+    except ValueError as error:
+        raise ValueError(f"{task.votes} of one of {', '.join(map(_name, rows))}: {error}") from None
 
 
 def _number(row: dict[str, Any], field: str) -> float:

@@ -27,6 +27,7 @@ from transformers.utils import logging
 from ..evaluation.figures import figures_of, measurable
 from ..model.embedding import StateMixer
 from .collator import MMERCollator
+from .gradients import gradient_figures, refuse_gradients
 from .progress import LogLines, ProgressBar
 from .resumable_trainer import DivergedError, ResumableTrainer, split_ids
 from .trainer_options import OF_OWN_METRICS, OPTIONS, refuse_data_parallel, refuse_model, refuse_options
@@ -47,6 +48,8 @@ class MMERTrainer(ResumableTrainer):
       …, and `eval_loss_…` in an evaluation;
     - the metrics of each combination of modalities: `eval_audio_ua`, `eval_audio_text_valence_ccc`, …,
       `eval_retrieval_audio_to_text`, and `eval_score`, the mean of all UA and CCC;
+    - with `log_gradients`, the gradient of each term on the shared transformer (`gradients.py`): `grad_norm_mae`,
+      `grad_cosine_mae`, …, means since the last log;
     - with each evaluation during training, the layer weights w^m of Eq. 1: `audio_layer_0`, `text_layer_0`, …
 
     Raises:
@@ -56,7 +59,8 @@ class MMERTrainer(ResumableTrainer):
     """
 
     def __init__(self, *args, **kwargs):
-        self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # sum and count since the last log
+        self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # figure of the log → sum and count since the last one
+        self._measured_step = -1  # the last whose gradients were measured
         arguments = inspect.signature(Trainer.__init__).bind(self, *args, **kwargs).arguments
         arguments.pop("self")
         if arguments.get("compute_loss_func") is not None:
@@ -70,6 +74,8 @@ class MMERTrainer(ResumableTrainer):
         if arguments.get("model") is not None:
             refuse_model(arguments["model"])
         super().__init__(**arguments)
+        if getattr(self.args, "log_gradients", 0):
+            refuse_gradients(self)
         refuse_data_parallel(self.args)  # the Trainer has decided about model parallelism by now
         self._check_data()
         self._require_selection()
@@ -125,14 +131,26 @@ class MMERTrainer(ResumableTrainer):
         if self.args.label_smoothing_factor:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor}
         outputs = model(**inputs)
-        for name, term in outputs.losses.items():
+        figures = {f"loss_{name}": term for name, term in outputs.losses.items()}
+        if model.training and self._is_measured():
+            core = self.accelerator.unwrap_model(model)
+            figures |= gradient_figures(outputs.losses, core.loss_weights, core.base_model.transformer)
+        for name, figure in figures.items():
             total, count = self._terms.get(name, (0.0, 0))
-            self._terms[name] = (total + term.detach().float(), count + 1)
+            self._terms[name] = (total + figure.detach().float(), count + 1)
         # The model has weighted and summed the terms: the λs are in its config, and any other Trainer needs `loss`.
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
+    def _is_measured(self) -> bool:
+        """Whether the gradients of this batch are measured: the first of every `log_gradients`-th step."""
+        step, every = self.state.global_step, getattr(self.args, "log_gradients", 0)
+        if not every or step % every or step == self._measured_step:
+            return False
+        self._measured_step = step
+        return True
+
     def loss_details(self) -> str:
-        terms = [name for name, (total, _) in self._terms.items() if not total.isfinite()]
+        terms = [name.removeprefix("loss_") for name, (total, _) in self._terms.items() if not total.isfinite()]
         return f" (its terms: {', '.join(terms)})"
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -169,19 +187,19 @@ class MMERTrainer(ResumableTrainer):
         training_terms, self._terms = self._terms, {}
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        output.metrics.update({f"{prefix}_loss_{name}": mean for name, mean in self._mean_terms().items()})
+        output.metrics.update({f"{prefix}_{name}": mean for name, mean in self._mean_terms().items()})
         self._terms = training_terms
         return output
 
     def log(self, logs, start_time=None):
         """Without it, the log would only have the sum of the terms of Eq. 7."""
         if "loss" in logs:  # of training: `evaluation_loop` adds the terms of an evaluation
-            logs |= {f"loss_{name}": mean for name, mean in self._mean_terms().items()}
+            logs |= self._mean_terms()
             self._terms.clear()
         super().log(logs, start_time)
 
     def _mean_terms(self) -> dict[str, float]:
-        """The mean of each term since the last log, over all processes."""
+        """The mean of each term and of each figure of gradients since the last log, over all processes."""
         own = {name: (float(total), count) for name, (total, count) in self._terms.items()}
         sums = defaultdict(lambda: (0.0, 0))
         for of_process in gather_object([own]):
@@ -190,7 +208,7 @@ class MMERTrainer(ResumableTrainer):
         return {name: total / count for name, (total, count) in sums.items()}
 
     def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
-        return figures_of(prediction.predictions, prediction.label_ids, self.model.config.tasks)
+        return figures_of(prediction.predictions, prediction.label_ids, self.model.config.trained_tasks)
 
     def _require_selection(self):
         """Raise a ValueError if an evaluation cannot give `metric_for_best_model`."""

@@ -82,6 +82,7 @@ def test_rows_come_out_in_the_schema(tmp_path, table):
         "text": "null",  # a word, not a missing value
         "text_source": "reference",
         "emotion": "anger",
+        "emotion_votes": None,
         "sentiment": "negative",
         "valence": 2.0,
         "arousal": 5.0,

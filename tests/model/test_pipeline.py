@@ -287,7 +287,7 @@ def test_a_long_file_gives_what_its_samples_give(pipe, tmp_path):
 
 HOUR = """
 import resource, sys
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/model"]
 import torch
 torch.set_num_threads(1)
 import test_pipeline
