@@ -172,11 +172,11 @@ class MMERConfig(PreTrainedConfig):
     lambda_contrastive: float | int = 1
 
     def __post_init__(self, **kwargs):
-        for name in ("modalities", "dimensions", "label_scale", *(f"{task}_labels" for task in CLASS_TASKS)):
-            setattr(self, name, list(getattr(self, name)))  # JSON knows no tuples
         given = {"id2label": self.id2label, "label2id": self.label2id, "num_labels": kwargs.pop("num_labels", None)}
         if self.emotion_labels is not type(self).emotion_labels:
             given["emotion_labels"] = self.emotion_labels
+        for name in ("modalities", "dimensions", "label_scale", *(f"{task}_labels" for task in CLASS_TASKS)):
+            setattr(self, name, list(getattr(self, name)))  # JSON knows no tuples
         self._set_emotions(agreed_labels(given, type(self).emotion_labels))
         super().__post_init__(**kwargs)
 

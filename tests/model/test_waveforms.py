@@ -245,7 +245,7 @@ def test_what_is_not_heard_takes_no_space(tmp_path, processor, monkeypatch):
     model = MMERForEmotionRecognition(real_input_config())
     features = FeatureCache(tmp_path, model.base_model, processor)
     groups = {modality: missing_groups(features, [rows], modality, 8) for modality in ("audio", "text")}
-    assert [entry.length for group in groups["audio"] for entry in group] == [1001, 1501]
+    assert [entry.length for group in groups["audio"] for entry in group] == [1501, 1001]
     states, width = model.base_model.embedders["audio"].states_shape
     needed = (1001 + 1501) * states * width * 2
     free = {"bytes": needed * 2}

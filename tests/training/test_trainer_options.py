@@ -134,7 +134,7 @@ def test_without_a_collator_rows_go_through_the_processor(tmp_path):
     model = MMERForEmotionRecognition(real_input_config(emotion_labels=["low", "high"]))
     args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
     trainer = MMERTrainer(model, args, processing_class=processor)
-    assert trainer.data_collator == MMERCollator(processor, model.config.tasks)
+    assert trainer.data_collator == MMERCollator(processor, model.config.tasks, modalities=model.config.modalities)
     rows = Dataset.from_dict({"text": ["how nice", "oh no"], "emotion": ["high", None]})
     assert trainer.predict(rows).label_ids["emotion"].tolist() == [1, -100]
 
