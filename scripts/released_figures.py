@@ -4,10 +4,10 @@ Neither has seen a speaker or a sentence of these rows, but for the sentences of
 say. Both are given all that a row has, so that a corpus of recordings and texts is judged from audio, text and both.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class Judged:
 CORPORA = {
     "ravdess": Judged(label_map={"calm": "neutral"}, groups=("gender", "intensity")),
     "emodb": Judged(groups=("sex",)),
-    "spoken": Judged(groups=("source",)),
+    "spoken": Judged(),
     "meld-text": Judged(("text",)),
 }
 
@@ -98,13 +98,12 @@ def predict(
     model: PreTrainedModel, processor: MMERProcessor, rows: Dataset, cache: Path
 ) -> tuple[Predictions, dict[str, NDArray]]:
     """Predictions and references (task → (n,)) of rows with located states."""
-    run = RunArguments(
-        os.devnull, eval_strategy="no", save_strategy="no", load_best_model_at_end=False, disable_tqdm=True,
-        report_to="none", use_cpu=True,
-    )  # fmt: skip
     features = FeatureCache(cache, model.base_model, processor)
     collator = MMERCollator(processor, model.config.tasks, features)
-    output = MMERTrainer(model, run, data_collator=collator).predict(rows)
+    with TemporaryDirectory() as folder:
+        how = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "report_to": "none"}
+        run = RunArguments(folder, **how, use_cpu=True)
+        output = MMERTrainer(model, run, data_collator=collator).predict(rows)
     return output.predictions, output.label_ids
 
 

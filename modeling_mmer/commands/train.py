@@ -19,7 +19,7 @@ from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
 from ..report import CurvesCallback, Provenance, write_card, write_report
 from ..training.arguments import CorpusArguments, RunArguments
-from ..training.batching import with_lengths
+from ..training.batching import repeated, with_lengths
 from ..training.checking import load_checked, note_cropped
 from ..training.collator import MMERCollator, UtteranceError
 from ..training.divergence import DivergedError
@@ -188,10 +188,11 @@ def build_trainer(
     callbacks = [CheckpointOnTermination(), CurvesCallback()]
     if run.early_stopping_patience is not None:
         callbacks.append(EarlyStopping(run.early_stopping_patience))
+    rows = repeated(corpus.splits["train"], run.repeat_corpora)
     return MMERTrainer(
         model,
         run,
-        train_dataset=with_lengths(corpus.splits["train"], config.audio_stride, processor),
+        train_dataset=with_lengths(rows, config.audio_stride, processor),
         eval_dataset=corpus.splits["validation"],
         data_collator=MMERCollator(processor, config.tasks, features),
         processing_class=processor,

@@ -32,7 +32,7 @@ from ..evaluation.predictions import write_answers
 from ..redaction import command_line
 from ..report.records import RunRecord, predictions_path, record_path, run_key
 from ..training.arguments import RunArguments
-from ..training.batching import with_lengths
+from ..training.batching import repeated, with_lengths
 from ..training.collator import MMERCollator
 from ..training.divergence import DivergedError
 from ..training.fingerprint import Fingerprint, read_fingerprint
@@ -176,7 +176,7 @@ def prepare(task: Task, material: Material, fingerprint: Fingerprint) -> tuple[M
     trainer = trainer_class(
         model,
         arguments,
-        train_dataset=with_lengths(splits["train"], config.audio_stride, processor),
+        train_dataset=with_lengths(repeated(splits["train"], arguments.repeat_corpora), config.audio_stride, processor),
         eval_dataset=splits["validation"],
         data_collator=MMERCollator(processor, config.tasks, features),
         callbacks=callbacks,

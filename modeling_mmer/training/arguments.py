@@ -150,6 +150,13 @@ class RunArguments(TrainingArguments):
         default="none",
         metadata={"help": "balanced: weight the cross-entropies by inverse class frequency in the training split."},
     )
+    repeat_corpora: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Corpora whose training rows come several times per epoch, as corpus=n (ravdess=3): small ones "
+            "that a large one would outweigh."
+        },
+    )
 
     def __post_init__(self):
         if self.do_eval and self.eval_strategy == "no":
