@@ -35,7 +35,7 @@ test-portable: .venv/suites  ## Run numerical tests with the instructions of old
 	set -e; for capability in default avx2 ""; do for threads in 1 2; do \
 	  echo "ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=$$threads"; \
 	  env $${capability:+ATEN_CPU_CAPABILITY=$$capability} OMP_NUM_THREADS=$$threads \
-	    $(BIN)/python -m pytest -n $$(( ($(WORKERS) + threads - 1) / threads )) $(SHARED) $(COMPUTING:%=tests/test_%.py); \
+	    $(BIN)/python -m pytest -n $$(( ($(WORKERS) + threads - 1) / threads )) $(SHARED) $(wildcard $(COMPUTING:%=tests/*/test_%.py)); \
 	done; done
 
 lint: .venv/installed-dev  ## Check style and formatting

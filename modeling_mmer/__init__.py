@@ -38,28 +38,20 @@ __all__ = [
     "MMERTrainer",
 ]
 
-_NAMES = {  # module -> what is imported from it
-    "training.collator": ("MMERCollator",),
-    "model.configuration_mmer": ("MMERConfig",),
-    "model.modeling_mmer": (
-        "MMERForEmotionRecognition",
-        "MMERModel",
-        "MMERModelOutput",
-        "MMEROutput",
-        "MMERPreTrainedModel",
-    ),
-    "model.pipeline_mmer": ("MMERPipeline",),
-    "model.processing_mmer": ("MMERProcessor",),
-    "training.trainer": ("MMERTrainer",),
+_MODULES = {  # public name → its module
+    "MMERCollator": "training.collator",
+    "MMERConfig": "model.configuration_mmer",
+    "MMERPipeline": "model.pipeline_mmer",
+    "MMERProcessor": "model.processing_mmer",
+    "MMERTrainer": "training.trainer",
 }
-_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str):
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import_module(".registration", __name__)
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULES.get(name, 'model.modeling_mmer')}", __name__), name)
 
 
 def __dir__() -> list[str]:

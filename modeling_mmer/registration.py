@@ -1,12 +1,6 @@
 """Registers MMER with the Auto classes and pipelines of transformers, on import."""
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForAudioClassification,
-    AutoModelForSequenceClassification,
-    AutoProcessor,
-)
+import transformers
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .model.configuration_mmer import MMERConfig
@@ -14,14 +8,14 @@ from .model.modeling_mmer import MMERForEmotionRecognition, MMERModel
 from .model.pipeline_mmer import MMERPipeline
 from .model.processing_mmer import MMERProcessor
 
-AutoConfig.register("mmer", MMERConfig, exist_ok=True)
-AutoModel.register(MMERConfig, MMERModel, exist_ok=True)
-AutoModelForAudioClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
-AutoModelForSequenceClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
-AutoProcessor.register(MMERConfig, MMERProcessor, exist_ok=True)
+transformers.AutoConfig.register("mmer", MMERConfig, exist_ok=True)
+transformers.AutoModel.register(MMERConfig, MMERModel, exist_ok=True)
+transformers.AutoModelForAudioClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
+transformers.AutoModelForSequenceClassification.register(MMERConfig, MMERForEmotionRecognition, exist_ok=True)
+transformers.AutoProcessor.register(MMERConfig, MMERProcessor, exist_ok=True)
 PIPELINE_REGISTRY.register_pipeline(
     "multimodal-emotion-recognition",
     pipeline_class=MMERPipeline,
-    pt_model=AutoModelForAudioClassification,
+    pt_model=transformers.AutoModelForAudioClassification,
     type="multimodal",
 )

@@ -35,7 +35,7 @@ RECIPE = REPOSITORY / "recipes" / "released.yaml"
 LICENSE = REPOSITORY / "model_cards" / "released_LICENSE.txt"
 RELEASED = REPOSITORY / "modeling_mmer" / "released"
 RUNS = REPOSITORY / "runs"
-FLOOR_EPOCHS = 8
+FLOOR_EPOCHS = 6
 # Fields that name code or places of this machine: the package has the code, and a commit of a local cache is no one's.
 NOT_RELEASED = ("auto_map", "custom_pipelines", "audio_encoder_revision", "text_encoder_revision", "local_files_only")
 

@@ -11,7 +11,7 @@ import pytest
 
 import modeling_mmer
 from modeling_mmer import MMERConfig
-from modeling_mmer.training.divergence import DivergedError
+from modeling_mmer.training.resumable_trainer import DivergedError
 
 EXAMPLES = {int: 3, str: "Why: because.", Sequence[str]: ["a/1", "b 2"]}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, run
-from test_remote import elsewhere
+from isolated import elsewhere
 
 from modeling_mmer.commands.arguments import ModelArguments, StartArguments, parse
 from modeling_mmer.commands.corpus import DescriptionArguments

@@ -13,12 +13,13 @@ from torch import nn
 from transformers.utils.generic import can_return_tuple
 
 from ..model.configuration_mmer import MMERConfig
+from ..model.distributed import global_batch
+from ..model.encoders import States
 from ..model.heads import Readout, TaskHead, TaskHeads
 from ..model.losses import read_labels, supervised_loss, total_loss
-from ..model.modeling_base import MMERBackbone, States
-from ..model.outputs import MMEROutput, void_rows
-from ..model.passes import Pass, PassOutput, fullest
-from ..model.transformer import SharedTransformer
+from ..model.modeling_base import MMERBackbone
+from ..model.outputs import MMEROutput
+from ..model.transformer import Pass, PassOutput, SharedTransformer
 
 Predictions = dict[str, dict[str, torch.Tensor]]  # combination → task → logits (B, K) or values (B,)
 
@@ -48,20 +49,16 @@ class Baseline(MMERBackbone):
         """Predictions from each combination in `present`, for all B rows; rows that lack it are void."""
         raise NotImplementedError
 
-    def combinations(self) -> tuple[str, ...]:
-        """The combinations that the model serves, the fullest last."""
-        return tuple(self.config.combinations)
-
     @property
     def loss_weights(self) -> dict[str, float]:
         """Of the terms in `losses`."""
-        return {"supervised": 1.0}
+        return {"supervised": self.config.lambda_supervised}
 
     def freeze_untrained(self):
         """Every part of a rival is trained, unless it says otherwise."""
 
     def encoder_states(self, inputs) -> States:
-        """As of [`MMERBackbone`].
+        """States (B, L+1, T, D) and mask (B, T) of each modality of a batch, as of [`FrozenEncoders`].
 
         Raises:
             ValueError: also, hidden states or attentions are asked for.
@@ -72,7 +69,7 @@ class Baseline(MMERBackbone):
                 f"A {type(self).__name__} has no one transformer whose states it could give: leave out "
                 "output_hidden_states and output_attentions."
             )
-        return super().encoder_states({name: value for name, value in inputs.items() if name not in options})
+        return self.encoders({name: value for name, value in inputs.items() if name not in options})
 
     @can_return_tuple
     def forward(self, labels=None, return_combinations: bool = True, smoothing: float = 0.0, **inputs) -> MMEROutput:
@@ -92,8 +89,8 @@ class Baseline(MMERBackbone):
     def supervised(self, predictions: Predictions, labels, present, smoothing: float) -> dict[str, torch.Tensor]:
         """The term `supervised`, and each task's part of it, over the global batch."""
         labels = read_labels(labels, self.config.tasks, rows=len(next(iter(present.values()))))
-        everywhere = map(self.global_batch, (predictions, labels, present))
-        return supervised_loss(*everywhere, self.config.tasks, smoothing)
+        batch = {"predictions": predictions, "labels": labels, "present": present}
+        return supervised_loss(**global_batch(batch, self.training), tasks=self.config.tasks, smoothing=smoothing)
 
     def trained_rows(self, present: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The rows of each combination that the supervised loss is taken over: all that have it."""
@@ -105,7 +102,7 @@ class Baseline(MMERBackbone):
         nowhere = torch.zeros_like(next(iter(has.values())))
         present = {
             name: torch.stack([has.get(modality, nowhere) for modality in self.config.combinations[name]]).all(0)
-            for name in self.combinations()
+            for name in self.served
         }
         if (unserved := ~torch.stack(list(present.values())).any(0)).any():
             raise ValueError(
@@ -115,17 +112,10 @@ class Baseline(MMERBackbone):
         return present
 
     def output(
-        self,
-        predictions: Predictions,
-        present: dict[str, torch.Tensor],
-        losses: dict[str, torch.Tensor] | None,
+        self, predictions: Predictions, present: dict[str, torch.Tensor], losses: dict[str, torch.Tensor] | None
     ) -> MMEROutput:
-        return MMEROutput.of(
-            fullest(predictions, present),
-            loss=None if losses is None else total_loss(losses, self.loss_weights),
-            losses=losses,
-            combinations={name: void_rows(predictions[name], ~rows) for name, rows in present.items()},
-        )
+        loss = None if losses is None else total_loss(losses, self.loss_weights)
+        return MMEROutput.of_combinations(predictions, present, loss=loss, losses=losses)
 
 
 class Branch(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ..model.embedding import ModalityEmbedders
-from ..model.modeling_base import States
-from ..model.passes import show
+from ..model.encoders import States
+from ..model.transformer import show
 from .base import Baseline, BaselineConfig, Branch, Predictions
 
 
@@ -23,13 +23,12 @@ class Cascade(Baseline):
         self.embedders = ModalityEmbedders.for_modalities(config, config.modalities)
         self.branches = nn.ModuleDict({combination: Branch(config) for combination in config.combinations})
         self.post_init()
-        self.freeze_encoders()
 
     def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
         modalities = self.config.modalities
         tokens = self.embedders(states)
         outputs = {m: self.branches[m](show(tokens, (m,), whole=True)) for m in modalities}
         # The sequences (B, N_m, d) that the two put out. A modality that only other processes have is hidden here.
-        above = {m: replace(t, hidden=outputs[m].tokens.get(m, t.hidden)) for m, t in tokens.items()}
+        above = {m: replace(t, projected=outputs[m].tokens.get(m, t.projected)) for m, t in tokens.items()}
         outputs["audio_text"] = self.branches["audio_text"](show(above, modalities, whole=True))
         return {name: self.branches[name].predict(output) for name, output in outputs.items()}

@@ -25,8 +25,9 @@ from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
 from ..model.configuration_mmer import COMBINATIONS, MODALITIES
+from ..model.distributed import global_batch
 from ..model.embedding import StateMixer
-from ..model.modeling_base import States
+from ..model.encoders import States
 from ..model.outputs import MMEROutput
 from .base import Baseline, BaselineConfig
 
@@ -90,9 +91,8 @@ class FeatureEncoders(nn.Module):
         self.invariant = nn.ModuleDict({m: LSTMEncoder(width) for m, width in widths.items()})
 
     def forward(self, sequences: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
-        specific = torch.cat([self.specific[m](*sequences[m]) for m in MODALITIES], dim=-1)
-        invariant = torch.cat([self.invariant[m](*sequences[m]) for m in MODALITIES], dim=-1)
-        return specific, invariant
+        parts = (self.specific, self.invariant)
+        return tuple(torch.cat([part[m](*sequences[m]) for m in MODALITIES], dim=-1) for part in parts)
 
 
 class PairProjection(nn.Sequential):
@@ -120,11 +120,11 @@ class Imagination(nn.Module):
         self.translation = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
     def forward(self, specific: torch.Tensor, invariant: torch.Tensor) -> torch.Tensor:
-        hidden = specific
+        imagined = specific
         for block in self.blocks:
-            entering = hidden + invariant
-            hidden = block(entering)
-        return self.translation(entering + hidden)
+            entering = imagined + invariant
+            imagined = block(entering)
+        return self.translation(entering + imagined)
 
 
 def classifier(classes: int, dropout: float) -> nn.Sequential:
@@ -185,9 +185,9 @@ class CIFMMINTeacher(CIFMMINBase):
         self.projections = nn.ModuleDict({modality: PairProjection() for modality in MODALITIES})
         self.classifier = classifier(len(config.emotion_labels), dropout=0.3)
         self.post_init()
-        self.freeze_encoders()
 
-    def combinations(self) -> tuple[str, ...]:
+    @property
+    def served(self) -> tuple[str, ...]:
         return ("audio_text",)
 
     @property
@@ -203,7 +203,7 @@ class CIFMMINTeacher(CIFMMINBase):
         losses = None
         if labels is not None:
             projected = [
-                self.global_batch(self.projections[m](u))
+                global_batch(self.projections[m](u), self.training)
                 for m, u in zip(MODALITIES, invariant.split(WIDTH, -1), strict=True)
             ]
             losses = self.supervised(predictions, labels, present, smoothing) | {"pair": pair_loss(*projected)}
@@ -223,7 +223,6 @@ class CIFMMIN(CIFMMINBase):
         self.classifier = classifier(len(config.emotion_labels), dropout=0.5)
         self.teacher = copy.deepcopy(self.features)
         self.post_init()
-        self.freeze_encoders()
 
     @classmethod
     def from_teacher(cls, teacher: CIFMMINTeacher) -> "CIFMMIN":
@@ -283,10 +282,9 @@ class CIFMMIN(CIFMMINBase):
                 target_specific, _ = self.teacher(hide(sequences, hidden))
             terms["imagined"].append((imagined.float() - target_specific.float()).square().mean(-1))
             terms["invariant"].append((invariant.float() - target_invariant.float()).square().mean(-1))
-        complete = self.global_batch(complete)
-        errors = {
-            name: self.global_batch(torch.stack(of_passes, dim=1)).mean(-1) for name, of_passes in terms.items()
-        }  # (B,)
+        complete = global_batch(complete, self.training)
+        terms = global_batch({name: torch.stack(values, dim=1) for name, values in terms.items()}, self.training)
+        errors = {name: values.mean(-1) for name, values in terms.items()}  # (B,)
         return {name: (error * complete).sum() / complete.sum().clamp(min=1) for name, error in errors.items()}
 
 
@@ -330,11 +328,11 @@ def fixed_patterns(present: dict[str, torch.Tensor]) -> dict[str, dict[str, torc
 
 def hide(sequences: Sequences, shown: dict[str, torch.Tensor]) -> Sequences:
     """Rows that are not `shown` (B,) become one step of zeros: how much is hidden leaves no trace."""
-    hidden = {}
+    kept = {}
     for modality, (steps, mask) in sequences.items():
         keep = mask & shown[modality][:, None]
-        hidden[modality] = one_step_at_least(steps * keep.unsqueeze(-1), keep)
-    return hidden
+        kept[modality] = one_step_at_least(steps * keep.unsqueeze(-1), keep)
+    return kept
 
 
 def one_step_at_least(steps: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

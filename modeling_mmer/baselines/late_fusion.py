@@ -10,17 +10,18 @@ import torch
 from torch import nn
 
 from ..model.embedding import ModalityEmbedders
+from ..model.encoders import States
 from ..model.heads import TaskHead, TaskHeads
-from ..model.modeling_base import States
-from ..model.passes import show
+from ..model.tasks import CLASS_TASKS
+from ..model.transformer import show
 from .base import Baseline, BaselineConfig, Branch, Predictions
 from .separate import SeparateModel
 
 # In which two trained models may differ: what only their training reads, and which modality they are for.
 _OF_TRAINING = (
-    *("combination", "dropout", "initializer_range", "emotion_class_weights", "sentiment_class_weights"),
+    *("combination", "dropout", "initializer_range", *(f"{task}_class_weights" for task in CLASS_TASKS)),
     *("mae_target", "mae_target_norm", "mae_upsampling", "mae_loss_on", "mae_detach_target", "mask_ratio"),
-    "lambda_mae",
+    *("soft_labels", "lambda_supervised", "lambda_mae"),
     *("contrastive_form", "contrastive_projection", "lambda_contrastive"),
     *("_name_or_path", "dtype", "architectures", "transformers_version", "use_cache"),
 )
@@ -36,7 +37,6 @@ class LateFusion(Baseline):
         width = sum(branch.readout.width for branch in self.branches.values())
         self.heads = TaskHeads(config, partial(TaskHead, inputs=width))
         self.post_init()
-        self.freeze_encoders()
 
     @classmethod
     def from_unimodal(cls, audio: SeparateModel, text: SeparateModel) -> "LateFusion":

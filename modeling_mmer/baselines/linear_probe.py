@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ..model.embedding import StateMixer
+from ..model.encoders import States
 from ..model.heads import TaskHeads
-from ..model.modeling_base import States
 from .base import Baseline, BaselineConfig, Predictions
 
 
@@ -27,10 +27,10 @@ class LinearProbe(Baseline):
             }
         )
         self.post_init()
-        self.freeze_encoders()
 
     def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:
-        means = {modality: self.mean(states, modality, len(present["audio"])) for modality in self.embedders}
+        rows = len(next(iter(present.values())))
+        means = {modality: self.mean(states, modality, rows) for modality in self.embedders}
         return {
             name: self.heads[name](torch.cat([means[m] for m in modalities], dim=-1))
             for name, modalities in self.config.combinations.items()

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ..model.embedding import ModalityEmbedders
-from ..model.modeling_base import States
-from ..model.passes import show
+from ..model.encoders import States
+from ..model.transformer import show
 from .base import Baseline, BaselineConfig, Branch, Predictions
 
 
@@ -21,9 +21,9 @@ class SeparateModel(Baseline):
         self.embedders = ModalityEmbedders.for_modalities(config, self.modalities)
         self.branches = nn.ModuleDict({config.combination: Branch(config)})
         self.post_init()
-        self.freeze_encoders()
 
-    def combinations(self) -> tuple[str, ...]:
+    @property
+    def served(self) -> tuple[str, ...]:
         return (self.config.combination,)
 
     def predict(self, states: States, present: dict[str, torch.Tensor]) -> Predictions:

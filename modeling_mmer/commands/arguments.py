@@ -10,30 +10,28 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from functools import partial
 from pathlib import Path
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
+from transformers.hf_argparser import HfArg
 
 from .. import registration  # noqa: F401 - commands load MMER through transformers' Auto classes
 from ..model.configuration_mmer import MMERConfig
+from ..model.tasks import CLASS_TASKS
 from ..redaction import redacted
 from ..training.presets import PRESETS, Preset
-from .help import MODEL_HELP, OptionParser
+from .help import OptionParser, field_help
 
 
 @dataclass
 class EncoderArguments:
     """The two pretrained encoders of a new model."""
 
-    audio_encoder: str = field(
-        default="openai/whisper-medium", metadata={"help": "Frozen audio encoder: a hub name or a folder."}
-    )
-    text_encoder: str = field(
-        default="FacebookAI/roberta-large", metadata={"help": "Frozen text encoder: a hub name or a folder."}
-    )
+    audio_encoder: str = HfArg(default="openai/whisper-medium", help="Frozen audio encoder: a hub name or a folder.")
+    text_encoder: str = HfArg(default="FacebookAI/roberta-large", help="Frozen text encoder: a hub name or a folder.")
 
 
 @dataclass
@@ -42,22 +40,18 @@ class StartArguments(EncoderArguments):
 
     _argument_group_name = "the initial model"
 
-    model: str | None = field(
+    model: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "Checkpoint to fine-tune, a folder or a hub name. Its encoders and config are kept, except for "
-            "options that you set."
-        },
+        help="Checkpoint to fine-tune, a folder or a hub name. Its encoders and config are kept, except for "
+        "options that you set.",
     )
-    self_contained: bool = field(
-        default=False, metadata={"help": "Save the encoders' weights in the checkpoint instead of their names."}
+    self_contained: bool = HfArg(
+        default=False, help="Save the encoders' weights in the checkpoint instead of their names."
     )
-    preset: Preset = field(
+    preset: Preset = HfArg(
         default="recommended",
-        metadata={
-            "help": "Options to start from, which the recipe and the command line override: the recommended ones, or "
-            "those of Table 1 of the paper. It has no effect with --model, which keeps the options of its checkpoint."
-        },
+        help="Options to start from, which the recipe and the command line override: the recommended ones, or "
+        "those of Table 1 of the paper. It has no effect with --model, which keeps the options of its checkpoint.",
     )
 
 
@@ -65,7 +59,7 @@ class StartArguments(EncoderArguments):
 _NOT_OPTIONS = {
     *("auto_map", "custom_pipelines", "modalities", "audio_config", "text_config"),
     *("audio_encoder_name_or_path", "text_encoder_name_or_path"),
-    *("label_scale", "rope_parameters", "emotion_class_weights", "sentiment_class_weights"),
+    *("label_scale", "rope_parameters", *(f"{task}_class_weights" for task in CLASS_TASKS)),
 }
 _PLAIN_TYPES = {
     float | int: float,
@@ -78,10 +72,11 @@ def _default(value: object) -> dict[str, object]:
     return {"default_factory": partial(list, value)} if isinstance(value, tuple) else {"default": value}
 
 
+_HELP = field_help(MMERConfig)
 ModelArguments = make_dataclass(
     "ModelArguments",
     [
-        (f.name, _PLAIN_TYPES.get(f.type, f.type), field(**_default(f.default), metadata={"help": MODEL_HELP[f.name]}))
+        (f.name, _PLAIN_TYPES.get(f.type, f.type), HfArg(**_default(f.default), help=_HELP.get(f.name)))
         for f in fields(MMERConfig)
         if f.name in MMERConfig.__annotations__ and f.name not in _NOT_OPTIONS
     ],

@@ -1,8 +1,10 @@
 """`mmer corpus describe`: statistics and faults of a corpus, before training."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from transformers.hf_argparser import HfArg
 
 from ..corpora.describe import describe
 from ..corpora.sharing import note_shared
@@ -23,11 +25,11 @@ class DescriptionArguments:
 
     _argument_group_name = "the description"
 
-    emotion_labels: list[str] = field(
+    emotion_labels: list[str] = HfArg(
         default_factory=lambda: list(MMERConfig.emotion_labels),
-        metadata={"help": "Emotion classes to count. Other emotions count as unlabelled and are named in a notice."},
+        help="Emotion classes to count. Other emotions count as unlabelled and are named in a notice.",
     )
-    output_dir: str = field(default="runs/corpus", metadata={"help": "Folder for corpus.json and corpus.png."})
+    output_dir: str = HfArg(default="runs/corpus", help="Folder for corpus.json and corpus.png.")
 
 
 def main(argv: list[str]) -> None:

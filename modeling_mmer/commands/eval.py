@@ -8,6 +8,7 @@ from pathlib import Path
 from accelerate import PartialState
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoProcessor, set_seed
+from transformers.hf_argparser import HfArg
 
 from ..corpora import Corpus, on_scale
 from ..corpora.requirements import require_judgeable
@@ -16,7 +17,8 @@ from ..evaluation.figures import evaluate_split
 from ..evaluation.predictions import write_predictions
 from ..files import write_json
 from ..model.modeling_mmer import MMERForEmotionRecognition
-from ..report import Provenance, write_card, write_report
+from ..report.card import Provenance, write_card
+from ..report.tables import write_report
 from ..training.arguments import CorpusArguments, RunArguments
 from ..training.checking import load_checked, note_cropped
 from ..training.collator import MMERCollator, UtteranceError
@@ -26,13 +28,11 @@ from ..training.training_corpus import TrainingCorpus
 from .allocator import keep_freed_memory
 from .arguments import exit_on_bad_input, parse
 from .naming import model_and_options, model_commit, model_folder
-from .results import build_results, print_results
+from .results import build_results, print_results, print_sizes
 from .training_rows import TrainingRows, handle_training_rows
 
 PROG = "mmer eval"
 USAGE = "MODEL --corpus NAME [--option value …]"
-
-
 # The fields of `TrainingArguments` that an evaluation uses.
 _EVALUATION_OPTIONS = (
     *("per_device_eval_batch_size", "seed", "use_cpu", "bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32"),
@@ -44,14 +44,12 @@ _EVALUATION_OPTIONS = (
 
 @dataclass
 class _Evaluation:
-    output_dir: str = field(default="runs/eval", metadata={"help": "Folder for results, predictions and report."})
-    split: str = field(default="test", metadata={"help": "Split to evaluate."})
-    training_rows: TrainingRows = field(
+    output_dir: str = HfArg(default="runs/eval", help="Folder for results, predictions and report.")
+    split: str = HfArg(default="test", help="Split to evaluate.")
+    training_rows: TrainingRows = HfArg(
         default="stop",
-        metadata={
-            "help": "Rows that were used for training or model selection. stop: an error if they are 10 %% or more of "
-            "the split, otherwise a caveat. skip: leave them out. keep: evaluate them too."
-        },
+        help="Rows that were used for training or model selection. stop: an error if they are 10 %% or more of "
+        "the split, otherwise a caveat. skip: leave them out. keep: evaluate them too.",
     )
 
     def for_trainer(self) -> RunArguments:
@@ -88,26 +86,22 @@ def main(argv: list[str]) -> None:
         model = MMERForEmotionRecognition.from_pretrained(name, revision=commit, with_encoders=with_encoders)
         processor = AutoProcessor.from_pretrained(name, revision=commit)
         config = model.config
+        if not config.trained_tasks:
+            raise ValueError(f"{name} was trained without labels and predicts nothing yet: fine-tune it with --model.")
         training = TrainingCorpus.load(name, commit)
         readings = () if training is None else training.readings
         require = partial(require_judgeable, split=split, emotion_labels=config.emotion_labels)
         corpus = load_checked(corpus_arguments, config.emotion_labels, run.output_dir, split, readings, require)
         corpus = handle_training_rows(corpus, split, training, name, evaluation.training_rows)
         require(corpus)
-        print_summary(corpus)
+        if PartialState().is_main_process:
+            print_sizes(corpus, corpus.notices)
         corpus = note_cropped(on_scale(corpus, tuple(config.label_scale)), processor)
         corpus = fill_text(corpus_arguments, corpus, run)
         features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, config.tasks, features))
+    trainer = MMERTrainer(model, run, data_collator=MMERCollator(processor, config.tasks, features, config.modalities))
     with exit_on_bad_input(PROG, (UtteranceError,)):
         evaluate(trainer, corpus, split, name, load_log_history(model_folder(name, commit)))
-
-
-def print_summary(corpus: Corpus) -> None:
-    """Print the number of rows of each split, and how the corpus was read."""
-    if PartialState().is_main_process:
-        sizes = ", ".join(f"{len(rows)} {name}" for name, rows in corpus.splits.items())
-        print(f"{corpus.name}: {sizes}", *corpus.notices, sep="\n  ")
 
 
 def load_log_history(folder: Path) -> list[dict[str, float]]:

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from safetensors.torch import load_file
 from transformers import AutoProcessor
+from transformers.hf_argparser import HfArg
 
 from ..files import written_beside
 from ..model.modeling_mmer import MMERForEmotionRecognition
@@ -38,26 +39,23 @@ class ExportArguments:
 
     _argument_group_name = "the export"
 
-    output_dir: str = field(metadata={"help": "Folder to write. It must be empty or not exist."})
-    form: Literal["light", "self_contained", "as_is"] = field(
-        default="as_is",
-        metadata={"help": "light: store the encoders' names; self_contained: store their weights."},
+    output_dir: str = HfArg(help="Folder to write. It must be empty or not exist.")
+    form: Literal["light", "self_contained", "as_is"] = HfArg(
+        default="as_is", help="light: store the encoders' names; self_contained: store their weights."
     )
-    audio_encoder: str | None = field(
-        default=None, metadata={"help": "Name of the audio encoder, to make a self-contained model light."}
+    audio_encoder: str | None = HfArg(
+        default=None, help="Name of the audio encoder, to make a self-contained model light."
     )
-    text_encoder: str | None = field(
-        default=None, metadata={"help": "Name of the text encoder, to make a self-contained model light."}
+    text_encoder: str | None = HfArg(
+        default=None, help="Name of the text encoder, to make a self-contained model light."
     )
-    inference_only: bool = field(
-        default=False, metadata={"help": "Leave out the parts that only training needs: the MAE decoders and g."}
+    inference_only: bool = HfArg(
+        default=False, help="Leave out the parts that only training needs: the MAE decoders and g."
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = field(
-        default="float32", metadata={"help": "Precision of the weights."}
-    )
-    push: str | None = field(default=None, metadata={"help": "Repository on the hub to push to, as owner/name."})
-    private: bool = field(default=False, metadata={"help": "Make a new repository private."})
-    revision: str | None = field(default=None, metadata={"help": "Branch to push to. It is created if needed."})
+    dtype: Literal["float32", "bfloat16", "float16"] = HfArg(default="float32", help="Precision of the weights.")
+    push: str | None = HfArg(default=None, help="Repository on the hub to push to, as owner/name.")
+    private: bool = HfArg(default=False, help="Make a new repository private.")
+    revision: str | None = HfArg(default=None, help="Branch to push to. It is created if needed.")
 
 
 def main(argv: list[str]) -> None:

@@ -11,7 +11,7 @@ from accelerate import PartialState
 
 from ..corpora import FOLDS
 from ..files import write_json
-from ..report import write_report
+from ..report.tables import write_report
 from ..training.arguments import CorpusArguments, RunArguments
 from .results import print_results
 

@@ -1,6 +1,8 @@
 """`--help`: options by subject. The most common options of transformers are explained, the others only listed."""
 
 import argparse
+import inspect
+import re
 from dataclasses import fields
 
 from transformers import HfArgumentParser, TrainingArguments
@@ -16,38 +18,11 @@ COMMON = {
     *("report_to", "disable_tqdm", "push_to_hub", "hub_model_id"),
 }
 
-MODEL_HELP = {  # fields of `MMERConfig`
-    "audio_encoder_revision": "Branch, tag or commit of the audio encoder on the hub; the latest commit by default.",
-    "text_encoder_revision": "Branch, tag or commit of the text encoder on the hub; the latest commit by default.",
-    "audio_context": "Input of Whisper encoders: full pads each clip to 30 s; trimmed encodes only its own frames.",
-    "audio_layers": "Hidden states of the audio encoder to mix, from 0 (embedding output) to L; all by default.",
-    "text_layers": "Hidden states of the text encoder to mix; all by default.",
-    "state_normalization": "standardize: standardise encoder states by training-split statistics (not in the paper).",
-    "audio_stride": "Number of audio encoder frames per token (k in Eq. 2).",
-    "hidden_size": "Width of the shared transformer.",
-    "num_hidden_layers": "Number of layers of the shared transformer.",
-    "num_attention_heads": "Number of attention heads per layer.",
-    "intermediate_size": "Width of the feed-forward layers.",
-    "dropout": "Dropout of the shared transformer and the heads.",
-    "position_type": "Position encoding.",
-    "max_position_embeddings": "Maximum sequence length, in tokens.",
-    "layer_norm_eps": "Epsilon of the layer norms.",
-    "initializer_range": "Standard deviation of the weight initialisation.",
-    "readout": "Input of the task heads: z at CLS, alone (cls) or with pooled tokens of each modality.",
-    "emotion_labels": "Emotion classes; other emotions count as unlabelled.",
-    "sentiment_labels": "Sentiment classes.",
-    "dimensions": "Dimensions to predict by regression.",
-    "mae_target": "Target of the masked autoencoder: the encoder states, or their projection (Table 2).",
-    "mae_target_norm": "Normalise each frame or token of the target to mean 0 and deviation 1 (frame; an extension).",
-    "mae_upsampling": "Upsampling from audio tokens to frames (Eq. 4).",
-    "mae_loss_on": "Tokens that count in the loss of the masked autoencoder.",
-    "mae_detach_target": "Stop the gradient at the target of the masked autoencoder.",
-    "mask_ratio": "Fraction of the tokens of a modality that are masked.",
-    "lambda_mae": "Weight of the masked autoencoder loss; 0 disables it.",
-    "contrastive_form": "Form of the contrastive loss (Eq. 6); cosine, with a learned temperature, is an extension.",
-    "contrastive_projection": "Apply the projection g before the contrastive loss.",
-    "lambda_contrastive": "Weight of the contrastive loss; 0 disables it.",
-}
+
+def field_help(documented: type) -> dict[str, str]:
+    """Field → its text under `Args:` in the docstring of a class."""
+    entries = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", inspect.getdoc(documented) or "", re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
 
 
 class OptionParser(HfArgumentParser):

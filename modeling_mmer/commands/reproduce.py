@@ -1,8 +1,10 @@
 """`mmer reproduce`: the paper's tables on any corpus. All systems are trained on the same frozen encoder states."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from transformers.hf_argparser import HfArg
 
 from ..corpora.schema import counted
 from ..report.reproduction import write_reproduction
@@ -24,16 +26,14 @@ class GridArguments(EncoderArguments):
 
     _argument_group_name = "the experiments"
 
-    seeds: int = field(default=1, metadata={"help": "Number of seeds per system, from 0. More can be added later."})
-    only: list[str] | None = field(
+    seeds: int = HfArg(default=1, help="Number of seeds per system, from 0. More can be added later.")
+    only: list[str] | None = HfArg(
         default=None,
-        metadata={
-            "help": "Rows of the tables to train (probe, shared, contr_mae …), or table1, table2, table3, choices."
-        },
+        help="Rows of the tables to train (probe, shared, contr_mae …), or table1, table2, table3, choices.",
     )
-    preset: Preset = field(
+    preset: Preset = HfArg(
         default="paper",
-        metadata={"help": "Options of all rows unless the recipe or the command line sets them: paper or recommended."},
+        help="Options of all rows unless the recipe or the command line sets them: paper or recommended.",
     )
 
 

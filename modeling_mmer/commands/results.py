@@ -1,10 +1,11 @@
 """The output of `mmer train` and `mmer eval`: `results.json`, and its tables on the terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..corpora import Corpus
-from ..report import caveats_list, results_table, retrieval_line
+from ..report.tables import caveats_list, results_table, retrieval_line
 from ..training.trainer import MMERTrainer
 
 
@@ -20,6 +21,12 @@ def build_results(trainer: MMERTrainer, corpus: Corpus, model: str, splits: dict
         "caveats": corpus.caveats,
         "splits": splits,
     }
+
+
+def print_sizes(corpus: Corpus, sentences: Sequence[str]) -> None:
+    """Print the number of rows of each split, and what is to be said of the corpus."""
+    sizes = ", ".join(f"{len(rows)} {name}" for name, rows in corpus.splits.items())
+    print(f"{corpus.name}: {sizes}", *sentences, sep="\n  ")
 
 
 def print_results(results: dict[str, Any], folder: Path) -> None:

@@ -1,5 +1,6 @@
 """`mmer train`: train a model on two frozen encoders, and write the checkpoint, `results.json` and a report."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,24 +10,24 @@ from transformers import set_seed
 
 from ..corpora import Corpus
 from ..corpora.digests import content_digests
-from ..corpora.requirements import is_labelled, require_trainable
+from ..corpora.requirements import is_labelled, require_splits, require_trainable
 from ..evaluation.figures import evaluate_split
-from ..features.cache import FeatureCache
 from ..files import write_json
 from ..model.configuration_mmer import MMERConfig
 from ..model.hub_names import commit_of
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
-from ..report import CurvesCallback, Provenance, write_card, write_report
+from ..model.tasks import CLASS_TASKS
+from ..report.card import Provenance, write_card
+from ..report.plots import CurvesCallback
+from ..report.tables import write_report
 from ..training.arguments import CorpusArguments, RunArguments
-from ..training.batching import repeated, with_lengths
 from ..training.checking import load_checked, note_cropped
-from ..training.collator import MMERCollator, UtteranceError
-from ..training.divergence import DivergedError
+from ..training.collator import UtteranceError
 from ..training.fingerprint import Fingerprint, require_same_run
-from ..training.preemption import CheckpointOnTermination
-from ..training.preparation import corpus_overrides, fill_features, fill_text, new_processor
-from ..training.resuming import EarlyStopping, WriteError, is_whole, last_checkpoint, write_errors_named
+from ..training.preparation import build_trainer, corpus_overrides, fill_features, fill_text, new_processor
+from ..training.resumable_trainer import DivergedError
+from ..training.resuming import WriteError, is_whole, last_checkpoint, write_errors_named
 from ..training.settings import identity, run_settings
 from ..training.trainer import MMERTrainer
 from ..training.training_corpus import SaveTrainingCorpus, TrainingCorpus
@@ -34,9 +35,10 @@ from .allocator import keep_freed_memory
 from .arguments import ModelArguments, StartArguments, exit_on_bad_input, expand_recipe, explicit_options, parse
 from .folds import folds_to_train, train_folds
 from .naming import encoder_commits, model_commit
-from .results import build_results, print_results
+from .results import build_results, print_results, print_sizes
 
 PROG = "mmer train"
+WITHOUT_LABELS = "lambda_supervised is 0: labels are not used, and nothing is predicted until --model fine-tunes it"
 ARGUMENTS = (CorpusArguments, StartArguments, ModelArguments, RunArguments)
 
 
@@ -87,7 +89,13 @@ def prepare(
         )
     labels = overrides["emotion_labels"]
     require = partial(require_trainable, emotion_labels=labels)
+    without_labels = overrides.get("lambda_supervised") == 0
+    if without_labels:
+        require = require_splits
+        select_by_loss(run, explicit_options(argv, run))
     corpus = load_checked(corpus_arguments, labels, run.output_dir, require=require)
+    if without_labels:
+        corpus = replace(corpus, caveats=[*corpus.caveats, WITHOUT_LABELS])
     corpus = fill_text(corpus_arguments, corpus, run)
     set_seed(run.seed)  # here, so that loading a speech recogniser does not change the initialisation
     overrides |= corpus_overrides(corpus, overrides, run.class_weights)
@@ -101,18 +109,24 @@ def prepare(
     start_from = identities(start, commit, model.config)
     if start.self_contained:
         model.make_self_contained()
-    names = (*vars(model_arguments), "label_scale", "emotion_class_weights", "sentiment_class_weights")
+    names = (*vars(model_arguments), "label_scale", *(f"{task}_class_weights" for task in CLASS_TASKS))
     of_config = {name: getattr(model.config, name) for name in names}
     content = content_digests(corpus)
     settings = run_settings(corpus, corpus_arguments, run, of_config, content, **start_from)
     require_same_run(run.output_dir, settings, checkpoint)
     corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
-    trainer = build_trainer(model, processor, features, corpus, run)
-    trainer.add_callback(Fingerprint(settings))
     earlier = None if start.model is None else TrainingCorpus.load(start.model, commit)
-    trainer.add_callback(SaveTrainingCorpus(TrainingCorpus.of(corpus, earlier)))
-    return trainer, corpus
+    saved = SaveTrainingCorpus(TrainingCorpus.of(corpus, earlier))
+    callbacks = [CurvesCallback(), Fingerprint(settings), saved]
+    how = {"callbacks": callbacks, "processing_class": processor}
+    return build_trainer(model, run, corpus.splits, processor, features, **how), corpus
+
+
+def select_by_loss(run: RunArguments, given: dict[str, Any]) -> None:
+    """Select the best checkpoint by the loss, unless the user says otherwise: without labels there is no score."""
+    if "metric_for_best_model" not in given:
+        run.metric_for_best_model, run.greater_is_better = "loss", False
 
 
 def identities(start: StartArguments, commit: str | None, config: MMERConfig) -> dict[str, Any]:
@@ -151,7 +165,10 @@ def fine_tuning_overrides(
     if encoders := start_given.keys() & {"audio_encoder", "text_encoder"}:
         raise ValueError(f"--model has its own encoders: leave out --{' and --'.join(sorted(encoders))}.")
     config = MMERConfig.from_pretrained(start.model, revision=commit)
-    return {"emotion_labels": config.emotion_labels, "sentiment_labels": config.sentiment_labels} | model_given
+    fields = {f"{task}_labels": getattr(config, f"{task}_labels") for task in CLASS_TASKS}
+    if config.lambda_supervised == 0:  # it was trained without labels to be fine-tuned with them
+        fields["lambda_supervised"] = 1.0
+    return fields | model_given
 
 
 def trained_model(
@@ -177,35 +194,11 @@ def trained_model(
     return model, MMERProcessor.from_pretrained(start.model, revision=commit)
 
 
-def build_trainer(
-    model: MMERForEmotionRecognition,
-    processor: MMERProcessor,
-    features: FeatureCache | None,
-    corpus: Corpus,
-    run: RunArguments,
-) -> MMERTrainer:
-    config = model.config
-    callbacks = [CheckpointOnTermination(), CurvesCallback()]
-    if run.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(run.early_stopping_patience))
-    rows = repeated(corpus.splits["train"], run.repeat_corpora)
-    return MMERTrainer(
-        model,
-        run,
-        train_dataset=with_lengths(rows, config.audio_stride, processor),
-        eval_dataset=corpus.splits["validation"],
-        data_collator=MMERCollator(processor, config.tasks, features),
-        processing_class=processor,
-        callbacks=callbacks,
-    )
-
-
 def print_summary(trainer: MMERTrainer, corpus: Corpus) -> None:
     """Print the number of rows of each split, caveats and notices, and the number of trained parameters."""
     if not trainer.is_world_process_zero():
         return
-    sizes = ", ".join(f"{len(rows)} {name}" for name, rows in corpus.splits.items())
-    print(f"{corpus.name}: {sizes}", *corpus.caveats, *corpus.notices, sep="\n  ")
+    print_sizes(corpus, [*corpus.caveats, *corpus.notices])
     print(f"Training {trainer.trainable_parameters():,} parameters; the encoders are frozen.")
 
 
@@ -232,7 +225,12 @@ def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
     folder = Path(trainer.args.output_dir)
     trainer.save_model()
     trainer.save_state()
-    evaluated = {split: rows for split, rows in corpus.splits.items() if split != "train" and is_labelled(rows)}
+    without_labels = trainer.model.config.lambda_supervised == 0
+    evaluated = {
+        split: rows
+        for split, rows in corpus.splits.items()
+        if split != "train" and (without_labels or is_labelled(rows))
+    }
     figures = {split: evaluate_split(trainer, rows)[0] for split, rows in evaluated.items()}
     results = build_results(trainer, corpus, str(folder), figures)
     if trainer.is_world_process_zero():

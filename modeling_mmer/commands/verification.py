@@ -31,8 +31,8 @@ def example_outputs(model, processor) -> dict[str, torch.Tensor]:
     batch = processor(audio=[audio, None, audio], text=[None, TEXT, TEXT])
     with torch.no_grad():
         output = model(**batch)
-    names = ("logits", "sentiment_logits", *model.config.dimensions)
-    return {name: output[name].float().contiguous() for name in names}
+    predictions = {name: value for name, value in output.items() if isinstance(value, torch.Tensor)}
+    return {name: value.float().contiguous() for name, value in predictions.items() if name != "last_hidden_state"}
 
 
 if __name__ == "__main__":

@@ -2,16 +2,14 @@
 
 from .faults import BadRows
 from .joining import on_scale
-from .loading import FOLDS, FROM_DIRECTORY, PACKAGED, PUBLISHED, load_corpora
+from .loading import FOLDS, FROM_DIRECTORY, PUBLISHED, load_corpora
 from .reading import Reading
-from .schema import TASKS, Corpus, CorpusError
+from .schema import Corpus, CorpusError
 
 __all__ = [
     "FOLDS",
     "FROM_DIRECTORY",
-    "PACKAGED",
     "PUBLISHED",
-    "TASKS",
     "BadRows",
     "Corpus",
     "CorpusError",

@@ -5,12 +5,13 @@ strongest of the six; where none is above 0 it is neutral, and where two are equ
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .emotions import spellings_of
 from .folder import read_table
 from .layout import blank_off_scale, count, match_lines, read_lines, require, split_by_speaker
 from .paths import Finder
@@ -25,12 +26,7 @@ CSV_NAMES = {
     "video": ("video", "video_id", "file"),
     "start": ("start", "start_time"),
     "sentiment": ("sentiment", "label"),
-    "happiness": ("happiness", "happy"),
-    "sadness": ("sadness", "sad"),
-    "anger": ("anger", "angry"),
-    "surprise": ("surprise",),
-    "disgust": ("disgust",),
-    "fear": ("fear",),
+    **{emotion: spellings_of(emotion) for emotion in EMOTIONS},
 }
 LABELS = [f"{folder}CMU_MOSEI_Labels.{suffix}" for suffix in ("csv", "csd") for folder in ("", "Labels/", "labels/")]
 TEXT_LINE = re.compile(r"(?P<video>.+?)___(?P<clip>\d+)___(?P<start>[\d.]+)___(?P<end>[\d.]+)___(?P<text>.*)$")
@@ -38,9 +34,7 @@ BYTES = re.compile(r"""b(?P<quote>['"])(?P<text>.*)(?P=quote)$""")
 TOLERANCE = 0.25  # seconds between the starts that transcript and labels give one segment, of which none is so short
 
 
-def load_cmu_mosei(
-    directory: str | Path, *, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None = None
-) -> Corpus:
+def load_cmu_mosei(directory: str | Path, **labelling: Any) -> Corpus:
     """Loads CMU-MOSEI.
 
     Args:
@@ -70,9 +64,8 @@ def load_cmu_mosei(
     table["audio"], audio_notices = find_recordings(root, table)
     table["speaker"] = table["video"]
     facts = {"license": "other", "language": "en", "folder": root}
-    labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
     notices += split_notices + audio_notices
-    return build_corpus("cmu_mosei", table, notices=notices, **labelling, **facts)
+    return build_corpus("cmu_mosei", table, notices=notices, label_scale=SCALE, **labelling, **facts)
 
 
 def without_bytes(text: str) -> str:
@@ -118,9 +111,7 @@ def join(segments: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, li
     how = {"on": "start", "by": "video", "direction": "nearest", "tolerance": TOLERANCE}
     joined = pd.merge_asof(ordered, starts.sort_values("start"), **how)
     joined["distance"] = (joined["start"] - joined["labelled"]).abs()
-    joined = joined.sort_values(
-        ["distance", "transcript"]
-    )  # of transcripts that are near one label, the nearest has it
+    joined = joined.sort_values(["distance", "transcript"])  # of transcripts near one label, the nearest has it
     has_label = joined["labelled"].notna() & ~joined.duplicated(["video", "labelled"])
     without = joined[~has_label].sort_values("transcript")
     joined = joined[has_label].sort_values("transcript").reset_index(drop=True)

@@ -13,8 +13,15 @@ import pandas as pd
 from .emotions import known_share
 from .recordings import AUDIO_SUFFIXES
 from .rows import clean_strings
-from .schema import CorpusError, canonical_split, counted
+from .schema import TASKS, CorpusError, canonical_split, counted
+from .votes import FIELD as VOTES
 
+_OTHER_NAMES = {
+    "emotion": ("EmoClass", "major_emotion", "label"),
+    "valence": ("EmoVal",),
+    "arousal": ("EmoAct", "activation"),
+    "dominance": ("EmoDom", "domination"),
+}
 COLUMN_NAMES = {
     "utterance_id": ("utterance_id",),
     "audio": ("audio", "path", "file", "file_name", "wav"),
@@ -27,16 +34,11 @@ COLUMN_NAMES = {
         *("end_ms", "end_time_ms", "offset_ms", "stop_ms"),
     ),
     "text": ("text", "transcription", "transcript", "utterance", "sentence", "to_translate"),
-    "emotion": ("emotion", "EmoClass", "major_emotion", "label"),
-    "sentiment": ("sentiment",),
-    "valence": ("EmoVal", "valence"),
-    "arousal": ("EmoAct", "arousal", "activation"),
-    "dominance": ("EmoDom", "dominance", "domination"),
+    **{task: (task, *_OTHER_NAMES.get(task, ())) for task in TASKS},
+    VOTES: (VOTES,),
     "speaker": ("SpkrID", "speaker", "speaker_id"),
     "split": ("Split_Set", "split", "partition"),
 }
-
-
 _NESTED = (list, tuple, set, dict, bytes, np.ndarray)
 
 
@@ -147,23 +149,12 @@ def propose_columns(table: pd.DataFrame, fields: Mapping[str, str]) -> dict[str,
     return proposed
 
 
-def _are_splits(values: list[str]) -> bool:
-    return all(canonical_split(value) for value in set(values))
-
-
-def _are_emotions(values: list[str]) -> bool:
-    return known_share(values) >= 0.5
-
-
-def _are_files(values: list[str]) -> bool:
-    return sum(value.lower().endswith(AUDIO_SUFFIXES) for value in values) >= len(values) / 2
-
-
-def _are_texts(values: list[str]) -> bool:
-    return sum(" " in value.strip() for value in values) >= len(values) / 2
-
-
-_LOOKS_LIKE = {"split": _are_splits, "emotion": _are_emotions, "audio": _are_files, "text": _are_texts}
+_LOOKS_LIKE = {  # field → whether the values of a column look like it
+    "split": lambda values: all(canonical_split(value) for value in set(values)),
+    "emotion": lambda values: known_share(values) >= 0.5,
+    "audio": lambda values: sum(value.lower().endswith(AUDIO_SUFFIXES) for value in values) >= len(values) / 2,
+    "text": lambda values: sum(" " in value.strip() for value in values) >= len(values) / 2,
+}
 
 
 def unused_columns(table: pd.DataFrame, fields: Mapping[str, str]) -> list[str]:
@@ -179,7 +170,8 @@ def as_fields(table: pd.DataFrame, fields: Mapping[str, str], name: str) -> pd.D
         CorpusError: a cell holds more than one value.
     """
     for field, column in fields.items():
-        require_single_values(table[column], field, column, name)
+        if field != VOTES:
+            require_single_values(table[column], field, column, name)
     return pd.DataFrame({field: table[column] for field, column in fields.items()}, index=table.index)
 
 

@@ -1,11 +1,12 @@
-"""CREMA-D: 91 actors say 12 sentences in six emotions (Cao et al., 2014). The labels are what the actor meant.
+"""CREMA-D: 91 actors say 12 sentences in six emotions (Cao et al., 2014). The labels are what the actor meant;
+the votes, where the release has them, what raters heard in the voice alone.
 
 The text says nothing of the emotion: text alone must sit at chance.
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -28,12 +29,11 @@ SENTENCES = {
     "TSI": "The surface is slick.",
     "WSI": "We'll stop in a couple of minutes.",
 }
+VOTES = "processedResults/tabulatedVotes.csv"
 NAME = re.compile(r"(?P<actor>\d{4})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>[A-Z]{1,2})$")
 
 
-def load_crema_d(
-    directory: str | Path, *, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None = None
-) -> Corpus:
+def load_crema_d(directory: str | Path, **labelling: Any) -> Corpus:
     """Loads CREMA-D; `directory` holds `AudioWAV/`.
 
     Raises:
@@ -56,8 +56,20 @@ def load_crema_d(
             }
         )
     table = pd.DataFrame(rows, columns=["utterance_id", "audio", "text", "emotion", "speaker"])
+    table["emotion_votes"] = table["utterance_id"].str.upper().map(votes_of_voices(folder.parent / VOTES))
     table["split"], notices = split_by_speaker(table["speaker"])
     notices += count("file has", "files have", "a name that says no emotion", unread, "not read")
     facts = {"license": "odbl", "language": "en", "folder": folder.parent}
-    labelling = {"label_scale": (1.0, 7.0), "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("crema_d", table, notices=notices, **labelling, **facts)
+
+
+def votes_of_voices(file: Path) -> dict[str, dict[str, int]]:
+    """Recording → votes for each emotion; empty if the release was unpacked without them. A row is numbered from 100001
+    where raters heard the voice, from 200001 where they saw the face, and from 300001 where they had both."""
+    if not file.is_file():
+        return {}
+    table = pd.read_csv(file, dtype={0: str})
+    table = table[table.iloc[:, 0].str.startswith("1")].rename(
+        columns={code[0]: name for code, name in EMOTIONS.items()}
+    )
+    return table.groupby("fileName")[list(EMOTIONS.values())].sum().to_dict("index")

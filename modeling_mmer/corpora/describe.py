@@ -12,8 +12,9 @@ import pandas as pd
 
 from .faults import OF_TABLE, left_out
 from .recordings import Recording, Source, read_recordings, sources_of
-from .schema import DIMENSIONS, Corpus
+from .schema import CLASS_TASKS, DIMENSIONS, Corpus
 from .sharing import in_several_splits, known_speakers, plain_texts
+from .votes import agreement, read_votes, vote_counts
 
 LONG = 30  # seconds: what Whisper hears at once
 OVER = f"over_{LONG}_s"
@@ -27,7 +28,9 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         `corpus`, `label_scale` and, where known, `license` and `language`;
         `splits`: name -> `rows`; `modalities` (`audio_text`, `audio_only`, `text_only`); `speakers`, and
         `rows_without_speaker`; `emotion` and `sentiment`, each with the counts of its `labels` and of `unlabelled`
-        rows; `duration` in seconds by the files' headers, with its total in `hours`; `dimensions` on `label_scale`,
+        rows; where there are votes, `emotion_votes` with the `rows` that have some, the votes for each of the `labels`,
+        and `krippendorff_alpha`, the agreement of raters over them; `duration` in seconds by the files' headers, with
+        its total in `hours`; `dimensions` on `label_scale`,
         with the standard deviation of the population;
         `all`: the same of all splits together;
         `speakers`: each with its rows by split, the one with most rows first;
@@ -57,7 +60,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------- figures of some rows
+# ── figures of some rows ────────────────────────────────────────────────────────────────────────────────────────────
 def figures_of(rows: pd.DataFrame) -> dict[str, Any]:
     """What one split, or all of them, holds."""
     has_audio, has_text = rows["audio"].notna(), rows["text"].notna()
@@ -71,8 +74,8 @@ def figures_of(rows: pd.DataFrame) -> dict[str, Any]:
         },
         "speakers": speakers.nunique(),
         "rows_without_speaker": int(speakers.isna().sum()),
-        "emotion": label_counts(rows["emotion"]),
-        "sentiment": label_counts(rows["sentiment"]),
+        **{task: label_counts(rows[task]) for task in CLASS_TASKS},
+        **agreement_of(rows["emotion_votes"].dropna()),
         "duration": durations(rows["duration"].dropna().to_numpy()),
         "dimensions": {dimension: spread(rows[dimension].dropna().to_numpy()) for dimension in DIMENSIONS},
     }
@@ -82,6 +85,18 @@ def label_counts(labels: pd.Series) -> dict[str, Any]:
     counts = labels.value_counts()
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return {"labels": {label: int(n) for label, n in ordered}, "unlabelled": int(labels.isna().sum())}
+
+
+def agreement_of(cells: pd.Series) -> dict[str, Any]:
+    """The votes and how far raters agree; nothing if there are none."""
+    labels = sorted({label for cell in cells for label in read_votes(cell)})
+    counts = vote_counts(cells, labels)
+    if not labels:
+        return {}
+    alpha = agreement(counts)
+    votes = {label: float(n) for label, n in zip(labels, counts.sum(0), strict=True)}
+    measured = {} if alpha is None else {"krippendorff_alpha": alpha}
+    return {"emotion_votes": {"rows": len(cells), "labels": votes, **measured}}
 
 
 def spread(values: np.ndarray) -> dict[str, float]:
@@ -104,7 +119,7 @@ def durations(seconds: np.ndarray) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------- across splits
+# ── across splits ───────────────────────────────────────────────────────────────────────────────────────────────────
 def rows_of_speakers(table: pd.DataFrame) -> list[dict[str, Any]]:
     groups = table["split"].groupby(known_speakers(table["speaker"]))
     speakers = [{"speaker": name, "rows": rows_by_split(splits)} for name, splits in groups]
@@ -119,19 +134,15 @@ def shared_between_splits(table: pd.DataFrame, recordings: dict[Source, Recordin
     """Speakers, texts and recordings with rows in more than one split."""
     digests = pd.Series([source and recordings[source].digest for source in sources_of(table)], dtype=object)
     ids = dict(iter(table["utterance_id"].groupby([digests, table["split"]], sort=False)))
+    keys = {"speaker": known_speakers(table["speaker"]), "text": plain_texts(table["text"])}
     return {
-        "speakers": [
-            {"speaker": table["speaker"][first], "rows": rows}
-            for _, first, rows in shared_keys(table, known_speakers(table["speaker"]))
-        ],
-        "texts": [
-            {"text": table["text"][first], "rows": rows}
-            for _, first, rows in shared_keys(table, plain_texts(table["text"]))
-        ],
+        f"{name}s": [{name: table[name][first], "rows": rows} for _, first, rows in shared_keys(table, of_rows)]
+        for name, of_rows in keys.items()
+    } | {
         "recordings": [
             {"rows": rows, "utterance_ids": {split: list(ids[digest, split]) for split in rows}}
             for digest, _, rows in shared_keys(table, digests)
-        ],
+        ]
     }
 
 

@@ -30,35 +30,11 @@ _SPELLINGS = {
 }
 _CLASS_OF = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
 
-_SCHEMES = (  # of letters: what they mean, and those by which the scheme is recognised
-    (  # MSP-Podcast
-        {
-            "n": "neutral",
-            "h": "happiness",
-            "s": "sadness",
-            "a": "anger",
-            "u": "surprise",
-            "f": "fear",
-            "d": "disgust",
-            "c": "contempt",
-            "o": "other",
-            "x": "no agreement",
-        },
-        {"h", "s"},
-    ),
-    (  # SAVEE
-        {
-            "n": "neutral",
-            "h": "happiness",
-            "sa": "sadness",
-            "a": "anger",
-            "su": "surprise",
-            "f": "fear",
-            "d": "disgust",
-        },
-        {"h", "sa"},
-    ),
-)
+_MSP_PODCAST = {"n": "neutral", "h": "happiness", "s": "sadness", "a": "anger", "u": "surprise"}
+_MSP_PODCAST |= {"f": "fear", "d": "disgust", "c": "contempt", "o": "other", "x": "no agreement"}
+_SAVEE = {"n": "neutral", "h": "happiness", "sa": "sadness", "a": "anger", "su": "surprise"}
+_SAVEE |= {"f": "fear", "d": "disgust"}
+_SCHEMES = ((_MSP_PODCAST, {"h", "s"}), (_SAVEE, {"h", "sa"}))  # of letters, and those that only the scheme has
 
 
 def plain(name: str) -> str:

@@ -31,6 +31,7 @@ OF_TABLE = {  # kind of fault that shows in the metadata -> which rows, and what
     "or blank them, or leave the columns unread with --column_map start= end=",
     "label": "labels that are no number on the scale; declare another scale with --label_scale LOW HIGH, or correct or "
     "blank them",
+    "votes": "votes that cannot be read; correct or blank them, or leave them unread with --column_map emotion_votes=",
 }
 OF_RECORDING = {
     "missing": "recordings that are missing; paths are relative to the metadata's folder, and a blank one is for a row "

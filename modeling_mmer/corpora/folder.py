@@ -27,6 +27,7 @@ from .rows import build_corpus, clean_strings
 from .schema import DIMENSIONS, Corpus, CorpusError, canonical_split, check_scale
 from .spans import name_spans, with_times
 from .tables import SUFFIXES, read_table
+from .votes import with_votes
 
 __all__ = ["COLUMN_NAMES", "DEFAULT_SCALE", "build_own", "find_metadata", "load_folder", "read_table"]
 
@@ -43,10 +44,10 @@ def header(directory: str | Path) -> list[str]:
     """
     path = Path(directory).expanduser().absolute()
     if tables := _split_tables(path):
-        return list(read_table(tables[0][1]).columns)
+        return list(with_votes(read_table(tables[0][1])).columns)
     if path.is_dir() and not _tables(path):
         return list(CLASS_FOLDERS.values())
-    return list(read_table(find_metadata(path)).columns)
+    return list(with_votes(read_table(find_metadata(path))).columns)
 
 
 def load_folder(
@@ -107,7 +108,7 @@ def read_metadata(
         notices: what was noticed on the way is added to it.
         root: the folder that ids are relative to, if it is not the file's own.
     """
-    raw = read_table(file, notices)
+    raw = with_votes(read_table(file, notices))
     columns = recognise_columns(list(raw.columns), column_map, file.name)
     require_input(raw, columns, file.name)
     table = as_fields(raw, columns, file.name)

@@ -24,6 +24,7 @@ from .folder import build_own, load_folder
 from .folder import header as folder_header
 from .schema import Corpus, CorpusError, canonical_split, split_spellings
 from .spans import is_duration, with_times
+from .votes import FIELD, gather_votes, vote_columns
 
 PREFIX = "hf:"
 SAMPLE = 1000  # rows of each split that are looked at for what a column holds
@@ -122,7 +123,16 @@ def open_splits(name: str) -> dict[str, Dataset]:
         # of a data set that cannot be generated, only the cause says why
         cause = error.__cause__ if isinstance(error, DatasetsError) and error.__cause__ else error
         raise CorpusError(f"{PREFIX}{name} cannot be loaded: {' '.join(str(cause).split())}") from error
-    return dict(loaded) if isinstance(loaded, DatasetDict) else {"": loaded}
+    splits = dict(loaded) if isinstance(loaded, DatasetDict) else {"": loaded}
+    return {split: _with_votes(rows) for split, rows in splits.items()}
+
+
+def _with_votes(rows: Dataset) -> Dataset:
+    """The rows with their columns of votes for single emotions as one."""
+    if not (columns := vote_columns(rows.column_names)):
+        return rows
+    votes = gather_votes({name: rows[name][:] for name in columns})
+    return rows.remove_columns(columns).add_column(FIELD, votes)
 
 
 def load_named(path: str, configuration: str | None) -> DatasetDict:
@@ -170,6 +180,8 @@ def read_split(rows: Dataset, columns: Mapping[str, str], split: str) -> pd.Data
         feature = rows.features[column]
         if field == "audio":
             table[field] = write_audio(rows, column)
+        elif field == FIELD:
+            table[field] = list(rows[column])
         elif isinstance(feature, ClassLabel):
             table[field] = [None if i is None or i < 0 else feature.int2str(i) for i in rows[column]]
         else:

@@ -5,6 +5,7 @@ figures are the mean over the five folds. The usual four classes count excitemen
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,21 +18,9 @@ from .schema import Corpus, counted
 
 SCALE = (1.0, 5.0)
 FOLDS = 5
-EMOTIONS = {
-    "neu": "neutral",
-    "hap": "happiness",
-    "exc": "excitement",
-    "sad": "sadness",
-    "ang": "anger",
-    "fru": "frustration",
-    "sur": "surprise",
-    "fea": "fear",
-    "dis": "disgust",
-    "oth": "other",
-    "xxx": "no agreement",
-}
 NUMBER = r"\s*(-?[\d.]+|nan)\s*"
 LABEL_LINE = re.compile(rf"\[[\d.]+ - [\d.]+\]\s+(?P<id>\S+)\s+(?P<emotion>\w+)\s+\[{NUMBER},{NUMBER},{NUMBER}\]")
+VOTE_LINE = re.compile(r"C-E\d+:\s*(?P<emotions>[^()]*)")  # of a listener; the actors' own are C-F1 and C-M1
 TEXT_LINE = re.compile(r"(?P<id>Ses\d\d[FM]_\S+)\s+\[[\d.]+-[\d.]+\]:\s*(?P<text>.*)")
 
 
@@ -53,12 +42,15 @@ def load_iemocap(
     rows, texts = [], {}
     for session in range(1, FOLDS + 1):
         folder = require(root, f"Session{session}")
+        split = {fold: "test", fold % FOLDS + 1: "validation"}.get(session, "train")
         for dialog in sorted(folder.glob("dialog/EmoEvaluation/Ses*.txt")):
             wav = folder / "sentences" / "wav" / dialog.stem
-            rows += [row | {"split": split_of(session, fold)} for row in read_evaluation(dialog, wav, unread)]
+            rows += [row | {"split": split} for row in read_evaluation(dialog, wav, unread)]
         for dialog in sorted(folder.glob("dialog/transcriptions/Ses*.txt")):
             texts |= {m["id"]: m["text"] for m in match_lines(read_lines(dialog), TEXT_LINE, unread)}
-    table = pd.DataFrame(rows, columns=["utterance_id", "audio", "emotion", *"vad", "speaker", "split"])
+    table = pd.DataFrame(
+        rows, columns=["utterance_id", "audio", "emotion", "emotion_votes", *"vad", "speaker", "split"]
+    )
     table = table.rename(columns={"v": "valence", "a": "arousal", "d": "dominance"})
     table["text"] = table["utterance_id"].map(texts)
     notices = [f"fold {fold} of {FOLDS}: tested on session {fold}, selected on session {fold % FOLDS + 1}"]
@@ -72,23 +64,28 @@ def load_iemocap(
     return build_corpus("iemocap", table, notices=notices + excitement, **labelling, **facts)
 
 
-def split_of(session: int, fold: int) -> str:
-    return {fold: "test", fold % FOLDS + 1: "validation"}.get(session, "train")
-
-
 def read_evaluation(dialog: Path, recordings: Path, unread: list[str]) -> list[dict]:
-    """The rows of one dialogue. Lines that begin with `[` are utterances; the others are single listeners' votes."""
-    lines = [line for line in read_lines(dialog) if line.startswith("[")]
-    return [
-        {
-            "utterance_id": match["id"],
-            "audio": str(recordings / f"{match['id']}.wav"),
-            "emotion": EMOTIONS.get(match["emotion"], match["emotion"]),
-            **dict(zip("vad", match.groups()[2:], strict=True)),
-            "speaker": match["id"][:5] + match["id"].rpartition("_")[2][:1],  # Ses01F_impro01_M000: the man speaks
-        }
-        for match in match_lines(lines, LABEL_LINE, unread)
-    ]
+    """The rows of one dialogue. Lines that begin with `[` are utterances; votes of single listeners come after each.
+    One who chose several emotions has a vote for each."""
+    rows, votes = [], Counter()
+    for line in read_lines(dialog):
+        if vote := VOTE_LINE.match(line):
+            votes.update(filter(None, (emotion.strip() for emotion in vote["emotions"].split(";"))))
+        if not line.startswith("["):
+            continue
+        votes = Counter()
+        rows += [
+            {
+                "utterance_id": match["id"],
+                "audio": str(recordings / f"{match['id']}.wav"),
+                "emotion": classes_of([match["emotion"]])[match["emotion"]] or match["emotion"],
+                "emotion_votes": votes,
+                **dict(zip("vad", match.groups()[2:], strict=True)),
+                "speaker": match["id"][:5] + match["id"].rpartition("_")[2][:1],  # Ses01F_impro01_M000: the man speaks
+            }
+            for match in match_lines([line], LABEL_LINE, unread)
+        ]
+    return rows
 
 
 def with_excitement(

@@ -16,39 +16,37 @@ def join(corpora: list[Corpus]) -> Corpus:
     name."""
     scale = corpora[0].label_scale
     names = distinct([corpus.name for corpus in corpora])
+    named = list(zip(names, corpora, strict=True))
     splits = {}
     for split in SPLITS:
-        parts = [
-            _with_prefix(on_scale(corpus, scale).splits[split], name)
-            for corpus, name in zip(corpora, names, strict=True)
-            if split in corpus.splits
-        ]
-        if parts:
+        having = [(name, corpus) for name, corpus in named if split in corpus.splits]
+        if parts := [_with_prefix(on_scale(corpus, scale).splits[split], name) for name, corpus in having]:
             splits[split] = concatenate_datasets(parts)
     notices, caveats = (
-        [f"{name}: {said}" for corpus, name in zip(corpora, names, strict=True) for said in getattr(corpus, field)]
+        [f"{name}: {said}" for name, corpus in named for said in getattr(corpus, field)]
         for field in ("notices", "caveats")
     )
-    shared = {fact: _shared(getattr(corpus, fact) for corpus in corpora) for fact in ("license", "language")}
-    folders = tuple(dict.fromkeys(folder for corpus in corpora for folder in corpus.folders))
-    faults = [
-        replace(fault, utterance_id=f"{name}/{fault.utterance_id}", row=f"{name}: {fault.row}")
-        for corpus, name in zip(corpora, names, strict=True)
-        for fault in corpus.faults
-    ]
-    readings = tuple(reading for corpus in corpora for reading in corpus.readings)
-    left_out = [
-        replace(emotion, emotion=f"{name}:{emotion.emotion}")
-        for corpus, name in zip(corpora, names, strict=True)
-        for emotion in corpus.left_out
-    ]
     advice: dict[str, str] = {}
-    for corpus, name in zip(corpora, names, strict=True):
+    for name, corpus in named:
         for field, option in corpus.advice.items():
             advice.setdefault(field, option.replace("--column_map ", f"--column_map {name}:"))
-    notices += _same_speakers(splits, names)
-    kept = {"readings": readings, "folders": folders, "faults": faults, "left_out": left_out, "advice": advice}
-    return Corpus("+".join(names), splits, scale, notices, caveats, **kept, **shared)
+    return Corpus(
+        "+".join(names),
+        splits,
+        scale,
+        [*notices, *_same_speakers(splits, names)],
+        caveats,
+        readings=tuple(reading for corpus in corpora for reading in corpus.readings),
+        folders=tuple(dict.fromkeys(folder for corpus in corpora for folder in corpus.folders)),
+        faults=[
+            replace(fault, utterance_id=f"{name}/{fault.utterance_id}", row=f"{name}: {fault.row}")
+            for name, corpus in named
+            for fault in corpus.faults
+        ],
+        left_out=[replace(one, emotion=f"{name}:{one.emotion}") for name, corpus in named for one in corpus.left_out],
+        advice=advice,
+        **{fact: _shared(getattr(corpus, fact) for corpus in corpora) for fact in ("license", "language")},
+    )
 
 
 def _shared(values: Iterable[str | None]) -> str | None:

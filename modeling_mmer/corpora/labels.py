@@ -112,8 +112,8 @@ def sentiment_of_valence(valence: pd.Series, label_scale: tuple[float, float]) -
 
 
 def read_dimensions(table: pd.DataFrame, label_scale: tuple[float, float]) -> tuple[pd.DataFrame, dict[int, list[str]]]:
-    """The columns valence, arousal and dominance as numbers, NaN where there is no label; and by a row's place what is
-    there instead of a number on the scale, such as `valence high`."""
+    """The columns of the dimensions as numbers, NaN where there is no label; and by a row's place what is there instead
+    of a number on the scale, such as `valence high`."""
     low, high = label_scale
     numbers: dict[str, pd.Series] = {}
     wrong: dict[int, list[str]] = {}
@@ -138,8 +138,9 @@ def doubt_scale(dimensions: pd.DataFrame, assumed: tuple[float, float]) -> list[
     if values.empty or not values.between(low, high).all() or values.max() > 5:
         return []
     return [
-        f"no --label_scale was given: valence, arousal and dominance are taken to be on the scale {low:g} to {high:g}, "
-        f"but they lie between {values.min():g} and {values.max():g}; if theirs is 1 to 5, say --label_scale 1 5"
+        f"no --label_scale was given: {', '.join(DIMENSIONS[:-1])} and {DIMENSIONS[-1]} are taken to be on the scale "
+        f"{low:g} to {high:g}, but they lie between {values.min():g} and {values.max():g}; if theirs is 1 to 5, say "
+        "--label_scale 1 5"
     ]
 
 

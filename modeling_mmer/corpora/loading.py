@@ -6,7 +6,7 @@ option may be meant for one corpus among several: `ravdess:calm=neutral`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -89,7 +89,7 @@ def load_corpora(
     corpora = []
     for name, place, own_names in zip(names, places, known_as, strict=True):
         given = Reading(
-            kind=_kind(name),
+            kind="hf" if name.startswith(PREFIX) else name,
             name=name,
             column_map=by_field(_for_corpus(column_map, own_names, known_as)),
             label_map=_for_corpus(label_map, own_names, known_as),
@@ -125,7 +125,8 @@ def _load(
     readings: Sequence[Reading],
 ) -> Corpus:
     """One corpus, read as it is `given`, and for the rest as one of `readings` says."""
-    header = _header(name, place) if readings and _is_own_data(name) else None
+    of_hub = name.startswith(PREFIX)
+    header = (hub_header if of_hub else folder_header)(place) if readings and _is_own_data(name) else None
     earlier = fitting(readings, given.kind, known_as, header)
     reading = earlier.under(given)
     options = {"emotion_labels": emotion_labels, "label_map": reading.label_map}
@@ -133,21 +134,14 @@ def _load(
         options |= {"column_map": reading.column_map, "label_scale": reading.label_scale}
     if name in FOLDS:
         options["fold"] = reading.fold
-    corpus = _loader(name)(*([] if name in PACKAGED else [place]), **options)
+    loader = load_hub if of_hub else (PACKAGED | PUBLISHED | FROM_DIRECTORY)[name]
+    corpus = loader(*([] if name in PACKAGED else [place]), **options)
     reading = replace(reading, name=corpus.name)
     if _is_own_data(name):
         reading = replace(reading, columns=corpus.columns)
     told = earlier.told(given)
     notices = [f"read as in training: {told}"] if told else []
     return replace(corpus, readings=(reading,), notices=[*notices, *corpus.notices])
-
-
-def _kind(name: str) -> str:
-    return "hf" if name.startswith(PREFIX) else name
-
-
-def _header(name: str, place: str | Path) -> list[str]:
-    return hub_header(place) if name.startswith(PREFIX) else folder_header(place)
 
 
 def _is_own_data(name: str) -> bool:
@@ -157,10 +151,6 @@ def _is_own_data(name: str) -> bool:
 
 def _needs_directory(name: str) -> bool:
     return name in FROM_DIRECTORY or name in PUBLISHED
-
-
-def _loader(name: str) -> Callable[..., Corpus]:
-    return load_hub if name.startswith(PREFIX) else (PACKAGED | PUBLISHED | FROM_DIRECTORY)[name]
 
 
 def _known_as(names: list[str], places: list[str | Path]) -> list[tuple[str, ...]]:
@@ -204,8 +194,8 @@ def _check_names(names: list[str], directories: list) -> None:
         raise CorpusError(
             f"{counted(len(need_directory), 'named corpus is', 'named corpora are')} read from a directory "
             f"({', '.join(need_directory) or 'none'}), but "
-            f"{counted(len(directories), 'directory is', 'directories are')} given; give "
-            "one for each, in the same order"
+            f"{counted(len(directories), 'directory is', 'directories are')} given; give one for each, in "
+            "the same order"
         )
 
 

@@ -7,9 +7,10 @@ them.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -30,9 +31,7 @@ COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utter
 EXTRACTED = "audio_16khz"  # folder below the corpus's for what ffmpeg took out
 
 
-def load_meld(
-    directory: str | Path, *, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None = None
-) -> Corpus:
+def load_meld(directory: str | Path, **labelling: Any) -> Corpus:
     """Loads MELD; `directory` holds the CSV files and the folders of clips, as `MELD.Raw` does once unpacked.
 
     Raises:
@@ -42,7 +41,6 @@ def load_meld(
     table = pd.concat([read_split(root, split) for split in SPLITS], ignore_index=True)
     table["audio"], notices = take_out_audio(root, table)
     facts = {"license": "gpl-3.0", "language": "en", "folder": root}
-    labelling = {"label_scale": (1.0, 7.0), "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("meld", table.drop(columns="clip"), notices=notices, **labelling, **facts)
 
 
@@ -90,9 +88,8 @@ def take_out_audio(root: Path, table: pd.DataFrame) -> tuple[list[str | None], l
     if not has_clip.any():
         return [None] * len(table), ["no clips beside the CSV files: text only"]
     notices = count("row has", "rows have", "no clip", table["utterance_id"][~has_clip].tolist(), "text only")
-    clips = {
-        root / EXTRACTED / f"{row.utterance_id}.flac": root / row.clip for row in table[has_clip].itertuples()
-    }  # audio → clip
+    with_clip = table[has_clip].itertuples()
+    clips = {root / EXTRACTED / f"{row.utterance_id}.flac": root / row.clip for row in with_clip}  # audio → clip
     lacking = {audio: clip for audio, clip in clips.items() if not audio.is_file()}
     ffmpeg = shutil.which("ffmpeg")
     if lacking and ffmpeg is None:

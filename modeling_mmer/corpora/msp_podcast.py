@@ -6,6 +6,7 @@ labels of Test3 are hidden: its rows can be predicted, not judged.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -82,7 +83,9 @@ def load_msp_podcast(
     notices += count(
         "recording is", "recordings are", "in no list of the release", sorted(present.difference(files)), "not read"
     )
-    notices += count_votes(labels_file)
+    votes, vote_notices = votes_beside(labels_file)
+    table["emotion_votes"] = [votes.get(file) for file in files]
+    notices += vote_notices
     facts = {"license": "other", "language": "en", "folder": root}
     labelling = {"label_scale": SCALE, "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("msp_podcast", table, notices=notices, **labelling, **facts)
@@ -109,17 +112,16 @@ def read_labels(file: Path) -> pd.DataFrame:
     return table.apply(clean_strings)
 
 
-def count_votes(labels_file: Path) -> list[str]:
-    """A notice of the single listeners' votes, which lie beside the consensus of them."""
+def votes_beside(labels_file: Path) -> tuple[dict[str, Counter[str]], list[str]]:
+    """The single listeners' votes on each file, which lie beside the consensus of them, and a notice of them."""
     found = [labels_file.with_name(f"labels_detailed.{suffix}") for suffix in ("csv", "json")]
     found = [file for file in found if file.is_file()]
     if not found:
-        return []
+        return {}, []
     votes = read_votes(found[0])
-    return [
-        f"{len(votes):,} single votes on {votes['file'].nunique():,} utterances are in {found[0].name}; only their "
-        "consensus is used"
-    ]
+    by_file = {file: Counter(emotions) for file, emotions in votes.dropna().groupby("file")["emotion"]}
+    notice = f"{len(votes):,} single votes on {len(by_file):,} utterances are in {found[0].name}"
+    return by_file, [f"{notice}; training uses them with --soft_labels true"]
 
 
 def read_votes(file: Path) -> pd.DataFrame:

@@ -6,8 +6,8 @@ The text says nothing of the emotion: text alone must sit at chance. `calm` is a
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,13 +15,7 @@ from .layout import count, split_by_speaker
 from .rows import build_corpus
 from .schema import Corpus, CorpusError, counted
 
-EMOTIONS = dict(
-    zip(
-        ("01", "02", "03", "04", "05", "06", "07", "08"),
-        ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise"),
-        strict=True,
-    )
-)
+EMOTIONS = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")  # 01 to 08
 SENTENCES = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
 SUFFIXES = (".wav", ".flac")
 # modality, vocal channel, emotion, intensity, sentence, repetition, actor
@@ -29,9 +23,7 @@ NAME = re.compile(r"(?P<modality>0[1-3])-(?P<channel>0[12])-(0[1-8])-(0[12])-(0[
 AUDIO_ONLY, SPEECH = "03", "01"
 
 
-def load_ravdess(
-    directory: str | Path, *, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None = None
-) -> Corpus:
+def load_ravdess(directory: str | Path, **labelling: Any) -> Corpus:
     """Loads the spoken recordings of RAVDESS, wherever they lie below `directory` (`Actor_01/03-01-….wav`).
 
     Raises:
@@ -52,7 +44,13 @@ def load_ravdess(
         elif path.stem in rows:  # one distribution holds everything twice
             repeated.append(path.stem)
         else:
-            rows[path.stem] = row_of(path, match)
+            rows[path.stem] = {
+                "utterance_id": path.stem,
+                "audio": str(path),
+                "text": SENTENCES[match[5]],
+                "emotion": EMOTIONS[int(match[3]) - 1],
+                "speaker": match["actor"],
+            }
     if not rows:
         raise CorpusError(f"{root} holds no spoken recording of RAVDESS: looked for Actor_NN/03-01-EE-II-SS-RR-AA.wav")
     table = pd.DataFrame(list(rows.values()))
@@ -63,15 +61,4 @@ def load_ravdess(
     ]
     notices += count("recording lies", "recordings lie", "there more than once", repeated, "one of each is read")
     facts = {"license": "cc-by-nc-sa-4.0", "language": "en", "folder": root}
-    labelling = {"label_scale": (1.0, 7.0), "emotion_labels": emotion_labels, "label_map": label_map}
     return build_corpus("ravdess", table, notices=notices, **labelling, **facts)
-
-
-def row_of(path: Path, match: re.Match) -> dict[str, str]:
-    return {
-        "utterance_id": path.stem,
-        "audio": str(path),
-        "text": SENTENCES[match[5]],
-        "emotion": EMOTIONS[match[3]],
-        "speaker": match["actor"],
-    }

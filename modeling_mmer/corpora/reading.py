@@ -39,14 +39,14 @@ class Reading:
     def fits(self, kind: str, header: Iterable[str] | None) -> bool:
         """Whether a corpus is of this kind, or (data of one's own) has the columns that were read here.
 
-        The column of the splits may be absent: a file of test rows has no need of it.
+        The columns of the splits and of the votes may be absent: a file of test rows has no need of them.
 
         Args:
             header: the names of its columns; None for a published corpus.
         """
         if header is None or not self.columns:
             return kind == self.kind and header is None
-        needed = {plain(column) for field, column in self.columns.items() if field != "split"}
+        needed = {plain(column) for field, column in self.columns.items() if field not in ("split", "emotion_votes")}
         return needed <= {plain(column) for column in header}
 
     def within(self, header: Iterable[str] | None) -> "Reading":

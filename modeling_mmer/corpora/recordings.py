@@ -23,14 +23,10 @@ from tqdm.auto import tqdm
 from ..model.levels import Levels
 from ..model.waveforms import TOLERANCE, rate_fault, span_samples
 
-MOST_SAMPLES = (
-    2**30
-)  # 18 hours at 16 kHz: a reader makes room for what the header says, and a damaged one says anything
-
-AUDIO_SUFFIXES = (
-    *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".m4a", ".aac", ".aif", ".aiff"),
-    *(".au", ".w64", ".rf64", ".caf"),
-)  # what names of recordings end in, in any case
+# 18 hours at 16 kHz: a reader makes room for what the header says, and a damaged one says anything.
+MOST_SAMPLES = 2**30
+# What names of recordings end in, in any case.
+AUDIO_SUFFIXES = tuple(".wav .flac .mp3 .ogg .opus .oga .m4a .aac .aif .aiff .au .w64 .rf64 .caf".split())
 
 _READERS = 16  # threads: soundfile and hashlib let others run while they work, and headers wait for the disk
 _SHARE = 64  # files that a thread takes at once

@@ -58,7 +58,7 @@ def require_labels(corpus: Corpus, split: str) -> None:
             f"{counted(len(rows), 'row is', 'rows are')} {_counted(left_out)}; name the classes to learn "
             "with --emotion_labels, or map these to the model's with --label_map"
         )
-    option = corpus.advice.get("emotion", "--column_map emotion=COLUMN (or sentiment, valence, arousal, dominance)")
+    option = corpus.advice.get("emotion", f"--column_map emotion=COLUMN (or {', '.join(TASKS[1:])})")
     raise CorpusError(
         f"No labels found in {corpus.name}, {split} ({counted(len(rows), 'row')}); map them with {option}"
     )

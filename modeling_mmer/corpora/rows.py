@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from ..model.tasks import CLASS_TASKS
 from .emotions import plain
 from .faults import fault_of
 from .labels import map_emotions, map_sentiments, read_dimensions, sentiment_of_valence
@@ -18,8 +19,9 @@ from .paths import Finder
 from .recordings import AUDIO_SUFFIXES, Recording, read_headers
 from .schema import FEATURES, SPLITS, Corpus, CorpusError, Fault, LeftOut, canonical_split, counted
 from .spans import measure, read_times, shared_recordings
+from .votes import map_votes, most_voted, read_votes
 
-_LINES = ("utterance_id", "emotion", "sentiment", "speaker", "split")  # of one line each, whatever a cell holds
+_LINES = ("utterance_id", *CLASS_TASKS, "speaker", "split")  # of one line each, whatever a cell holds
 _TEXT_FIELDS = (*_LINES, "audio", "text")
 
 Found = list[tuple[int, str, str]]  # place, kind and detail of faults in a table
@@ -29,9 +31,9 @@ def build_corpus(
     name: str,
     raw: pd.DataFrame,
     *,
-    label_scale: tuple[float, float],
     emotion_labels: Sequence[str],
     label_map: Mapping[str, str] | None = None,
+    label_scale: tuple[float, float] = (1.0, 7.0),
     notices: Sequence[str] = (),
     caveats: Sequence[str] = (),
     advice: Mapping[str, str] | None = None,
@@ -39,7 +41,8 @@ def build_corpus(
     language: str | None = None,
     folder: Path | None = None,
 ) -> Corpus:
-    """Checks and normalises the rows of one corpus; the last four arguments are facts that it carries.
+    """Checks and normalises the rows of one corpus, whose labels are mapped as [`load_corpora`] says; the last four
+    arguments are facts that it carries.
 
     Faults of rows are collected in the corpus, not raised: duplicate ids; neither audio nor text; unknown or missing
     splits; dimensions that are not numbers on the scale; recordings whose header cannot be read.
@@ -54,27 +57,29 @@ def build_corpus(
     table["split"], split_caveats = _splits(given_splits, advice or {})
     table["audio"], headers, path_notices = locate(table["audio"])
     off_scale = _set_dimensions(table, label_scale)
+    no_votes = _set_votes(table)
     table[["start", "end"]], no_times = read_times(table)
     table["duration"], beyond = measure(table, headers)
 
-    found = [*_identity_faults(table), *_split_faults(table, given_splits), *off_scale]
-    found += [(place, "time", detail) for place, detail in no_times]
+    found = list(_identity_faults(table))
+    found += [(place, "split", given_splits[place] or "blank") for place in table.index[table["split"].isna()]]
+    found += [*off_scale, *no_votes, *((place, "time", detail) for place, detail in no_times)]
     faults = _faults(table, found, headers, beyond, raw.get("place"))
     table = table.drop(index=[place for place, *_ in found]).reset_index(drop=True)
 
+    votes, table["emotion_votes"], vote_notices = map_votes(table["emotion_votes"], emotion_labels, label_map)
+    if table["emotion"].isna().all():
+        table["emotion"] = pd.Series(map(most_voted, votes), index=table.index, dtype=object)
     given_emotions = table["emotion"]
     table["emotion"], unknown, emotion_caveats = map_emotions(given_emotions, emotion_labels, label_map)
     sentiment_caveats = _set_sentiments(table, label_scale)
-    splits = {
-        split: Dataset.from_pandas(table[table["split"] == split], features=FEATURES, preserve_index=False)
-        for split in SPLITS
-        if (table["split"] == split).any()
-    }
+    parts = {split: table[table["split"] == split] for split in SPLITS if (table["split"] == split).any()}
+    splits = {s: Dataset.from_pandas(part, features=FEATURES, preserve_index=False) for s, part in parts.items()}
     return Corpus(
         name,
         splits,
         label_scale,
-        notices=[*notices, *path_notices, *_missing(table)],
+        notices=[*notices, *path_notices, *vote_notices, *_missing(table)],
         caveats=[*caveats, *split_caveats, *emotion_caveats, *sentiment_caveats, *shared_recordings(table)],
         license=license,
         language=language,
@@ -86,7 +91,7 @@ def build_corpus(
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ normalise
+# ── normalise ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def normalise(raw: pd.DataFrame) -> pd.DataFrame:
     """The schema's columns, with strings that are stripped or None, and an id for every row."""
     table = raw.reindex(columns=list(FEATURES)).reset_index(drop=True)
@@ -125,8 +130,7 @@ def locate(audio: pd.Series) -> tuple[pd.Series, dict[str, Recording], list[str]
     headers |= read_headers(meant.values())
     notice = (
         f"{counted(len(meant), 'recording was', 'recordings were')} found under another spelling of the path (case, "
-        "accents, separators, "
-        f"extension): {Path(next(iter(meant))).name} is {Path(next(iter(meant.values()))).name}"
+        f"accents, separators, extension): {Path(next(iter(meant))).name} is {Path(next(iter(meant.values()))).name}"
     )
     return pd.Series([meant.get(path, path) for path in audio], dtype=object), headers, [notice]
 
@@ -138,6 +142,19 @@ def _set_dimensions(table: pd.DataFrame, label_scale: tuple[float, float]) -> Fo
     return [(place, "label", ", ".join(values)) for place, values in sorted(off_scale.items())]
 
 
+def _set_votes(table: pd.DataFrame) -> Found:
+    """Make the votes mappings, in place, and find those that are none."""
+    votes, wrong = [], []
+    for place, cell in enumerate(table["emotion_votes"]):
+        try:
+            votes.append(read_votes(cell))
+        except ValueError as error:
+            votes.append({})
+            wrong.append((place, "votes", str(error)))
+    table["emotion_votes"] = pd.Series(votes, index=table.index, dtype=object)
+    return wrong
+
+
 def _splits(given: pd.Series, advice: Mapping[str, str]) -> tuple[pd.Series, list[str]]:
     """The splits' canonical names, None for those unknown; all rows are test rows where the corpus has no splits."""
     if given.isna().all():
@@ -147,17 +164,13 @@ def _splits(given: pd.Series, advice: Mapping[str, str]) -> tuple[pd.Series, lis
     return pd.Series([canonical[name] for name in given], index=given.index, dtype=object), []
 
 
-# ---------------------------------------------------------------------------------------------------------- find faults
+# ── find faults ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def _identity_faults(table: pd.DataFrame) -> Iterator[tuple[int, str, str]]:
     """Rows that cannot be told apart, or hold nothing."""
     for place in table.index[table["utterance_id"].duplicated(keep=False)]:
         yield place, "shared id", ""
     for place in table.index[table["audio"].isna() & table["text"].isna()]:
         yield place, "nothing", ""
-
-
-def _split_faults(table: pd.DataFrame, given: pd.Series) -> Found:
-    return [(place, "split", given[place] or "blank") for place in table.index[table["split"].isna()]]
 
 
 def _faults(
@@ -183,7 +196,7 @@ def _faults(
     return faults + [Fault("span", *row(place), detail, table["split"][place]) for place, detail in beyond]
 
 
-# ----------------------------------------------------------------------------------------------------------- map labels
+# ── map labels ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def _set_sentiments(table: pd.DataFrame, label_scale: tuple[float, float]) -> list[str]:
     """Make the sentiments labels, in place: the corpus's own, or those of valence. Returns caveats."""
     if table["sentiment"].notna().any():
@@ -200,7 +213,7 @@ def _left_out(table: pd.DataFrame, given: pd.Series, unknown: set[str]) -> list[
     return [LeftOut(split, name, int(n), name not in unknown) for (split, name), n in counts.items()]
 
 
-# -------------------------------------------------------------------------------------------------------------- notices
+# ── notices ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _missing(table: pd.DataFrame) -> list[str]:
     counts = {what: int(table[what].isna().sum()) for what in ("audio", "text")}
     of = f"of {counted(len(table), 'row')}"

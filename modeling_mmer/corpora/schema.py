@@ -10,10 +10,10 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
-from ..model.tasks import DIMENSIONS
+from ..model.tasks import CLASS_TASKS, DIMENSIONS
 from .reading import Reading
 
-TASKS = ("emotion", "sentiment", *DIMENSIONS)
+TASKS = (*CLASS_TASKS, *DIMENSIONS)
 SPLITS = ("train", "validation", "test", "test2", "test3")  # the last two are further test sets, of MSP-Podcast
 
 FEATURES = Features(
@@ -24,11 +24,9 @@ FEATURES = Features(
         "end": Value("float64"),  # and ends; None: at its end
         "text": Value("string"),  # None if missing or blank
         "text_source": Value("string"),  # reference: came with the corpus; asr: transcribed; None without text
-        "emotion": Value("string"),  # one of the emotion labels; None if not labelled
-        "sentiment": Value("string"),  # negative, neutral or positive; None if not labelled
-        "valence": Value("float64"),  # on the corpus's scale, as arousal and dominance; None if not labelled
-        "arousal": Value("float64"),
-        "dominance": Value("float64"),
+        **dict.fromkeys(CLASS_TASKS, Value("string")),  # a class's name; None if not labelled
+        "emotion_votes": Value("string"),  # JSON, emotion label -> raters who chose it; None without votes (`votes.py`)
+        **dict.fromkeys(DIMENSIONS, Value("float64")),  # on the corpus's scale; None if not labelled
         "speaker": Value("string"),  # None if not known
         "split": Value("string"),  # one of SPLITS
         "duration": Value("float64"),  # seconds of the row's span, by the file's header; None without audio
@@ -95,7 +93,7 @@ class Corpus:
     Args:
         name: what reports call it.
         splits: split name -> rows with the columns of `FEATURES`; a split without rows is absent.
-        label_scale: lowest and highest value that valence, arousal and dominance can take.
+        label_scale: lowest and highest value that the dimensions can take.
         notices: what was counted on the way here, as readable sentences for the log.
         caveats: what changes the meaning of a figure measured on these rows (classes left unlabelled, no split column,
             shared speakers …), as readable sentences. They stand beside the figures: in the printed table,

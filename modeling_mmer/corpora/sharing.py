@@ -66,6 +66,5 @@ def _shared_texts(table: pd.DataFrame) -> list[str]:
     more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
     return [
         f"{counted(len(shared), 'text is', 'texts are')} in more than one split, so scores from text are not on unseen "
-        "ones: "
-        f"{', '.join(texts)}{more}"
+        f"ones: {', '.join(texts)}{more}"
     ]

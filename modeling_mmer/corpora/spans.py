@@ -60,8 +60,7 @@ def shared_recordings(table: pd.DataFrame) -> list[str]:
     if len(rows):
         caveats.append(
             f"{rows.sum()} rows share {counted(len(rows), 'recording')}, and each hears the whole of its recording; if "
-            "they are "
-            "parts of it, give their start and end in seconds, in columns of these names"
+            "they are parts of it, give their start and end in seconds, in columns of these names"
         )
     spans = with_audio[~is_whole]
     caveats += [said for field in ("start", "end") for said in _open_spans(spans, field)]
@@ -84,8 +83,7 @@ def _open_spans(spans: pd.DataFrame, field: str) -> list[str]:
     nor = "" if field == "start" else " and no duration"
     return [
         f"{rows.sum()} rows share {counted(len(rows), 'recording')} and have no {field}{nor}, so that each hears its "
-        "recording "
-        f"{heard}; --column_map {field}=COLUMN names the column that has it"
+        f"recording {heard}; --column_map {field}=COLUMN names the column that has it"
     ]
 
 
@@ -104,7 +102,7 @@ def _until(end: float | None, seconds: float) -> float:
     return seconds if end is None else min(end, seconds)
 
 
-# ------------------------------------------------------------------------------------------------ columns of one's own
+# ── columns of one's own ────────────────────────────────────────────────────────────────────────────────────────────
 def with_times(table: pd.DataFrame, columns: Mapping[str, str], raw: Any) -> tuple[pd.DataFrame, list[str]]:
     """The table with `start` and `end` in seconds, however its columns tell them; and notices.
 

@@ -33,9 +33,7 @@ _DECIMAL_COMMA = re.compile(r"-?\d+(?:,\d+)?")
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _FOREIGN = re.compile(r"[^\W\d_][¡¢£¤¥¦§¨©¬®¯±²³¶¸¹»¼½¾¿‚„ˆ˜‰†‡•][^\W\d_]")  # no western word holds one
-_UTF_8 = re.compile(
-    rb"[\xc2-\xc5][\x80-\xbf]|\xe2\x80[\x80-\xbf]"
-)  # é, or a dash: in Windows-1252 Ã©, which no word has
+_UTF_8 = re.compile(rb"[\xc2-\xc5][\x80-\xbf]|\xe2\x80[\x80-\xbf]")  # é, or a dash: in Windows-1252 Ã©, of no word
 _UNSEEN = "\ufeff\u200b"  # marks of byte order and blanks of no width, which no one sees
 _QUOTES = "put quotation marks around the whole cell, and double each one within it"
 
@@ -101,7 +99,7 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(pairs)
 
 
-# --------------------------------------------------------------------------------------------------------------- text
+# ── text ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def decode(file: Path, notices: list[str]) -> str:
     """The text of a file: UTF-8, UTF-16 or UTF-32 by its first bytes, or Windows-1252, which a notice then says.
 
@@ -146,7 +144,7 @@ def _refuse_mixture(file: Path, content: bytes, place: int) -> None:
         raise CorpusError(f"{file} is UTF-8 in part only: line {line} is not ({shown!r}); save it as UTF-8")
 
 
-# ---------------------------------------------------------------------------------------------------------- delimited
+# ── delimited ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def _read_delimited(file: Path, notices: list[str]) -> pd.DataFrame:
     lines = io.StringIO(decode(file, notices), newline="").readlines()
     first = next((i for i, line in enumerate(lines) if line.strip()), 0)
@@ -204,14 +202,9 @@ def _columns(
             cells += row
     if len(longer) < len(begins):
         wrong = sorted(wrong + longer)
-    if repeated:
-        notices.append(
-            f"{counted(repeated, f'row of {file.name} is', f'rows of {file.name} are')} not read: the header once more"
-        )
-    if blank:
-        notices.append(
-            f"{counted(blank, f'row of {file.name} is', f'rows of {file.name} are')} not read: nothing in any cell"
-        )
+    for n, why in ((repeated, "the header once more"), (blank, "nothing in any cell")):
+        if n:
+            notices.append(f"{counted(n, f'row of {file.name} is', f'rows of {file.name} are')} not read: {why}")
     return begins, [cells[i::n_columns] for i in range(n_columns)], wrong
 
 
@@ -228,10 +221,7 @@ def _without_blank_end(row: list[str], width: int) -> list[str]:
 
 def find_delimiter(header: str, file: Path) -> str:
     """The delimiter that makes most cells of the header; a comma, or of a `.tsv` a tab, where there is none."""
-    cells = {
-        delimiter: len(next(csv.reader([header], delimiter=delimiter, skipinitialspace=True)))
-        for delimiter in _DELIMITERS
-    }
+    cells = {d: len(next(csv.reader([header], delimiter=d, skipinitialspace=True))) for d in _DELIMITERS}
     most = max(cells.values())
     usual = "\t" if file.suffix.lower() == ".tsv" else ","
     return usual if cells[usual] == most else max(cells, key=cells.get)
@@ -260,8 +250,7 @@ def _ragged(file: Path, names: list[str], wrong: list[tuple[int, int]], lines: l
     written = "a tab" if delimiter == "\t" else f"{delimiter!r}"
     return (
         f"{file}: the header has {counted(len(names), 'column')} ({name_some(names)}), but {name_some(named, most=5)}: "
-        "a cell "
-        f"that holds {written} needs quotation marks around it, and a blank cell its delimiter"
+        f"a cell that holds {written} needs quotation marks around it, and a blank cell its delimiter"
     )
 
 
@@ -296,8 +285,7 @@ def _look_into_broken_cells(
     where = name_some((f"line {number}" for number in dict.fromkeys(number for number, _, _ in broken)), most=5)
     return [
         f"{counted(len(broken), f'cell of {file.name} has', f'cells of {file.name} have')} line breaks ({where}); "
-        "where that is not meant, a quotation mark is "
-        "left open"
+        "where that is not meant, a quotation mark is left open"
     ]
 
 

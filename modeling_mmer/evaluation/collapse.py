@@ -8,8 +8,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from ..model.configuration_mmer import MODALITIES
-from ..model.passes import show
+from ..model.transformer import show
 from .metrics import collapse_distance, mean_of_present
 
 UTTERANCES = 300
@@ -24,19 +23,19 @@ def collapse_distances(trainer: Trainer, rows: Dataset, seed: int) -> dict[str, 
     """
     chosen = np.random.default_rng(seed).permutation(len(rows))[:UTTERANCES]
     core = trainer.model.base_model.eval()
-    distances = {modality: defaultdict(list) for modality in MODALITIES}
+    modalities = core.config.modalities
+    distances = {modality: defaultdict(list) for modality in modalities}
     loader = DataLoader(  # not that of the Trainer, which distributes rows over processes
         rows.select(np.sort(chosen)), trainer.args.per_device_eval_batch_size, collate_fn=trainer.data_collator
     )
     for batch in loader:
         inputs = trainer._prepare_inputs(batch)
         tokens = core.embed(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
-        output = core.transformer({"clean": show(tokens, MODALITIES)})["clean"]
+        output = core.transformer({"clean": show(tokens, modalities)})["clean"]
         for modality, of_modality in tokens.items():
-            for place, embeddings in (("input", of_modality.hidden), ("output", output.tokens[modality])):
+            for place, embeddings in (("input", of_modality.projected), ("output", output.tokens[modality])):
                 for embedded, real in zip(embeddings, of_modality.mask, strict=True):
                     distances[modality][place].append(collapse_distance(embedded[real].float().cpu().numpy()))
-    means = {m: {place: mean_of_present(values) for place, values in d.items()} for m, d in distances.items()}
-    measured = {m: {p: v for p, v in places.items() if v is not None} for m, places in means.items()}
-    counts = {m: sum(v is not None for v in distances[m]["input"]) for m in MODALITIES}
-    return {m: {"n": counts[m], **places} for m, places in measured.items() if places}
+    means = {m: {p: mean for p in d if (mean := mean_of_present(d[p])) is not None} for m, d in distances.items()}
+    counts = {m: sum(v is not None for v in distances[m]["input"]) for m in modalities}
+    return {m: {"n": counts[m], **places} for m, places in means.items() if places}

@@ -7,19 +7,29 @@ They only add the interface (`compute`, `add`, `add_batch`, several processes). 
 absent from the returned dict. They are in a separate module because `import evaluate` takes seconds.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import datasets
 import evaluate
 
-from .metrics import ccc, collapse_distance, macro_f1, mean_of_present, retrieval_accuracy, unweighted_accuracy
+from .metrics import (
+    ccc,
+    collapse_distance,
+    macro_f1,
+    mean_of_present,
+    retrieval_accuracy,
+    unweighted_accuracy,
+    vote_divergence,
+)
 
 
 class _Metric(evaluate.Metric):
-    """Common base: `_info` from the docstring and two class attributes."""
+    """Common base: `_info` from the docstring and two class attributes; a `measure` of predictions and references."""
 
     inputs: str
     columns: dict[str, Any]
+    measure: tuple[str, Callable[..., float | None]]  # its name in the returned dict, and the function
 
     def _info(self) -> evaluate.MetricInfo:
         plain = all(isinstance(feature, datasets.Value) for feature in self.columns.values())
@@ -31,6 +41,11 @@ class _Metric(evaluate.Metric):
             format="numpy" if plain else None,  # evaluate supports it for plain columns only
         )
 
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        name, function = self.measure
+        value = function(predictions, references)
+        return {} if value is None else {name: value}
+
 
 _CLASSES = {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
 _CLASS_INPUTS = "Class ids; a reference of -100 means not labelled."
@@ -40,21 +55,13 @@ _VECTOR = datasets.List(datasets.Value("float64"))
 class UnweightedAccuracy(_Metric):
     """Mean recall over the classes that occur in the references, as `{"ua": …}`."""
 
-    inputs = _CLASS_INPUTS
-    columns = _CLASSES
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return _present(ua=unweighted_accuracy(predictions, references))
+    inputs, columns, measure = _CLASS_INPUTS, _CLASSES, ("ua", unweighted_accuracy)
 
 
 class MacroF1(_Metric):
     """Unweighted mean of F1 over the classes in references or predictions, as `{"macro_f1": …}`."""
 
-    inputs = _CLASS_INPUTS
-    columns = _CLASSES
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return _present(macro_f1=macro_f1(predictions, references))
+    inputs, columns, measure = _CLASS_INPUTS, _CLASSES, ("macro_f1", macro_f1)
 
 
 class CCC(_Metric):
@@ -62,9 +69,15 @@ class CCC(_Metric):
 
     inputs = "Numbers on one scale; a reference of NaN means not labelled."
     columns = {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
+    measure = ("ccc", ccc)
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return _present(ccc=ccc(predictions, references))
+
+class VoteDivergence(_Metric):
+    """Mean Jensen–Shannon divergence between predicted and voted distributions, as `{"jsd": …}`."""
+
+    inputs = "predictions: probabilities (n, classes); references: votes (n, classes), all zero where there are none."
+    columns = {"predictions": _VECTOR, "references": _VECTOR}
+    measure = ("jsd", vote_divergence)
 
 
 class RetrievalAccuracy(_Metric):
@@ -84,8 +97,5 @@ class CollapseDistance(_Metric):
     columns = {"predictions": datasets.List(_VECTOR)}
 
     def _compute(self, predictions: Any) -> dict[str, float]:
-        return _present(collapse=mean_of_present(collapse_distance(utterance) for utterance in predictions))
-
-
-def _present(**figures: float | None) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if value is not None}
+        mean = mean_of_present(collapse_distance(utterance) for utterance in predictions)
+        return {} if mean is None else {"collapse": mean}

@@ -1,5 +1,6 @@
 """Figures of a split from its predictions: the metrics of Table 1 and retrieval (Table 3), as in `results.json`."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,17 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from transformers import Trainer
 
-from ..model.configuration_mmer import COMBINATIONS
+from ..corpora.votes import vote_counts
 from ..model.tasks import NOT_LABELLED, Task
-from .metrics import (
-    ccc,
-    confusion_matrix,
-    macro_f1,
-    mean_of_present,
-    per_class_recall,
-    retrieval_accuracy,
-    unweighted_accuracy,
-)
+from . import metrics
 
 RETRIEVAL_GROUP = 32  # N of Table 3
 NOT_COMBINATIONS = ("retrieval", "collapse")  # entries in the results of a split
@@ -31,15 +24,17 @@ def evaluate_predictions(
     """Evaluate the predictions of a model for one split, for each combination of modalities.
 
     Args:
-        predictions: combination (`audio`, `text`, `audio_text`) → task → logits (n, K) of a class task, values (n,) of
-            a dimension, on the scale of the references. A row with NaN lacks a modality of the combination. Tasks that
+        predictions: combination (such as `audio_text`) → task → logits (n, K) of a class task, values (n,) of a
+            dimension, on the scale of the references. A row with NaN lacks a modality of the combination. Tasks that
             the model does not have are left out.
-        references: task → class ids (n,), −100 = not labelled; or values (n,), NaN = not labelled.
+        references: task → class ids (n,), −100 = not labelled; or values (n,), NaN = not labelled; and, if there are
+            votes, `emotion_votes` → (n, K), all zero = none.
         tasks: of the model.
 
     Returns:
         Per combination that has rows: `n` (its rows, labelled or not), `labelled` (task → the number of rows with a
-        label, which its figures are measured on), `ua` and `macro_f1` (emotion), `<task>_ua` and `<dimension>_ccc`.
+        label, which its figures are measured on), `ua` and `macro_f1` (emotion), `<task>_ua` and `<dimension>_ccc`;
+        and `emotion_jsd`, the divergence from the votes, where rows have some (counted as `emotion_votes`).
         Figures that cannot be measured are absent. This is one split of `results.json`, without retrieval.
 
     Raises:
@@ -49,7 +44,7 @@ def evaluate_predictions(
     results = {}
     for combination, by_task in predictions.items():
         arrays = _check_predictions(combination, by_task, references, tasks)
-        if not arrays or not (present := _rows_present(combination, arrays)).any():
+        if not arrays or not (present := rows_present(combination, arrays)).any():
             continue
         figures: dict[str, float | None] = {}
         labelled: dict[str, int] = {}
@@ -61,6 +56,13 @@ def evaluate_predictions(
             if is_labelled.any():
                 labelled[task.name] = int(is_labelled.sum())
             figures |= task_figures(task, arrays[task.name][present], reference)
+            if task.votes in references:
+                votes = np.asarray(references[task.votes])[present]
+                figures[f"{task.name}_jsd"] = metrics.vote_divergence(
+                    metrics.softmax(arrays[task.name][present]), votes
+                )
+                if voted := int((votes.sum(axis=1) > 0).sum()):
+                    labelled[task.votes] = voted
         counts = {"n": int(present.sum())} | ({"labelled": labelled} if labelled else {})
         results[combination] = counts | {k: v for k, v in figures.items() if v is not None}
     return results
@@ -70,22 +72,21 @@ def task_figures(task: Task, predictions: NDArray, references: NDArray) -> dict[
     """The figures of one task: CCC of a dimension; UA of a class task; for emotion, whose names have no prefix, also
     macro F1."""
     if not task.is_class:
-        return {f"{task.name}_ccc": ccc(predictions, references)}
+        return {f"{task.name}_ccc": metrics.ccc(predictions, references)}
     if references.size and references.max() >= predictions.shape[1]:
         raise ValueError(
             f"References of {task.name!r} hold class {references.max()}, but the model predicts "
             f"{predictions.shape[1]} classes."
         )
     classes = predictions.argmax(axis=1)
-    ua = unweighted_accuracy(classes, references)
-    return {"ua": ua, "macro_f1": macro_f1(classes, references)} if task.name == "emotion" else {f"{task.name}_ua": ua}
+    ua = metrics.unweighted_accuracy(classes, references)
+    if task.name != "emotion":
+        return {f"{task.name}_ua": ua}
+    return {"ua": ua, "macro_f1": metrics.macro_f1(classes, references)}
 
 
 def _check_predictions(
-    combination: str,
-    by_task: Mapping[str, ArrayLike],
-    references: Mapping[str, ArrayLike],
-    tasks: Sequence[Task],
+    combination: str, by_task: Mapping[str, ArrayLike], references: Mapping[str, ArrayLike], tasks: Sequence[Task]
 ) -> dict[str, NDArray[np.float64]]:
     """Check names and shapes of the predictions. Returns them as float64, in a fixed order of tasks."""
     known = {task.name: task for task in tasks}
@@ -106,7 +107,7 @@ def _check_predictions(
     return arrays
 
 
-def _rows_present(combination: str, arrays: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
+def rows_present(combination: str, arrays: Mapping[str, NDArray[np.float64]]) -> NDArray[np.bool_]:
     """(n,) bool: the rows that have predictions. NaN in all tasks = absent; NaN in only some is an error."""
     is_nan = np.stack([np.isnan(a.reshape(len(a), int(np.prod(a.shape[1:])))).any(axis=1) for a in arrays.values()])
     absent = is_nan.all(axis=0)
@@ -123,26 +124,32 @@ def _rows_present(combination: str, arrays: Mapping[str, NDArray[np.float64]]) -
 def compute_figures(
     predictions: Mapping[str, Any], labels: Mapping[str, np.ndarray], tasks: Sequence[Task]
 ) -> dict[str, Any]:
-    """The figures of one split.
+    """The figures of one split, and `retrieval` if it can be measured.
 
     Args:
-        predictions: the predictions of `MMERTrainer`: combination (`audio`, `text`, `audio_text`) → task → array, NaN
-            in rows that lack a modality; and, if the model has g, `embeds` → modality → (n, d).
-        labels: task → (n,), −100 or NaN = not labelled.
-        tasks: of the model.
-
-    Returns:
-        combination → figures, and `retrieval`. Figures that cannot be measured are absent.
+        predictions: the predictions of `MMERTrainer`: as for [`evaluate_predictions`] and, if the model has g, `embeds`
+            → modality → (n, d), NaN in rows that lack it.
+        labels, tasks: the references and the tasks that are judged, as for [`evaluate_predictions`]. Predictions of
+            other tasks are left out.
     """
-    combinations = {name: of_tasks for name, of_tasks in predictions.items() if name != "embeds"}
-    results = evaluate_predictions(combinations, labels, tasks)
-    if "embeds" in predictions:
-        audio, text = predictions["embeds"]["audio"], predictions["embeds"]["text"]
-        paired = ~(np.isnan(audio).any(-1) | np.isnan(text).any(-1))
-        retrieval = retrieval_accuracy(audio[paired], text[paired], RETRIEVAL_GROUP)
-        if retrieval is not None:
-            results["retrieval"] = {"n": RETRIEVAL_GROUP, **retrieval}
+    judged = {
+        combination: {task.name: of_tasks[task.name] for task in tasks if task.name in of_tasks}
+        for combination, of_tasks in of_combinations(predictions).items()
+    }
+    results = evaluate_predictions(judged, labels, tasks)
+    embeds, retrieval = predictions.get("embeds", {}), {}
+    for one, other in itertools.combinations(embeds, 2):
+        paired = ~(np.isnan(embeds[one]).any(-1) | np.isnan(embeds[other]).any(-1))
+        found = metrics.retrieval_accuracy(embeds[one][paired], embeds[other][paired], RETRIEVAL_GROUP, (one, other))
+        retrieval |= found or {}
+    if retrieval:
+        results["retrieval"] = {"n": RETRIEVAL_GROUP, **retrieval}
     return results
+
+
+def of_combinations(predictions: Mapping[str, Any]) -> dict[str, dict[str, NDArray]]:
+    """The predictions of `MMERTrainer` by combination and task, without the embeddings."""
+    return {name: of_tasks for name, of_tasks in predictions.items() if name != "embeds"}
 
 
 def score(results: Mapping[str, Any]) -> float | None:
@@ -154,7 +161,7 @@ def score(results: Mapping[str, Any]) -> float | None:
     Returns:
         The mean of the available figures, or None if there is none.
     """
-    return mean_of_present(
+    return metrics.mean_of_present(
         value
         for combination, figures in results.items()
         if combination not in NOT_COMBINATIONS
@@ -196,16 +203,21 @@ def measurable(rows: Dataset, model: nn.Module) -> set[str] | None:
     None if they cannot be determined: the rows are not a `Dataset`, or have no label column.
     """
     columns = getattr(rows, "column_names", None) or ()
-    tasks = [task for task in model.config.tasks if task.name in columns]
+    tasks = [task for task in model.config.trained_tasks if task.name in columns]
     labels = {task.name: reference_array(rows[task.name], task) for task in tasks}
-    if not labels:
+    labels |= {
+        task.votes: vote_counts(rows[task.votes], task.classes)
+        for task in tasks
+        if task.is_class and task.votes in columns
+    }
+    if not labels and model.config.trained_tasks:
         return None
-    lacks = {modality: lacks_modality(rows, modality) for modality in COMBINATIONS["audio_text"]}
-    combinations = model.combinations() if hasattr(model, "combinations") else tuple(COMBINATIONS)
+    config = model.config
+    lacks = {modality: lacks_modality(rows, modality) for modality in config.modalities}
     predictions: dict[str, Any] = {}
-    for name in combinations:
-        void = np.where(np.any([lacks[modality] for modality in COMBINATIONS[name]], axis=0), np.nan, 0.0)
-        of_classes = np.repeat(void[:, None], max(task.size for task in tasks), axis=1)
+    for name in model.served:
+        void = np.where(np.any([lacks[modality] for modality in config.combinations[name]], axis=0), np.nan, 0.0)
+        of_classes = np.repeat(void[:, None], max((task.size for task in tasks), default=1), axis=1)
         predictions[name] = {task.name: of_classes[:, : task.size] if task.is_class else void for task in tasks}
     if getattr(model, "contrastive_head", None) is not None:
         predictions["embeds"] = {m: np.where(lacking_m, np.nan, 0.0)[:, None] for m, lacking_m in lacks.items()}
@@ -217,7 +229,7 @@ def reference_array(values: list[str | int | float | None], task: Task) -> np.nd
     classes; or values, NaN where not labelled."""
     if not task.is_class:
         return np.array([np.nan if value is None else value for value in values], dtype=float)
-    ids = {name: index for index, name in enumerate(task.labels)}
+    ids = {name: index for index, name in enumerate(task.classes)}
     return np.array([value if isinstance(value, int) else ids.get(value, NOT_LABELLED) for value in values])
 
 
@@ -233,16 +245,15 @@ def evaluate_split(trainer: Trainer, rows: Dataset) -> tuple[dict[str, Any], dic
     """Predict a split. Returns its figures, with per-class recall and confusion matrices, and the predictions."""
     output = trainer.predict(rows)
     config = trainer.model.config
-    results = compute_figures(output.predictions, output.label_ids, config.tasks)
-    for combination in COMBINATIONS:
+    results = compute_figures(output.predictions, output.label_ids, config.trained_tasks)
+    for combination, of_tasks in of_combinations(output.predictions).items():
         if "ua" in results.get(combination, {}):
-            logits = output.predictions[combination]["emotion"]
-            present = ~np.isnan(logits).any(-1)
-            predicted, references = logits[present].argmax(-1), output.label_ids["emotion"][present]
-            recall = per_class_recall(predicted, references, config.emotion_labels)
+            present = rows_present(combination, of_tasks)
+            predicted, references = of_tasks["emotion"][present].argmax(-1), output.label_ids["emotion"][present]
+            recall = metrics.per_class_recall(predicted, references, config.emotion_labels)
             results[combination]["per_class_recall"] = {c: r for c, r in recall.items() if r is not None}
             results[combination]["confusion_matrix"] = {
                 "labels": list(config.emotion_labels),
-                "rows": confusion_matrix(predicted, references, len(config.emotion_labels)).tolist(),
+                "rows": metrics.confusion_matrix(predicted, references, len(config.emotion_labels)).tolist(),
             }
     return results, output.predictions

@@ -4,11 +4,13 @@
     CCC        2 cov(x, y) / (var x + var y + (mean x - mean y)^2)     (Lin, 1989; population moments)   Table 1
     retrieval  share of utterances whose largest inner product, among N, is with their own partner       Table 3
     collapse   max over i, j of |x_i - x_j|  among one utterance's embeddings                            Table 2
+    JSD        H((p + q) / 2) - (H(p) + H(q)) / 2, of probabilities p and votes q, in bits               (ours)
 
 All figures are fractions; `figures.py` computes them for each combination of modalities. Two rules apply everywhere.
 Rows without a label (-100 for a class, NaN for a dimension) are ignored by its metrics. A figure that cannot be
-measured is `None`, or absent from a dict, never 0. Only NumPy is needed. `evaluate_metrics.py` has the same metrics as
-`evaluate.Metric` classes.
+measured is `None`, or absent from a dict, never 0. Metrics of classes take class ids (n,), predictions and references;
+they raise a ValueError if the two differ in length, or hold something other than class ids. Only NumPy is needed.
+`evaluate_metrics.py` has the same metrics as `evaluate.Metric` classes.
 """
 
 import math
@@ -21,18 +23,7 @@ from ..model.tasks import NOT_LABELLED
 
 
 def unweighted_accuracy(predictions: ArrayLike, references: ArrayLike) -> float | None:
-    """Unweighted accuracy: the mean recall over the classes that occur in the references.
-
-    Args:
-        predictions: class ids, (n,).
-        references: class ids, (n,); -100 = not labelled.
-
-    Returns:
-        A fraction, or None where no row is labelled.
-
-    Raises:
-        ValueError: the two differ in length, or hold something other than class ids.
-    """
+    """Unweighted accuracy: the mean recall over the classes in the references; None where no row is labelled."""
     predictions, references = _labelled_classes(predictions, references)
     return mean_of_present(np.mean(predictions[references == c] == c) for c in np.unique(references))
 
@@ -40,19 +31,8 @@ def unweighted_accuracy(predictions: ArrayLike, references: ArrayLike) -> float 
 def per_class_recall(
     predictions: ArrayLike, references: ArrayLike, labels: Sequence[Hashable]
 ) -> dict[Hashable, float | None]:
-    """The recall of each class, by name.
-
-    Args:
-        predictions: class ids, (n,).
-        references: class ids, (n,); -100 = not labelled.
-        labels: the classes' names; class c is `labels[c]`.
-
-    Returns:
-        One entry per label, in order: a fraction, or None for a class that is not in the references.
-
-    Raises:
-        ValueError: as `confusion_matrix`.
-    """
+    """The recall of each class by its name, in the order of `labels`, where class c is `labels[c]`; None for a class
+    that is not in the references."""
     matrix = confusion_matrix(predictions, references, len(labels))
     return {
         label: float(row[c] / row.sum()) if row.sum() else None
@@ -64,17 +44,7 @@ def macro_f1(predictions: ArrayLike, references: ArrayLike) -> float | None:
     """The unweighted mean over classes of F1 = 2 TP / (2 TP + FP + FN).
 
     The classes are those that occur in the references or the predictions (scikit-learn's default), so a class that is
-    only predicted, or never predicted correctly, counts as 0.
-
-    Args:
-        predictions: class ids, (n,).
-        references: class ids, (n,); -100 = not labelled.
-
-    Returns:
-        A fraction, or None where no row is labelled.
-
-    Raises:
-        ValueError: the two differ in length, or hold something other than class ids.
+    only predicted, or never predicted correctly, counts as 0. None where no row is labelled.
     """
     predictions, references = _labelled_classes(predictions, references)
     scores = []
@@ -85,19 +55,8 @@ def macro_f1(predictions: ArrayLike, references: ArrayLike) -> float | None:
 
 
 def confusion_matrix(predictions: ArrayLike, references: ArrayLike, num_classes: int) -> NDArray[np.int64]:
-    """Counts of (reference, prediction) pairs.
-
-    Args:
-        predictions: class ids, (n,).
-        references: class ids, (n,); -100 = not labelled.
-        num_classes: K; class ids are 0 … K - 1.
-
-    Returns:
-        (K, K); row = reference, column = prediction.
-
-    Raises:
-        ValueError: the two differ in length, or hold something other than the ids of K classes.
-    """
+    """Counts of (reference, prediction) pairs of K = `num_classes` classes, with the ids 0 … K - 1: (K, K), row =
+    reference, column = prediction."""
     predictions, references = _labelled_classes(predictions, references)
     for name, classes in (("predictions", predictions), ("references", references)):
         if classes.size and classes.max() >= num_classes:
@@ -172,8 +131,44 @@ def ccc(predictions: ArrayLike, references: ArrayLike) -> float | None:
     return float(2 * covariance / (x.var() + y.var() + (x_mean - y_mean) ** 2))
 
 
+def vote_divergence(probabilities: ArrayLike, votes: ArrayLike) -> float | None:
+    """The mean Jensen–Shannon divergence between predicted distributions and those of raters' votes.
+
+    Args:
+        probabilities: (n, K), each row of sum 1.
+        votes: (n, K), counts; a row that is all zero has no votes.
+
+    Returns:
+        A number in [0, 1] (logarithms to base 2), 0 where all distributions agree; None where no row has votes.
+
+    Raises:
+        ValueError: the shapes differ, or a predicted row with votes is not finite.
+    """
+    p, q = np.asarray(probabilities, dtype=np.float64), np.asarray(votes, dtype=np.float64)
+    if p.ndim != 2 or p.shape != q.shape:
+        raise ValueError(f"probabilities and votes must have one shape (n, K), got {p.shape} and {q.shape}.")
+    voted = q.sum(axis=1) > 0
+    if not voted.any():
+        return None
+    p, q = p[voted], q[voted] / q[voted].sum(axis=1, keepdims=True)
+    _require_finite("probabilities", p)
+    return float(np.mean(_entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2))
+
+
+def _entropy(distributions: NDArray) -> NDArray:
+    """(n,), in bits, of (n, K)."""
+    return -np.sum(distributions * np.log2(np.where(distributions > 0, distributions, 1.0)), axis=1)
+
+
+def softmax(logits: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities (n, K) of logits."""
+    logits = np.asarray(logits, dtype=np.float64)
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
 def retrieval_accuracy(
-    audio_embeds: ArrayLike, text_embeds: ArrayLike, group_size: int = 32
+    embeds: ArrayLike, partners: ArrayLike, group_size: int = 32, modalities: tuple[str, str] = ("audio", "text")
 ) -> dict[str, float] | None:
     """How often the largest inner product among `group_size` is that with the own partner (Table 3).
 
@@ -181,9 +176,10 @@ def retrieval_accuracy(
     inner products the first counts, so identical embeddings score exactly 1 / N.
 
     Args:
-        audio_embeds: z^a = g(mean_j z_j^a), (n, d), of utterances that have both modalities.
-        text_embeds: z^t, (n, d), row i the partner of row i.
+        embeds: z^a = g(mean_j z_j^a), (n, d), of utterances that have both modalities.
+        partners: z^t, (n, d), row i the partner of row i.
         group_size: N.
+        modalities: the names of the two.
 
     Returns:
         `{"audio_to_text": …, "text_to_audio": …}`: the fraction of rows whose partner is found, in each direction; None
@@ -192,25 +188,26 @@ def retrieval_accuracy(
     Raises:
         ValueError: the shapes differ, an embedding is not finite, or `group_size` is below 2.
     """
-    audio, text = np.asarray(audio_embeds, dtype=np.float64), np.asarray(text_embeds, dtype=np.float64)
+    sides = [np.asarray(side, dtype=np.float64) for side in (embeds, partners)]
     if group_size < 2:
         raise ValueError(f"group_size must be at least 2, got {group_size}.")
-    if audio.shape[:1] == (0,) and text.shape[:1] == (0,):
+    if all(side.shape[:1] == (0,) for side in sides):
         return None
-    if audio.ndim != 2 or audio.shape != text.shape:
-        raise ValueError(f"Embeddings must be two arrays of one shape (n, d), got {audio.shape} and {text.shape}.")
-    _require_finite("audio_embeds", audio)
-    _require_finite("text_embeds", text)
-    num_groups, width = len(audio) // group_size, audio.shape[1]
+    if sides[0].ndim != 2 or sides[0].shape != sides[1].shape:
+        shapes = " and ".join(str(side.shape) for side in sides)
+        raise ValueError(f"Embeddings must be two arrays of one shape (n, d), got {shapes}.")
+    for modality, side in zip(modalities, sides, strict=True):
+        _require_finite(f"{modality}_embeds", side)
+    num_groups, width = len(sides[0]) // group_size, sides[0].shape[1]
     if num_groups == 0:
         return None
-    audio = audio[: num_groups * group_size].reshape(num_groups, group_size, width)
-    text = text[: num_groups * group_size].reshape(num_groups, group_size, width)
-    similarity = audio @ text.transpose(0, 2, 1)  # (groups, N of a, N of t)
+    ours, theirs = (side[: num_groups * group_size].reshape(num_groups, group_size, width) for side in sides)
+    similarity = ours @ theirs.transpose(0, 2, 1)  # (groups, N of one, N of the other)
+    one, other = modalities
     own = np.arange(group_size)
     return {
-        "audio_to_text": float(np.mean(similarity.argmax(axis=2) == own)),
-        "text_to_audio": float(np.mean(similarity.argmax(axis=1) == own)),
+        f"{one}_to_{other}": float(np.mean(similarity.argmax(axis=2) == own)),
+        f"{other}_to_{one}": float(np.mean(similarity.argmax(axis=1) == own)),
     }
 
 

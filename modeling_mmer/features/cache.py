@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -102,8 +102,8 @@ class FeatureCache:
         """
         sources = sources_of(rows)
         paths = list(dict.fromkeys(source.path for source in sources if isinstance(source, Clip)))
-        with ThreadPoolExecutor(_READERS) as readers:  # a recording with many spans is read once
-            contents = dict(zip(paths, readers.map(file_digest, paths), strict=True))
+        contents = file_digests(paths)  # a recording with many spans is read once
+        with ThreadPoolExecutor(_READERS) as readers:
             audio = list(readers.map(partial(self._audio_name, contents), sources))
         text = [self._text_name(string, processor) for string in rows["text"]]
         return rows.add_column(STATES["audio"], audio).add_column(STATES["text"], text)
@@ -168,8 +168,7 @@ def named_identity(name: str, commit: str | None) -> str:
     if commit is not None:
         return f"{name}@{commit}"
     files = [path for path in sorted(Path(name).iterdir()) if path.suffix in (".safetensors", ".bin")]
-    with ThreadPoolExecutor(_READERS) as readers:
-        return digest(Path(name, "config.json").read_bytes(), *readers.map(file_digest, files))
+    return digest(Path(name, "config.json").read_bytes(), *file_digests(files).values())
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -190,7 +189,13 @@ def digest(*parts: str | bytes) -> str:
     return sha.hexdigest()
 
 
-def file_digest(path: str | os.PathLike) -> str:
-    """SHA-256 of the content of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_digests(paths: Iterable[str | os.PathLike]) -> dict[str | os.PathLike, str]:
+    """SHA-256 of the content of each file."""
+
+    def read(path: str | os.PathLike) -> str:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    paths = list(paths)
+    with ThreadPoolExecutor(_READERS) as readers:
+        return dict(zip(paths, readers.map(read, paths), strict=True))

@@ -108,7 +108,9 @@ def missing_groups(
             if name is not None:
                 length = rough_length(modality, duration if modality == "audio" else content)
                 entries[name] = Entry(name, content, int(min(length, features.longest[modality])), utterance_id)
-    ordered = sorted(entries.values(), key=lambda entry: (entry.length, entry.name))
+    # The longest first: their memory is reused for all others. In the other order, each group needs a little more than
+    # those before it have freed, and the heap grows.
+    ordered = sorted(entries.values(), key=lambda entry: (-entry.length, entry.name))
     groups = [ordered[start : start + group_size] for start in range(0, len(ordered), group_size)]
     return [group for group in groups[share] if not all(features.holds(entry.name) for entry in group)]
 
@@ -117,19 +119,18 @@ def require_disk_space(
     features: FeatureCache, core: MMERModel, groups: dict[str, list[list[Entry]]], processes: int = 1
 ) -> None:
     """Raise a ValueError if the disk is too small for the missing states of all processes."""
-    needed = 0
-    for modality, embedder in core.embedders.items():
-        kept, width = embedder.states_shape
-        needed += sum(entry.length for group in groups[modality] for entry in group) * kept * width * 2  # 2 bytes each
+    shapes = {modality: core.embedders[modality].states_shape for modality in groups}
+    lengths = {m: sum(entry.length for group in groups[m] for entry in group) for m in shapes}
+    needed = sum(lengths[m] * kept * width * 2 for m, (kept, width) in shapes.items())  # 2 bytes each
     features.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(features.folder).free
     needed *= processes  # shares are about equal
     if needed > USABLE_SPACE * free:
-        kept = {modality: embedder.states_shape[0] for modality, embedder in core.embedders.items()}
+        states = " and ".join(f"{kept} {modality}" for modality, (kept, _) in shapes.items())
         raise ValueError(
             f"The encoder states need about {needed / 1e9:.1f} GB, but {features.folder} has only {free / 1e9:.1f} GB "
-            f"free. Choose another folder with --feature_cache, or keep fewer of the {kept['audio']} audio and "
-            f"{kept['text']} text states with --cache_layers."
+            f"free. Choose another folder with --feature_cache, or keep fewer of the {states} states with "
+            "--cache_layers."
         )
 
 

@@ -15,7 +15,4 @@ def rough_length(modality: str, seconds_or_text: float | str) -> int:
 
 def longest_inputs(processor: MMERProcessor) -> dict[str, float]:
     """The number of frames or tokens at which inputs are cut, by modality."""
-    return {
-        "audio": processor.window_seconds * FRAMES_PER_SECOND + 1,
-        "text": processor.tokenizer.model_max_length,
-    }
+    return {"audio": processor.window_seconds * FRAMES_PER_SECOND + 1, "text": processor.tokenizer.model_max_length}

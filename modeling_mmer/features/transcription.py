@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -28,13 +27,12 @@ from ..corpora.schema import FEATURES, counted
 from ..model.hub_names import commit_of
 from ..model.processing_mmer import SHORTEST_WAVEFORM
 from ..model.waveforms import read_recording
-from .cache import digest, file_digest, named_identity
+from .cache import digest, file_digests, named_identity
 
 logger = logging.get_logger(__name__)
 
 FOLDER = "transcripts"
 WINDOW = 30  # seconds that are transcribed at once
-_READERS = 8  # threads; hashing recordings is bound by the disk
 
 Which = Literal["missing", "all"]
 
@@ -80,9 +78,7 @@ def transcribe(
 
 def storage_keys(sources: Sequence[Source]) -> dict[Source, str]:
     """The key under which each recording or span is stored: the digest of its file, and the span."""
-    paths = list(dict.fromkeys(as_clip(source).path for source in sources))
-    with ThreadPoolExecutor(_READERS) as readers:
-        digests = dict(zip(paths, readers.map(file_digest, paths), strict=True))
+    digests = file_digests(dict.fromkeys(as_clip(source).path for source in sources))
     return {
         source: digests[source] if isinstance(source, str) else f"{digests[source.path]}#{source.span}"
         for source in sources

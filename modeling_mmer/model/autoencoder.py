@@ -11,8 +11,7 @@ from torch import nn
 
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityTokens
-from .losses import reconstruction_errors
-from .passes import PassOutput
+from .transformer import PassOutput
 
 Tokens = Mapping[str, ModalityTokens]
 
@@ -31,8 +30,8 @@ class TokenMasking(nn.Module):
         MASK takes the place of h before v^m is added: a masked token still shows its modality.
         """
         masked = {m: draw_mask(t.mask, self.config.mask_ratio, fixed=not self.training) for m, t in tokens.items()}
-        hidden = {m: torch.where(masked[m].unsqueeze(-1), self.mask_token, t.hidden) for m, t in tokens.items()}
-        return {m: replace(t, hidden=hidden[m]) for m, t in tokens.items()}, masked
+        given = {m: torch.where(masked[m].unsqueeze(-1), self.mask_token, t.projected) for m, t in tokens.items()}
+        return {m: replace(t, projected=given[m]) for m, t in tokens.items()}, masked
 
 
 def draw_mask(real: torch.Tensor, ratio: float, fixed: bool = False) -> torch.Tensor:
@@ -112,7 +111,7 @@ class StateDecoder(nn.Module):
         """What is to be reconstructed (B, T, D), and the positions (B, T) that count."""
         on_masked = self.config.mae_loss_on == "masked"
         if self.config.mae_target == "projected":  # never detached, or its collapse would not show
-            return tokens.hidden, masked if on_masked else tokens.mask
+            return tokens.projected, masked if on_masked else tokens.mask
         target = tokens.states.detach() if self.config.mae_detach_target else tokens.states
         if self.config.mae_target_norm == "frame":
             target = nn.functional.layer_norm(target.float(), target.shape[-1:])
@@ -135,3 +134,17 @@ def interpolate(tokens: torch.Tensor, mask: torch.Tensor, factor: int) -> torch.
     last = (mask.sum(-1, keepdim=True) - 1).clamp(min=0).unsqueeze(-1).expand(-1, 1, tokens.shape[-1])
     tokens = torch.where(mask.unsqueeze(-1), tokens, tokens.gather(1, last))
     return nn.functional.interpolate(tokens.transpose(1, 2), scale_factor=factor, mode="linear").transpose(1, 2)
+
+
+def reconstruction_errors(reconstructed: torch.Tensor, target: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Each example's part of Eq. 5: the mean over its counted positions of the mean squared error per dimension.
+
+    Args:
+        reconstructed, target: (B, T, D).
+        counted: (B, T) bool. A row without any counts as zero.
+
+    Returns:
+        (B,), float32.
+    """
+    squared = (reconstructed.float() - target.float()).square().mean(-1)  # (B, T)
+    return (squared * counted).sum(-1) / counted.sum(-1).clamp(min=1)

@@ -8,7 +8,7 @@ there again.
 
 import copyreg
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_rope_utils import RopeParameters
 
 from .hub_names import commit_of, hub_options
-from .tasks import DIMENSIONS, Task
+from .tasks import CLASS_TASKS, DIMENSIONS, Task
 
 if TYPE_CHECKING:
     # Never run, but read by transformers. It keeps a folder's code by the folder's name and a digest of a file with all
@@ -31,14 +31,13 @@ LABEL_FIELDS = ("emotion_labels", "id2label", "label2id", "num_labels")  # the w
 MODALITIES = ("audio", "text")
 
 
-def combinations(modalities: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def combine(modalities: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Every combination of modalities by its name, such as `audio_text`; the fullest last."""
-    modalities = tuple(modalities)
     sizes = range(1, len(modalities) + 1)
     return {"_".join(chosen): chosen for size in sizes for chosen in itertools.combinations(modalities, size)}
 
 
-COMBINATIONS = combinations(MODALITIES)
+COMBINATIONS = combine(MODALITIES)  # the paper's
 
 
 @strict
@@ -47,6 +46,51 @@ class MMERConfig(PreTrainedConfig):
 
     `id2label`, `label2id` and `num_labels` are those of the emotions, as in other classifiers. They always follow
     `emotion_labels`, and the emotions may be given as `id2label` or `label2id` instead.
+
+    Args:
+        modalities: Modalities, in the order of the shared sequence (Eq. 3). For a modality m, the fields that start
+            with its name say the rest. A further one needs `m_config` with `num_hidden_layers` and `hidden_size`, and
+            comes as states.
+        audio_config: Config of the audio encoder.
+        text_config: Config of the text encoder.
+        audio_encoder_name_or_path: Hub name or folder of the audio encoder; None if its weights are in the checkpoint.
+        text_encoder_name_or_path: Hub name or folder of the text encoder; None if its weights are in the checkpoint.
+        audio_encoder_revision: Branch, tag or commit of the audio encoder on the hub; the latest commit by default.
+        text_encoder_revision: Branch, tag or commit of the text encoder on the hub; the latest commit by default.
+        audio_context: Input of Whisper encoders: full pads each clip to 30 s; trimmed encodes only its own frames.
+        audio_layers: Hidden states of the audio encoder to mix, from 0 (embedding output) to L; all by default.
+        text_layers: Hidden states of the text encoder to mix; all by default.
+        state_normalization: standardize: standardise encoder states by training-split statistics (not in the paper).
+        audio_stride: Number of audio encoder frames per token (k in Eq. 2).
+        hidden_size: Width of the shared transformer.
+        num_hidden_layers: Number of layers of the shared transformer.
+        num_attention_heads: Number of attention heads per layer.
+        intermediate_size: Width of the feed-forward layers.
+        dropout: Dropout of the shared transformer and the heads.
+        position_type: Position encoding.
+        rope_parameters: Parameters of RoPE, as in other transformers.
+        max_position_embeddings: Maximum sequence length, in tokens.
+        layer_norm_eps: Epsilon of the layer norms.
+        initializer_range: Standard deviation of the weight initialisation.
+        readout: Input of the task heads: z at CLS, alone (cls) or with pooled tokens of each modality.
+        emotion_labels: Emotion classes; other emotions count as unlabelled.
+        sentiment_labels: Sentiment classes.
+        dimensions: Dimensions to predict by regression.
+        label_scale: Lowest and highest value of the dimensions.
+        emotion_class_weights: Weights of the emotions in the cross-entropy.
+        sentiment_class_weights: Weights of the sentiments in the cross-entropy.
+        soft_labels: Train on the distribution of raters' votes where rows have them (an extension).
+        lambda_supervised: Weight of the supervised loss; 0 trains on the other two without labels, for --model later.
+        mae_target: Target of the masked autoencoder: the encoder states, or their projection (Table 2).
+        mae_target_norm: Normalise each frame or token of the target to mean 0 and deviation 1 (frame; an extension).
+        mae_upsampling: Upsampling from audio tokens to frames (Eq. 4).
+        mae_loss_on: Tokens that count in the loss of the masked autoencoder.
+        mae_detach_target: Stop the gradient at the target of the masked autoencoder, unless it is projected.
+        mask_ratio: Fraction of the tokens of a modality that are masked.
+        lambda_mae: Weight of the masked autoencoder loss; 0 disables it.
+        contrastive_form: Form of the contrastive loss (Eq. 6); cosine, with a learned temperature, is an extension.
+        contrastive_projection: Apply the projection g before the contrastive loss.
+        lambda_contrastive: Weight of the contrastive loss; 0 disables it.
 
     Raises:
         StrictDataclassError: a field has the wrong type, or two fields contradict each other (the message says which).
@@ -80,24 +124,20 @@ class MMERConfig(PreTrainedConfig):
         }
     )
 
-    # In the order of the shared sequence (Eq. 3). Of a modality m, `m_config` and the other fields that start with its
-    # name say the rest; a further one needs `m_config` with `num_hidden_layers` and `hidden_size`, and comes as states.
     modalities: list[str] | tuple[str, ...] = MODALITIES
 
-    # Encoders (frozen)
     audio_config: PreTrainedConfig | dict | None = None
     text_config: PreTrainedConfig | dict | None = None
-    audio_encoder_name_or_path: str | None = None  # None: the weights are in this checkpoint
+    audio_encoder_name_or_path: str | None = None
     text_encoder_name_or_path: str | None = None
-    audio_encoder_revision: str | None = None  # the commit on the hub that was loaded; None: the name is a folder's
+    audio_encoder_revision: str | None = None
     text_encoder_revision: str | None = None
-    audio_context: Literal["full", "trimmed"] = "full"  # Whisper: its 30 s window, or the clip's own frames only
-    audio_layers: list[int] | tuple[int, ...] | None = None  # which of the L+1 states are mixed; None: all (the paper)
+    audio_context: Literal["full", "trimmed"] = "full"
+    audio_layers: list[int] | tuple[int, ...] | None = None
     text_layers: list[int] | tuple[int, ...] | None = None
-    state_normalization: Literal["none", "standardize"] = "none"  # "standardize" is our extension (see targets)
-    audio_stride: int = 4  # k of Eq. 2
+    state_normalization: Literal["none", "standardize"] = "none"
+    audio_stride: int = 4
 
-    # Shared transformer
     hidden_size: int = 128
     num_hidden_layers: int = 2
     num_attention_heads: int = 4
@@ -109,31 +149,30 @@ class MMERConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
 
-    # Tasks
-    readout: Literal["cls", "mean", "attention"] = "cls"  # z at CLS; beside it, pooled tokens of each modality (ours)
+    readout: Literal["cls", "mean", "attention"] = "cls"
     emotion_labels: list[str] | tuple[str, ...] = ("neutral", "happiness", "sadness", "anger")
     sentiment_labels: list[str] | tuple[str, ...] = ("negative", "neutral", "positive")
     dimensions: list[str] | tuple[str, ...] = DIMENSIONS
-    label_scale: list[float | int] | tuple[float | int, ...] = (1, 7)  # lowest and highest value of a dimension
-    emotion_class_weights: list[float | int] | None = None  # of the cross-entropies, in the labels' order
+    label_scale: list[float | int] | tuple[float | int, ...] = (1, 7)
+    emotion_class_weights: list[float | int] | None = None
     sentiment_class_weights: list[float | int] | None = None
+    soft_labels: bool = False
+    lambda_supervised: float | int = 1
 
-    # Masked autoencoder (Eq. 4, 5)
-    mae_target: Literal["original", "projected"] = "original"  # encoder embeddings H, or the projected h
-    mae_target_norm: Literal["none", "frame"] = "none"  # "frame", each of H to mean 0 and deviation 1, is ours
-    mae_upsampling: Literal["transposed", "linear"] = "transposed"  # of audio tokens to frames, by the decoder (Eq. 4)
+    mae_target: Literal["original", "projected"] = "original"
+    mae_target_norm: Literal["none", "frame"] = "none"
+    mae_upsampling: Literal["transposed", "linear"] = "transposed"
     mae_loss_on: Literal["all", "masked"] = "all"
-    mae_detach_target: bool = True  # of "original"; "projected" is never detached, or its collapse would not show
+    mae_detach_target: bool = True
     mask_ratio: float | int = 0.5
     lambda_mae: float | int = 10
 
-    # Contrastive learning (Eq. 6)
-    contrastive_form: Literal["softmax", "ratio", "cosine"] = "softmax"  # "cosine", with a temperature, is ours
-    contrastive_projection: bool = True  # g
+    contrastive_form: Literal["softmax", "ratio", "cosine"] = "softmax"
+    contrastive_projection: bool = True
     lambda_contrastive: float | int = 1
 
     def __post_init__(self, **kwargs):
-        for name in ("modalities", "sentiment_labels", "dimensions", "label_scale"):
+        for name in ("modalities", "dimensions", "label_scale", *(f"{task}_labels" for task in CLASS_TASKS)):
             setattr(self, name, list(getattr(self, name)))  # JSON knows no tuples
         given = {"id2label": self.id2label, "label2id": self.label2id, "num_labels": kwargs.pop("num_labels", None)}
         if self.emotion_labels is not type(self).emotion_labels:
@@ -188,15 +227,25 @@ class MMERConfig(PreTrainedConfig):
     def tasks(self) -> list[Task]:
         """What the heads predict: emotion, sentiment and the dimensions."""
         classes = [
-            Task("emotion", tuple(self.emotion_labels), class_weights=self.emotion_class_weights),
-            Task("sentiment", tuple(self.sentiment_labels), class_weights=self.sentiment_class_weights),
+            Task(
+                name,
+                tuple(getattr(self, f"{name}_labels")),
+                class_weights=getattr(self, f"{name}_class_weights"),
+                soft_labels=self.soft_labels and name == "emotion",
+            )
+            for name in CLASS_TASKS
         ]
         return classes + [Task(name, scale=tuple(self.label_scale)) for name in self.dimensions]
 
     @property
+    def trained_tasks(self) -> list[Task]:
+        """The tasks whose heads are trained: all, or none without the supervised term."""
+        return self.tasks if self.lambda_supervised > 0 else []
+
+    @property
     def combinations(self) -> dict[str, tuple[str, ...]]:
         """Every combination of the modalities by its name; the fullest last."""
-        return combinations(self.modalities)
+        return combine(self.modalities)
 
     def encoder_config(self, modality: str) -> PreTrainedConfig:
         return getattr(self, f"{modality}_config")
@@ -238,26 +287,27 @@ class MMERConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
     def validate_tasks(self):
-        for name in ("emotion_labels", "sentiment_labels"):
-            labels = getattr(self, name)
+        for task in CLASS_TASKS:
+            weights, labels = getattr(self, f"{task}_class_weights"), getattr(self, f"{task}_labels")
             if len(labels) < 2 or len(set(labels)) != len(labels):
-                raise ValueError(f"{name} must name at least two different classes, not {labels}.")
+                raise ValueError(f"{task}_labels must name at least two different classes, not {labels}.")
+            if weights is not None and len(weights) != len(labels):
+                raise ValueError(f"{task}_class_weights has {len(weights)} values for the {len(labels)} {task}_labels.")
         if unknown := set(self.dimensions) - set(DIMENSIONS):
             raise ValueError(f"dimensions must be among {', '.join(DIMENSIONS)}; got {', '.join(sorted(unknown))}.")
         if len(self.label_scale) != 2 or self.label_scale[0] >= self.label_scale[1]:
             raise ValueError(f"label_scale must be [lowest, highest], not {self.label_scale}.")
-        for task in ("emotion", "sentiment"):
-            weights, labels = getattr(self, f"{task}_class_weights"), getattr(self, f"{task}_labels")
-            if weights is not None and len(weights) != len(labels):
-                raise ValueError(f"{task}_class_weights has {len(weights)} values for the {len(labels)} {task}_labels.")
 
     def validate_objective(self):
         for name in ("dropout", "mask_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, not {getattr(self, name)}.")
-        for name in ("lambda_mae", "lambda_contrastive"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        weights = {name: getattr(self, name) for name in ("lambda_supervised", "lambda_mae", "lambda_contrastive")}
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"{name} must not be negative, but is {weight}.")
+        if not any(weights.values()):
+            raise ValueError(f"{', '.join(weights)} are all 0: there is no term to train.")
         if self.contrastive_form == "ratio" and not self.contrastive_projection:
             raise ValueError(
                 "contrastive_form='ratio' needs contrastive_projection=True: without g's ReLU a dot product can be "

@@ -1,6 +1,6 @@
 """The global batch: rows of all processes, so that a batch statistic is that of one process with all rows.
 
-Both functions leave tensors alone on a single process.
+On a single process its own rows are all there are.
 """
 
 import torch
@@ -12,17 +12,17 @@ def several_processes() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def gather_rows(rows):
-    """The rows (B, …) of every process, one after the other, with gradients; a mapping of tensors is gathered entry by
-    entry.
+def global_batch(rows, training: bool):
+    """In training the rows (B, …) of every process, one after the other, with gradients; in an evaluation a process's
+    own. A mapping of tensors or of mappings is gathered entry by entry.
 
     Every process then computes the loss of the global batch, and the mean that DDP takes over processes is its exact
     gradient. Needs equally many rows on every process, as accelerate deals them out.
     """
-    if not several_processes():
+    if not training or not several_processes():
         return rows
     if isinstance(rows, dict):
-        return {name: gather_rows(of_name) for name, of_name in rows.items()}
+        return {name: global_batch(of_name, training) for name, of_name in rows.items()}
     return _GatherRows.apply(rows)
 
 

@@ -21,12 +21,12 @@ from .distributed import several_processes
 class ModalityTokens:
     """One modality of a batch. Rows that lack it have an all-false mask.
 
-    hidden (B, N, d) are the projected embeddings h before v^m, mask (B, N); states (B, T, D) are the mixed encoder
+    projected (B, N, d) are the embeddings h before v^m, mask (B, N); states (B, T, D) are the mixed encoder
     embeddings H, states_mask (B, T); type_embedding (d,) is v^m. It is kept here because offloaded weights of an
     embedder are only loaded in its `forward`.
     """
 
-    hidden: torch.Tensor
+    projected: torch.Tensor
     mask: torch.Tensor
     states: torch.Tensor
     states_mask: torch.Tensor
@@ -35,7 +35,7 @@ class ModalityTokens:
     @property
     def embeddings(self) -> torch.Tensor:
         """h + v^m: what enters the shared sequence, (B, N, d)."""
-        return self.hidden + self.type_embedding
+        return self.projected + self.type_embedding
 
     @property
     def present(self) -> torch.Tensor:
@@ -93,8 +93,8 @@ class ModalityEmbedder(StateMixer):
         """states (B, L+1, T, D) and mask (B, T), true where real → tokens. What lies at padded positions leaves no
         trace."""
         mixed = self.mix(states, mask)
-        hidden, token_mask = self.project(mixed, mask)
-        return ModalityTokens(hidden, token_mask, states=mixed, states_mask=mask, type_embedding=self.type_embedding)
+        projected, token_mask = self.project(mixed, mask)
+        return ModalityTokens(projected, token_mask, states=mixed, states_mask=mask, type_embedding=self.type_embedding)
 
     def no_states(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (B, L+1, 1, D) and mask (B, 1) of a modality that no row has, beside any mask (B, T) of another."""

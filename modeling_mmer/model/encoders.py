@@ -21,7 +21,8 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_mmer import MMERConfig
 from .encoder_weights import load_encoder, pack_encoder, unpack_encoder, without_pooler
-from .passes import spread_rows
+
+States = dict[str, tuple[torch.Tensor, torch.Tensor]]  # modality → states (B, L+1, T, D) and mask (B, T)
 
 
 class MMERWhisperEncoder(WhisperEncoder):
@@ -37,19 +38,19 @@ class MMERWhisperEncoder(WhisperEncoder):
     def forward(self, input_features, attention_mask=None, **kwargs) -> BaseModelOutput:
         """input_features (B, mels, frames), attention_mask (B, frames) or None → states of ceil(frames / 2) steps."""
         keep = None if attention_mask is None else attention_mask[:, None].to(input_features.dtype)
-        hidden = input_features if keep is None else input_features * keep
-        hidden = nn.functional.gelu(self.conv1(hidden))
-        hidden = hidden if keep is None else hidden * keep
-        hidden = nn.functional.gelu(self.conv2(hidden)).transpose(1, 2)  # (B, ceil(frames / 2), D)
-        hidden = hidden + self.embed_positions(torch.arange(hidden.shape[1], device=hidden.device))
+        states = input_features if keep is None else input_features * keep
+        states = nn.functional.gelu(self.conv1(states))
+        states = states if keep is None else states * keep
+        states = nn.functional.gelu(self.conv2(states)).transpose(1, 2)  # (B, ceil(frames / 2), D)
+        states = states + self.embed_positions(torch.arange(states.shape[1], device=states.device))
         mask = None
         if attention_mask is not None:
             mask = create_bidirectional_mask(
-                config=self.config, inputs_embeds=hidden, attention_mask=attention_mask[:, ::2].bool()
+                config=self.config, inputs_embeds=states, attention_mask=attention_mask[:, ::2].bool()
             )
         for layer in self.layers:
-            hidden = layer(hidden, mask, **kwargs)
-        return BaseModelOutput(last_hidden_state=self.layer_norm(hidden))
+            states = layer(states, mask, **kwargs)
+        return BaseModelOutput(last_hidden_state=self.layer_norm(states))
 
 
 # ── one encoder for each modality ───────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +132,9 @@ class FrozenEncoder(nn.Module):
         of_present, frames = self.run(raw[present][..., :longest], mask[present][:, :longest])
         if self.layers is not None:
             of_present = of_present[:, self.layers]
-        return spread_rows(of_present, present), spread_rows(frames, present)
+        states, mask = (values.new_zeros((len(raw), *values.shape[1:])) for values in (of_present, frames))
+        states[present], mask[present] = of_present, frames
+        return states, mask
 
     def mask(self, inputs: Mapping[str, torch.Tensor | None]) -> torch.Tensor | None:
         """The mask (B, T) of the raw inputs, or None where everything is real."""
@@ -258,7 +261,7 @@ def encoder_class(config: MMERConfig, modality: str) -> type[FrozenEncoder]:
 
 
 class FrozenEncoders(nn.ModuleDict):
-    """The encoders of a model's modalities, run once on each batch."""
+    """The encoders of a model's modalities, run once on each batch: its inputs → the states of each modality."""
 
     def __init__(self, config: MMERConfig, modalities: Iterable[str]):
         super().__init__({modality: encoder_class(config, modality)(config, modality) for modality in modalities})
@@ -269,19 +272,32 @@ class FrozenEncoders(nn.ModuleDict):
             for name in (*encoder_class(config, m).inputs, f"{m}_hidden_states", f"{m}_mask")
         }
 
-    def forward(self, inputs: Mapping[str, torch.Tensor | None]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    def forward(self, inputs: Mapping[str, torch.Tensor | None]) -> States:
         """States (B, L+1, T, D) and mask (B, T) bool of each modality that the batch gives.
 
         Raises:
-            ValueError: there is an input that the encoders do not read.
+            ValueError: there is an input that the encoders do not read, states are of another shape than this model
+                mixes, or an example has no modality.
         """
         if unread := [name for name, value in inputs.items() if value is not None and name not in self.read]:
             raise ValueError(
                 f"This model does not read {', '.join(unread)}, but {', '.join(sorted(self.read))}: use the processor "
                 "saved with it."
             )
-        states = {modality: encoder(inputs) for modality, encoder in self.items()}
-        return {modality: given for modality, given in states.items() if given is not None}
+        states = {m: of_batch for m, encoder in self.items() if (of_batch := encoder(inputs)) is not None}
+        for modality, (of_modality, mask) in states.items():
+            expected = self.config.states_shape(modality)
+            if mask.any() and (of_modality.shape[1], of_modality.shape[3]) != expected:
+                raise ValueError(
+                    f"{modality} states of shape {tuple(of_modality.shape)} do not fit: they must be (B, L+1, T, D) "
+                    f"with L+1, D = {expected}."
+                )
+        present = sum(mask.any(-1).long() for _, mask in states.values())  # (B,)
+        if not states or not present.all():
+            lacking = "every example" if not states else f"example {(present == 0).nonzero().flatten().tolist()}"
+            what, needed = ("Neither", "at least one of them") if len(self) > 1 else ("No", "it")
+            raise ValueError(f"{what} {' nor '.join(self)} for {lacking} of the batch: each needs {needed}.")
+        return states
 
 
 # ── functions of tensors ────────────────────────────────────────────────────────────────────────────────────────────

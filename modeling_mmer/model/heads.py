@@ -12,8 +12,7 @@ from torch import nn
 
 from .configuration_mmer import MMERConfig
 from .embedding import ModalityTokens
-from .passes import PassOutput
-from .transformer import Dropout
+from .transformer import Dropout, PassOutput
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # as CLIP's, and its bound
 HIGHEST_SCALE = 100

@@ -8,17 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, hf_hub_download, is_offline_mode, resolve_revision
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    RevisionResolutionError,
-)
+from huggingface_hub import constants, errors, hf_hub_download, is_offline_mode, resolve_revision
 
 CONFIG = "config.json"
 # The arguments of `from_pretrained` that apply to any repository, unlike `revision` and `subfolder`.
@@ -52,7 +42,12 @@ def commit_of(name: str, revision: str | None = None, subfolder: str = "", **hub
     try:
         commit = resolve_revision(name, revision=revision, **where | {"local_files_only": offline}).resolved
         hf_hub_download(name, CONFIG, subfolder=subfolder or None, revision=commit, **hub)
-    except (HFValidationError, HfHubHTTPError, EntryNotFoundError, RevisionResolutionError) as error:
+    except (
+        errors.HFValidationError,
+        errors.HfHubHTTPError,
+        errors.EntryNotFoundError,
+        errors.RevisionResolutionError,
+    ) as error:
         raise OSError(what_to_do(name, error, revision, offline, hub.get("cache_dir"))) from error
     return commit
 
@@ -82,18 +77,18 @@ def what_to_do(
 ) -> str:
     """Explain why a model (or data set) cannot be loaded from the hub, and what to do."""
     at = f" at revision {revision}" if revision else ""
-    if isinstance(error, HFValidationError):
+    if isinstance(error, errors.HFValidationError):
         return f"There is no folder {name}, and no {kind} on the hub can have that name."
-    if isinstance(error, GatedRepoError):
+    if isinstance(error, errors.GatedRepoError):
         return f"{name} is gated: request access at {constants.ENDPOINT}/{name}, and log in with `hf auth login`."
-    if isinstance(error, RepositoryNotFoundError):
+    if isinstance(error, errors.RepositoryNotFoundError):
         return (
             f"There is no folder {name} and no {kind} {name} on {constants.ENDPOINT}, unless it is private: correct "
             "the name, or log in with `hf auth login`."
         )
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, errors.RevisionNotFoundError):
         return f"The {kind} {name} has no revision {revision} on {constants.ENDPOINT}."
-    if isinstance(error, LocalEntryNotFoundError | RevisionResolutionError):
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.RevisionResolutionError):
         why = "this process is offline" if offline else "the hub cannot be reached"
         fetch = f"hf download {name}" + (f" --revision {revision}" if revision else "")
         fetch += (f" --cache-dir {cache}" if cache else "") + ("" if kind == "model" else " --repo-type dataset")
@@ -101,7 +96,7 @@ def what_to_do(
             f"There is no folder {name} and no {kind} {name}{at} in the local cache "
             f"({cache or constants.HF_HUB_CACHE}), and {why}: correct the name, or download it with `{fetch}`."
         )
-    if isinstance(error, EntryNotFoundError):
+    if isinstance(error, errors.EntryNotFoundError):
         return f"{name}{at} has no {CONFIG} on {constants.ENDPOINT}: it is not a transformers model."
     return f"{name}{at} cannot be downloaded from {constants.ENDPOINT}: {first_line(error)}"
 

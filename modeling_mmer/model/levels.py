@@ -1,7 +1,4 @@
-"""The level of a recording, and whether averaging its channels cancels them.
-
-This file is saved with checkpoints: it imports only numpy.
-"""
+"""The level of a recording, and whether averaging its channels cancels them."""
 
 import numpy as np
 

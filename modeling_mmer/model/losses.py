@@ -1,9 +1,10 @@
-"""The three terms of Eq. 7 as pure functions of tensors.
+"""The terms of Eq. 7 as pure functions of tensors: L = L_S + λ_MAE L_MAE + λ_C L_C.
 
-L = L_S + λ_MAE L_MAE + λ_C L_C. Rows without a label, or without a modality, are left out of the terms they cannot
-judge; a term with nothing to judge is a zero that still carries a graph, so that every process runs the same backward.
+L_MAE is the mean of the errors that the decoders return (Eq. 5, `autoencoder.py`). Rows without a label, or without a
+modality, are left out of the terms they cannot judge; a term with nothing to judge is a zero that still carries a
+graph, so that every process runs the same backward.
 
-Shapes: B examples, N_m tokens of modality m, T_m frames or tokens, D encoder width, d shared width, K classes.
+Shapes: B examples, d shared width, K classes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +23,8 @@ RATIO_EPSILON = 1e-8  # of Eq. 6 as printed: two vectors after a ReLU may be ort
 def read_labels(
     labels: Mapping[str, torch.Tensor] | torch.Tensor, tasks: Iterable[Task], rows: int
 ) -> dict[str, torch.Tensor]:
-    """Labels of a batch of `rows` as the losses take them: those of classes in 64 bits. A tensor is the emotions'.
+    """Labels of a batch of `rows` as the losses take them: those of classes in 64 bits. A tensor is the emotions'. Rows
+    that have votes alone have no label.
 
     Raises:
         ValueError: a task is unknown, a label is the number of no class, or there is not one for each row.
@@ -32,12 +34,22 @@ def read_labels(
     elif not isinstance(labels, Mapping):
         raise ValueError(f"labels must be a dict of tensors, or a tensor of the emotions, not {type(labels).__name__}.")
     known = {task.name: task for task in tasks}
-    if unknown := set(labels) - set(known):
+    with_votes = {task.votes: task for task in known.values() if task.is_class}
+    if unknown := set(labels) - set(known) - set(with_votes):
         raise ValueError(f"Labels of unknown tasks: {', '.join(sorted(unknown))}. Known: {', '.join(known)}.")
+    read = {}
     for name, of_task in labels.items():
-        if of_task.shape != (rows,):
-            raise ValueError(f"labels of {name} must be one for each of the {rows} rows, not {tuple(of_task.shape)}.")
-    return {name: class_numbers(known[name], v) if known[name].is_class else v for name, v in labels.items()}
+        shape = (rows, with_votes[name].size) if name in with_votes else (rows,)
+        if of_task.shape != shape:
+            each = "a row of votes for its classes" if name in with_votes else "one"
+            raise ValueError(
+                f"labels of {name} must be {each} for each of the {rows} rows, not {tuple(of_task.shape)}."
+            )
+        read[name] = class_numbers(known[name], of_task) if name in known and known[name].is_class else of_task
+    for name, task in with_votes.items():
+        if name in read:
+            read.setdefault(task.name, torch.full((rows,), NOT_LABELLED, device=read[name].device))
+    return read
 
 
 def class_numbers(task: Task, labels: torch.Tensor) -> torch.Tensor:
@@ -48,8 +60,8 @@ def class_numbers(task: Task, labels: torch.Tensor) -> torch.Tensor:
     outside = labels[(labels != NOT_LABELLED) & ((labels < 0) | (labels >= task.size))]
     if len(outside):
         raise ValueError(
-            f"labels of {task.name} are 0 to {task.size - 1} ({', '.join(task.labels)}), or {NOT_LABELLED} where there "
-            f"is none; {outside[0].item()} is neither."
+            f"labels of {task.name} are 0 to {task.size - 1} ({', '.join(task.classes)}), or {NOT_LABELLED} where "
+            f"there is none; {outside[0].item()} is neither."
         )
     return labels
 
@@ -86,8 +98,35 @@ def class_loss(
     )
 
 
+def vote_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    votes: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    smoothing: float = 0.0,
+) -> torch.Tensor | None:
+    """Cross-entropy to the distribution of votes (B, K), which is its KL divergence but for a constant; a row without
+    votes, all zero, has its label (B,) instead. None without any row that has either.
+
+    Votes for one class alone are its label: weights and smoothing are those of `class_loss`.
+    """
+    total = votes.sum(-1, keepdim=True)
+    hard = nn.functional.one_hot(targets.clamp(min=0), logits.shape[-1]) * (targets != NOT_LABELLED)[:, None]
+    shares = torch.where(total > 0, votes / total.clamp(min=torch.finfo(votes.dtype).tiny), hard.to(votes.dtype))
+    weights = torch.ones_like(shares[0]) if weights is None else weights
+    if not (counted := (shares * weights).sum()) > 0:
+        return None
+    labelled = shares.sum(-1, keepdim=True)
+    smoothed = (1 - smoothing) * shares + smoothing * labelled / logits.shape[-1]
+    return -(smoothed * weights * logits.float().log_softmax(-1)).sum() / counted
+
+
 def task_loss(
-    task: Task, predictions: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0
+    task: Task,
+    predictions: torch.Tensor,
+    targets: torch.Tensor,
+    smoothing: float = 0.0,
+    votes: torch.Tensor | None = None,
 ) -> torch.Tensor | None:
     """One task's loss over its labelled rows, or None where they are too few for it."""
     if not task.is_class:
@@ -95,6 +134,8 @@ def task_loss(
     weights = None
     if task.class_weights is not None:
         weights = torch.tensor(task.class_weights, dtype=torch.float32, device=predictions.device)
+    if task.soft_labels and votes is not None and votes.any():
+        return vote_loss(predictions, targets, votes, weights, smoothing)
     return class_loss(predictions, targets, weights, smoothing)
 
 
@@ -109,7 +150,8 @@ def supervised_loss(
 
     Args:
         predictions: combination → task → logits (B, K) or values (B,).
-        labels: task → (B,); −100 or NaN where not labelled. A task without labels is left out.
+        labels: task → (B,); −100 or NaN where not labelled. A task without labels is left out. `emotion_votes` (B, K)
+            are votes, all zero where a row has none.
         present: combination → (B,) bool, the rows that have all of its modalities.
         tasks: of the model.
         smoothing: of the labels, in the cross-entropies.
@@ -121,8 +163,15 @@ def supervised_loss(
     for task in tasks:
         if task.name not in labels:
             continue
+        votes = labels.get(task.votes)
         losses = [
-            task_loss(task, of_tasks[task.name][rows], labels[task.name][rows], smoothing)
+            task_loss(
+                task,
+                of_tasks[task.name][rows],
+                labels[task.name][rows],
+                smoothing,
+                None if votes is None else votes[rows],
+            )
             for of_tasks, rows in ((predictions[name], present[name]) for name in predictions)
             if task.name in of_tasks
         ]
@@ -133,23 +182,6 @@ def supervised_loss(
     else:
         total = sum(predicted.sum() * 0.0 for of_tasks in predictions.values() for predicted in of_tasks.values())
     return {"supervised": total, **{name: losses.mean().detach() for name, losses in terms.items()}}
-
-
-# ── masked autoencoder: L_MAE ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def reconstruction_errors(reconstructed: torch.Tensor, target: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-    """Each example's part of Eq. 5: the mean over its counted positions of the mean squared error per dimension.
-
-    Args:
-        reconstructed, target: (B, T, D).
-        counted: (B, T) bool. A row without any counts as zero.
-
-    Returns:
-        (B,), float32.
-    """
-    squared = (reconstructed.float() - target.float()).square().mean(-1)  # (B, T)
-    return (squared * counted).sum(-1) / counted.sum(-1).clamp(min=1)
 
 
 # ── contrastive: L_C ────────────────────────────────────────────────────────────────────────────────────────────────

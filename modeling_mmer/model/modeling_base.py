@@ -5,7 +5,7 @@ A light checkpoint names its encoders, which are fetched; a self-contained one h
 filled in at random: a weight that is missing or unexpected is an error.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -15,7 +15,6 @@ from transformers.utils import logging
 
 from .autoencoder import TokenMasking
 from .configuration_mmer import MMERConfig
-from .distributed import gather_rows
 from .embedding import ModalityEmbedder, StateMixer
 from .encoder_weights import loading_reports_off
 from .encoders import FrozenEncoders
@@ -24,8 +23,6 @@ from .hub_names import commit_of, hub_options
 from .transformer import SharedTransformer
 
 logger = logging.get_logger(__name__)
-
-States = dict[str, tuple[torch.Tensor, torch.Tensor]]  # modality → states (B, L+1, T, D) and mask (B, T)
 
 
 class MMERPreTrainedModel(PreTrainedModel):
@@ -48,6 +45,11 @@ class MMERPreTrainedModel(PreTrainedModel):
     _training_parts = ("decoders", "contrastive_head")
     # Parts of a whole checkpoint that a core leaves unread.
     _parts_above: tuple[str, ...] = ()
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Names of the combinations that the model predicts from, the fullest last."""
+        return tuple(self.config.combinations)
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -195,11 +197,6 @@ class MMERPreTrainedModel(PreTrainedModel):
             setattr(self.config, f"{modality}_encoder_revision", None)
         return self
 
-    def global_batch(self, rows):
-        """In training, the rows (B, …) of all processes, for the losses are those of the global batch; in an evaluation
-        a process's own. A mapping of tensors gives a mapping."""
-        return gather_rows(rows) if self.training else rows
-
     def _leave_out_encoders(self):
         for module in {self, self.base_model}:
             module._keys_to_ignore_on_save = {
@@ -224,7 +221,7 @@ class MMERPreTrainedModel(PreTrainedModel):
             field, head = f"{task.name}_labels", heads[task.name]
             trained_for = tuple(stored.get(field, getattr(type(self.config), field)))
             last = f"heads.{task.name}.{len(head) - 1}"
-            if task.labels == trained_for or f"{last}.weight" in mismatched:
+            if task.classes == trained_for or f"{last}.weight" in mismatched:
                 continue
             nn.init.normal_(head[-1].weight, std=self.config.initializer_range)
             nn.init.zeros_(head[-1].bias)
@@ -253,6 +250,10 @@ class MMERBackbone(MMERPreTrainedModel):
         super().__init__(config)
         self.encoders = FrozenEncoders(config, config.modalities if modalities is None else modalities)
 
+    def post_init(self):
+        super().post_init()
+        self.freeze_encoders()
+
     def freeze_encoders(self):
         for encoder in self.encoders.values():
             encoder.freeze()
@@ -264,28 +265,6 @@ class MMERBackbone(MMERPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module):
         self.encoders["text"].encoder.set_input_embeddings(value)
-
-    def encoder_states(self, inputs: Mapping[str, torch.Tensor | None]) -> States:
-        """States (B, L+1, T, D) and mask (B, T) of each modality of a batch.
-
-        Raises:
-            ValueError: states are of another shape than this model mixes, or an example has no modality.
-        """
-        states = self.encoders(inputs)
-        for modality, (of_modality, mask) in states.items():
-            expected = self.config.states_shape(modality)
-            if mask.any() and (of_modality.shape[1], of_modality.shape[3]) != expected:
-                raise ValueError(
-                    f"{modality} states of shape {tuple(of_modality.shape)} do not fit: they must be (B, L+1, T, D) "
-                    f"with L+1, D = {expected}."
-                )
-        present = sum(mask.any(-1).long() for _, mask in states.values())  # (B,)
-        if not states or not present.all():
-            lacking = "every example" if not states else f"example {(present == 0).nonzero().flatten().tolist()}"
-            what = " nor ".join(self.encoders)
-            what, needed = (f"Neither {what}", "at least one of them") if " nor " in what else (f"No {what}", "it")
-            raise ValueError(f"{what} for {lacking} of the batch: each needs {needed}.")
-        return states
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[dict[str, torch.Tensor]]):

@@ -16,14 +16,14 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 
 from .autoencoder import StateDecoders, TokenMasking
 from .configuration_mmer import MMERConfig
+from .distributed import global_batch
 from .embedding import ModalityEmbedders, ModalityTokens
 from .heads import ContrastiveHead, Readout, TaskHead, TaskHeads
 from .losses import contrastive_loss, read_labels, supervised_loss, total_loss
 from .modeling_base import MMERBackbone, MMERPreTrainedModel
-from .outputs import MMERModelOutput, MMEROutput, void_rows
-from .passes import PassOutput, fullest, show
+from .outputs import MMERModelOutput, MMEROutput
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
-from .transformer import SharedTransformer, only
+from .transformer import PassOutput, SharedTransformer, only, show
 
 
 class MMERInputs(TypedDict, total=False):
@@ -62,7 +62,6 @@ class MMERModel(MMERBackbone):
         self.transformer = SharedTransformer(config)
         self.masking = TokenMasking(config)
         self.post_init()
-        self.freeze_encoders()
 
     @can_return_tuple
     @merge_with_config_defaults
@@ -110,7 +109,7 @@ class MMERModel(MMERBackbone):
         Raises:
             ValueError: an example has no modality, or raw inputs meet a model without encoders.
         """
-        return self.embedders(self.encoder_states(inputs))
+        return self.embedders(self.encoders(inputs))
 
 
 class MMERForEmotionRecognition(MMERPreTrainedModel):
@@ -130,12 +129,18 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
     @property
     def loss_weights(self) -> dict[str, float]:
         """Of the terms of Eq. 7."""
-        return {"supervised": 1.0, "mae": self.config.lambda_mae, "contrastive": self.config.lambda_contrastive}
+        config = self.config
+        weights = {"supervised": config.lambda_supervised, "mae": config.lambda_mae}
+        return {**weights, "contrastive": config.lambda_contrastive}
 
     def freeze_untrained(self):
         """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained. Once λ
         is raised they are trained again."""
-        parts = {"mae": ("decoders", "masking"), "contrastive": ("contrastive_head",)}
+        parts = {
+            "supervised": ("readout", "heads"),
+            "mae": ("decoders", "masking"),
+            "contrastive": ("contrastive_head",),
+        }
         for term, names in parts.items():
             wanted = self.loss_weights[term] > 0
             for name in names:
@@ -159,8 +164,9 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
 
         Args:
             labels: `emotion`, `sentiment` (B,) long, −100 = not labelled; `valence`, `arousal`, `dominance` (B,) on the
-                corpus's scale, NaN = not labelled; or a tensor, of the emotions alone. With them the loss is computed,
-                over every combination a row has.
+                corpus's scale, NaN = not labelled; `emotion_votes` (B, K), all zero = no votes, which the loss follows
+                with `soft_labels`; or a tensor, of the emotions alone. With them the loss is computed, over every
+                combination a row has.
             return_combinations: also without labels, predict from every combination that each row has, and not from the
                 fullest alone.
             smoothing: of the cross-entropies of emotion and sentiment.
@@ -186,41 +192,48 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         combinations, modalities = self.config.combinations, self.config.modalities
         passes = {name: show(tokens, shown, whole=True) for name, shown in combinations.items()}
         present = {name: of_pass.rows for name, of_pass in passes.items()}
+        if self.training and self.config.lambda_supervised == 0:
+            passes = {m: passes[m] for m in modalities}  # what the contrastive term compares: no prediction is trained
         with_mae = labels is not None and self._wants("decoders", self.config.lambda_mae)
         if with_mae:
             with_mask, masked = self.model.masking(tokens)
             passes["masked"] = show(with_mask, modalities)
         outputs = self.model.transformer(passes)
 
-        predictions = {name: self.heads(self.readout(outputs[name])) for name in combinations}
+        predictions = {name: self.heads(self.readout(outputs[name])) for name in combinations if name in outputs}
         embeds = {}
         with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
         if with_contrast or (not self.training and self.contrastive_head is not None):
             embeds = {m: self.contrastive_head(outputs[m], m, tokens.get(m)) for m in modalities}
+        if labels is None:
+            return MMEROutput.of_combinations(predictions, present, embeds)
 
-        losses = None
-        if labels is not None:
-            labels = read_labels(labels, self.config.tasks, rows=len(next(iter(present.values()))))
-            everywhere = map(self.global_batch, (predictions, labels, present))
-            losses = supervised_loss(*everywhere, self.config.tasks, smoothing)
-            if with_mae:
-                losses["mae"] = self.global_batch(self.decoders(outputs["masked"], tokens, masked)).mean()
-            if with_contrast:
-                losses["contrastive"] = self._contrastive_loss(*map(self.global_batch, (embeds, present)))
-        return MMEROutput.of(
-            fullest(predictions, present),
-            embeds={m: z.masked_fill(~present[m][:, None], torch.nan) for m, z in embeds.items()},
-            loss=None if losses is None else total_loss(losses, self.loss_weights),
-            losses=losses,
-            combinations={name: void_rows(predictions[name], ~rows) for name, rows in present.items()},
-        )
+        labels = read_labels(labels, self.config.tasks, rows=len(next(iter(present.values()))))
+        batch = {"predictions": predictions, "labels": labels, "present": present}
+        if with_mae:
+            batch["errors"] = self.decoders(outputs["masked"], tokens, masked)
+        if with_contrast:
+            batch["embeds"] = embeds
+        losses = self._losses(smoothing=smoothing, **global_batch(batch, self.training))
+        loss = total_loss(losses, self.loss_weights)
+        return MMEROutput.of_combinations(predictions, present, embeds, loss=loss, losses=losses)
 
-    def _contrastive_loss(self, embeds, present) -> torch.Tensor:
-        """Eq. 6 of audio and text; with more modalities, the mean over their pairs."""
-        pairs = [pair for pair in self.config.combinations.values() if len(pair) == 2]
-        how = (self.config.contrastive_form, self.contrastive_head.scale)
-        losses = [contrastive_loss(embeds[a], embeds[b], present[f"{a}_{b}"], *how) for a, b in pairs]
-        return torch.stack(losses).mean()
+    def _losses(self, predictions, labels, present, smoothing, errors=None, embeds=None) -> dict[str, torch.Tensor]:
+        """The terms of Eq. 7 of a global batch, and each task's part of the first.
+
+        Eq. 6 is of audio and text; with more modalities, it is the mean over their pairs.
+        """
+        losses = {}
+        if self.config.lambda_supervised > 0 or (errors is None and embeds is None):
+            losses |= supervised_loss(predictions, labels, present, self.config.tasks, smoothing)
+        if errors is not None:
+            losses["mae"] = errors.mean()
+        if embeds is not None:
+            pairs = [pair for pair in self.config.combinations.values() if len(pair) == 2]
+            how = (self.config.contrastive_form, self.contrastive_head.scale)
+            of_pairs = [contrastive_loss(embeds[a], embeds[b], present[f"{a}_{b}"], *how) for a, b in pairs]
+            losses["contrastive"] = torch.stack(of_pairs).mean()
+        return losses
 
     def _wants(self, part: str, weight: float) -> bool:
         """Whether a term is to be computed; its λ may ask for a part that the checkpoint left out."""

@@ -56,6 +56,19 @@ class MMEROutput(ModelOutput):
     attentions: tuple[torch.FloatTensor, ...] | None = None
 
     @classmethod
+    def of_combinations(
+        cls,
+        predictions: dict[str, dict[str, torch.Tensor]],
+        present: dict[str, torch.Tensor],
+        embeds: dict[str, torch.Tensor] | None = None,
+        **fields,
+    ):
+        """The output with predictions by combination and task, for the rows (B,) that have each: `present`."""
+        embeds = {m: z.masked_fill(~present[m][:, None], torch.nan) for m, z in (embeds or {}).items()}
+        combinations = {name: void_rows(of_tasks, ~present[name]) for name, of_tasks in predictions.items()}
+        return cls.of(fullest(predictions, present), embeds, combinations=combinations, **fields)
+
+    @classmethod
     def of(cls, predictions: dict[str, torch.Tensor], embeds: dict[str, torch.Tensor] | None = None, **fields):
         """The output with predictions by task and embeddings by modality; those without a field follow the others."""
         fields |= {PREDICTION_FIELDS.get(task, task): values for task, values in predictions.items()}
@@ -74,3 +87,13 @@ def void_rows(predictions: dict[str, torch.Tensor], void: torch.Tensor) -> dict[
         task: values.detach().masked_fill(void.view((-1,) + (1,) * (values.dim() - 1)), torch.nan)
         for task, values in predictions.items()
     }
+
+
+def fullest(predictions: dict[str, dict[str, torch.Tensor]], present: dict[str, torch.Tensor]):
+    """Each row's predictions from the fullest combination it has; combinations come with the fullest last."""
+    chosen = {}
+    for combination, of_tasks in predictions.items():
+        for task, values in of_tasks.items():
+            rows = present[combination].view((-1,) + (1,) * (values.dim() - 1))
+            chosen[task] = torch.where(rows, values, chosen.get(task, values))
+    return chosen

@@ -1,8 +1,6 @@
 """Inputs of the pipeline → windows of samples, each with its text.
 
 An [`InputReader`] has no model, so that it can be sent to a worker process.
-
-This file is saved with checkpoints: it imports only torch and transformers.
 """
 
 import functools
@@ -17,14 +15,15 @@ from typing import Any
 from torch.utils.data import Dataset, IterableDataset
 from transformers.utils import logging
 
+from .processing_mmer import states_of_vectors
 from .timed_text import SEGMENT_FORM, Segment, read_segments, text_within
-from .waveforms import is_list, is_missing, is_number, is_one_recording, plain, with_span
+from .waveforms import is_list, is_list_of_recordings, is_missing, is_number, plain, with_span
 from .windows import Window, cut_windows, in_blocks, long_file, read_channels, stream_file
 
 logger = logging.get_logger(__name__)
 
 DEFAULT_CHUNK_SECONDS = 30.0  # for encoders without a maximum length
-KEYS = ("audio", "text", "sampling_rate", "start", "end")  # of an input
+KEYS = ("audio", "text", "sampling_rate", "start", "end")  # of an input; any further modality has a key of its name
 TEXT_FORMS = f'a string, a list of {SEGMENT_FORM} or, with channels="split", a list with one of these per channel'
 
 
@@ -85,7 +84,7 @@ def separate_inputs(audio=None, text=None, sampling_rate: int | None = None):
     Raises:
         ValueError: the lists differ in length, or only one of the two is a list.
     """
-    if not _is_list_of_recordings(audio) and not (audio is None and _is_list_of_texts(text)):
+    if not is_list_of_recordings(audio) and not (audio is None and _is_list_of_texts(text)):
         return _as_input(audio, text, sampling_rate)
     lists = {name: value for name, value in (("audio", audio), ("text", text)) if value is not None}
     sizes = {name: len(value) if isinstance(value, (list, tuple)) else "one" for name, value in lists.items()}
@@ -102,10 +101,6 @@ def _as_input(audio=None, text=None, sampling_rate=None) -> dict[str, Any]:
     return {"audio": audio, "text": text} | ({} if sampling_rate is None else {"sampling_rate": sampling_rate})
 
 
-def _is_list_of_recordings(audio) -> bool:
-    return is_list(audio) and not is_one_recording(audio)
-
-
 def _is_list_of_texts(text) -> bool:
     """Whether this is a list of texts. A list of segments is one text."""
     return isinstance(text, (list, tuple)) and not (len(text) > 0 and isinstance(text[0], dict))
@@ -116,10 +111,14 @@ def _is_list_of_texts(text) -> bool:
 
 @dataclass
 class InputReader:
-    """Cuts inputs, read by the `processor`, into windows of at most `longest` samples (None: no maximum)."""
+    """Cuts inputs, read by the `processor`, into windows of at most `longest` samples (None: no maximum).
+
+    others: further modalities, whose vectors (T, D) belong to the whole input.
+    """
 
     processor: Any
     longest: int | None
+    others: tuple[str, ...] = ()
 
     def read(
         self, numbered: NumberedInput, chunk_length_s=None, stride_length_s=0.0, channels="mix"
@@ -131,44 +130,46 @@ class InputReader:
         """
         number, sample = numbered.number, numbered.sample
         try:
-            audio, text, rate = self._read_input(sample, numbered.is_row)
+            audio, text, rate, others = self._read_input(sample, numbered.is_row)
             warn = functools.partial(_warn, number, sample)
             chunk, stride = self._chunk_and_stride(chunk_length_s, stride_length_s)
             split = channels == "split" and audio is not None
             speakers = self._speakers(audio, text, rate) if split else [(audio, text, None)]
             items = (
-                {"audio": window and window.samples, **self._place(window, text, is_last, warn), "speaker": speaker}
+                {
+                    **{"audio": window and window.samples, **others, "speaker": speaker},
+                    **self._place(window, text, is_last, warn),
+                }
                 for speaker, (recording, spoken, channel) in enumerate(speakers)
                 for text in [read_segments(spoken) if is_list(spoken) else spoken]
                 for window, is_last in _mark_last(self._windows(recording, rate, channel, chunk, stride, warn))
             )
-            previous = next(items)
-            for item in items:
-                yield {**previous, "split": split, "is_last": False}
-                previous = item
-            yield {**previous, "split": split, "is_last": True}
+            for item, is_last in _mark_last(items):
+                yield {**item, "split": split, "is_last": is_last}
         except ValueError as error:
             raise ValueError(f"Input {number}{_file_name(sample)}: {error}") from error
 
-    def _read_input(self, sample, is_row: bool) -> tuple[Any, str | list | None, int | None]:
-        if isinstance(sample, dict) and not is_row and (unknown := [key for key in sample if key not in KEYS]):
+    def _read_input(self, sample, is_row: bool) -> tuple[Any, str | list | None, int | None, dict[str, Any]]:
+        known = {*KEYS, *self.others}
+        if isinstance(sample, dict) and not is_row and (unknown := [key for key in sample if key not in known]):
             raise ValueError(
                 f'it has {", ".join(map(repr, unknown))}, which no input has: give a dict with "audio", "text" or '
                 'both, and beside them "sampling_rate", "start" and "end" where they are needed.'
             )
-        if not isinstance(sample, dict) or not {"audio", "text"} & sample.keys():
+        if not isinstance(sample, dict) or not {"audio", "text", *self.others} & sample.keys():
             raise ValueError('give a dict with "audio", "text" or both.')
         audio, text = sample.get("audio"), sample.get("text")
-        if _is_list_of_recordings(audio):
+        if is_list_of_recordings(audio):
             raise ValueError("audio is a list of recordings; give a list of inputs with one recording each.")
         audio = plain(with_span(audio, sample.get("start"), sample.get("end")))
         if isinstance(text, str) or is_missing(text):
             text = text if isinstance(text, str) and text.strip() else None
         elif not is_list(text):
             raise ValueError(f"text cannot be a {type(text).__name__}; give {TEXT_FORMS}.")
-        if audio is None and not text:
-            raise ValueError("it has neither audio nor text; give at least one.")
-        return audio, text or None, sample.get("sampling_rate")
+        others = {name: states_of_vectors(sample.get(name), name) for name in self.others}
+        if audio is None and not text and all(vectors is None for vectors in others.values()):
+            raise ValueError(f"it has neither {' nor '.join(['audio', 'text', *others])}; give at least one.")
+        return audio, text or None, sample.get("sampling_rate"), others
 
     def _speakers(self, audio, text, rate) -> list[tuple[Any, Any, int | None]]:
         """(recording, text, channel number) of each speaker. The number is None if the recording is one channel."""
@@ -249,12 +250,12 @@ def _file_name(sample) -> str:
     return f" ({audio})" if isinstance(audio, (str, os.PathLike)) and len(str(audio)) < 300 else ""
 
 
-def _mark_last(windows: Iterator[Window | None]) -> Iterator[tuple[Window | None, bool]]:
-    """Each window, and whether it is the last."""
-    previous = next(windows)
-    for window in windows:
+def _mark_last(items: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
+    """Each item, and whether it is the last."""
+    previous = next(items)
+    for item in items:
         yield previous, False
-        previous = window
+        previous = item
     yield previous, True
 
 

@@ -2,8 +2,6 @@
 
 Recordings longer than the window of the encoder are scored in windows (`windows.py`). Their probabilities and
 dimensions are averaged, weighted by the seconds that each window covers.
-
-This file is saved with checkpoints: it imports only torch, transformers and numpy, and no model class.
 """
 
 import os
@@ -21,6 +19,7 @@ from transformers.utils import logging
 
 from .outputs import PREDICTION_FIELDS
 from .pipeline_inputs import InputReader, number_inputs, separate_inputs
+from .processing_mmer import stack_states
 
 logger = logging.get_logger(__name__)
 
@@ -42,6 +41,7 @@ class MMERPipeline(ChunkPipeline):
       and `start` and `end` to select a span, in seconds.
     - `text` is a string, or a list of `{"text", "timestamp": (start, end)}` in seconds, as speech recognition returns
       it. With `channels="split"` it is a list with one text per channel.
+    - A further modality of the model has its vectors (T, D), which belong to the whole input.
 
     Besides the arguments of all pipelines (`batch_size`, `device`, `dtype`, `num_workers`):
 
@@ -57,7 +57,7 @@ class MMERPipeline(ChunkPipeline):
         "modalities"}`. `scores` maps labels to probabilities, dimensions are on the scale of `config.label_scale`, and
         `modalities` are those that the input has. With `return_timestamps=True` also `chunks`, a list of such dicts
         with `timestamp: (start, end)`, without gaps; it is empty without audio. Text with timestamps is assigned to its
-        chunks. Text without timestamps belongs to the whole input, and chunks are then scored by audio only. With
+        chunks. What has no timestamps belongs to the whole input, and chunks are scored without it. With
         `channels="split"` the output is `{"channels": [one such dict per channel]}`.
 
     Raises:
@@ -94,7 +94,8 @@ class MMERPipeline(ChunkPipeline):
 
         Args:
             query: `{"audio": …}` or `{"text": …}`.
-            candidates: inputs of the other modality, as such or as dicts like `query`.
+            candidates: inputs of the other modality, as such or as dicts like `query`, which say the modality where
+                there are several.
             top_k: number of candidates to return; all by default.
 
         Returns:
@@ -103,12 +104,15 @@ class MMERPipeline(ChunkPipeline):
         Raises:
             ValueError: the checkpoint was exported without g; or the query has both modalities, or none.
         """
-        given = [modality for modality in ("audio", "text") if query.get(modality) is not None]
+        modalities = self.model.config.modalities
+        given = [modality for modality in modalities if query.get(modality) is not None]
         if isinstance(candidates, (str, bytes, dict)):
             raise ValueError("candidates must be a list of texts or recordings.")
         if len(given) != 1:
             raise ValueError("A query must have either audio, to rank texts, or text, to rank recordings.")
-        other = {"audio": "text", "text": "audio"}[given[0]]
+        others = [modality for modality in modalities if modality != given[0]]
+        named = [m for m in others if any(isinstance(candidate, dict) and m in candidate for candidate in candidates)]
+        other = (named or others)[0]
         wrapped = [c if isinstance(c, dict) and other in c else {other: c} for c in candidates]
         if not wrapped:
             return []
@@ -159,7 +163,8 @@ class MMERPipeline(ChunkPipeline):
     @property
     def preprocess(self):
         """Cuts an input into windows. It is sent to worker processes without the model."""
-        return InputReader(self.processor, self._encoder_window()).read
+        others = tuple(m for m in self.model.config.modalities if m not in ("audio", "text"))
+        return InputReader(self.processor, self._encoder_window(), others).read
 
     def _encoder_window(self) -> int | None:
         """Maximum number of samples of the audio encoder; None if there is no maximum."""
@@ -188,22 +193,25 @@ class MMERPipeline(ChunkPipeline):
 
     def _forward(self, batch, return_combinations=False):
         """Windows (one, or a batch with a list per value) → predictions (B, …), and with `return_combinations` also
-        those of audio only and the embeddings."""
+        those of every combination and the embeddings."""
         alone = not isinstance(batch["audio"], list)
         listed = {name: [value] if alone else value for name, value in batch.items()}
         # Not by calling the processor: warnings about sound and cut texts were given when the input was read.
-        of_audio = self.processor.encode_audio(listed["audio"], warn=lambda message: None)
-        inputs = BatchFeature({**of_audio, **self.processor.encode_text(listed["text"])}).to(self.device)
-        outputs = self.model(**inputs, return_combinations=return_combinations)
+        inputs = self.processor.encode_audio(listed["audio"], warn=lambda message: None)
+        inputs |= self.processor.encode_text(listed["text"])
+        has = {f"has_{m}": [value is not None for value in listed[m]] for m in self.model.config.modalities}
+        for modality in self.model.config.modalities:
+            if modality not in ("audio", "text") and any(has[f"has_{modality}"]):
+                inputs |= stack_states(listed[modality], modality)
+        outputs = self.model(**BatchFeature(inputs).to(self.device), return_combinations=return_combinations)
         fields = {task.name: PREDICTION_FIELDS.get(task.name, task.name) for task in self.model.config.tasks}
         predictions = self._probabilities({task: outputs[field] for task, field in fields.items()})
         if return_combinations:
-            of_audio = self._probabilities(outputs.combinations["audio"])
-            predictions |= {f"audio_{task}": values for task, values in of_audio.items()}
-            for name in ("audio_embeds", "text_embeds"):
-                if outputs.get(name) is not None:
-                    predictions[name] = outputs[name].float()
-        has = {f"has_{m}": [value is not None for value in listed[m]] for m in ("audio", "text")}
+            for combination, of_tasks in outputs.combinations.items():
+                values = self._probabilities(of_tasks)
+                predictions |= {f"{combination}_{task}": of_task for task, of_task in values.items()}
+            embeds = (f"{modality}_embeds" for modality in self.model.config.modalities)
+            predictions |= {name: outputs[name].float() for name in embeds if outputs.get(name) is not None}
         kept = {name: listed[name] for name in ("timed", "start", "stop", "speaker", "split", "is_last")}
         kept |= has
         return predictions | ({name: values[0] for name, values in kept.items()} if alone else kept)
@@ -231,18 +239,19 @@ class MMERPipeline(ChunkPipeline):
         weights = seconds / seconds.sum() if seconds.sum() > 0 else np.ones(1)  # text only: one window of length 0
         tasks = [task.name for task in self.model.config.tasks]
         mean = {t: np.tensordot(weights, np.stack([w[t][0].numpy() for w in windows]), axes=1) for t in tasks}
-        modalities = [m for m in ("audio", "text") if any(window[f"has_{m}"] for window in windows)]
+        modalities = [m for m in self.model.config.modalities if any(window[f"has_{m}"] for window in windows)]
         output = self._describe(mean, modalities, top_k)
         if return_timestamps:
             output["chunks"] = [self._chunk(window, top_k) for window in windows if window["has_audio"]]
         return output
 
     def _chunk(self, window: dict, top_k: int | None) -> dict[str, Any]:
-        """The result of one window, by audio only if its text has no timestamps."""
-        with_text = window["has_text"] and window["timed"]
-        prefix = "" if with_text or not window["has_text"] else "audio_"
-        values = {task.name: window[prefix + task.name][0].numpy() for task in self.model.config.tasks}
-        described = self._describe(values, ["audio", "text"] if with_text else ["audio"], top_k)
+        """The result of one window, by its audio and, if it has timestamps, its text."""
+        timed = [m for m in self.model.config.modalities if m == "audio" or m == "text" and window["timed"]]
+        modalities = [modality for modality in timed if window[f"has_{modality}"]]
+        prefix = "_".join(modalities)
+        values = {task.name: window[f"{prefix}_{task.name}"][0].numpy() for task in self.model.config.tasks}
+        described = self._describe(values, modalities, top_k)
         return {"timestamp": (window["start"], window["stop"]), **described}
 
     def _describe(self, values: dict[str, np.ndarray], modalities: list[str], top_k: int | None) -> dict[str, Any]:
@@ -253,15 +262,15 @@ class MMERPipeline(ChunkPipeline):
                 output[task.name] = float(np.clip(of_task, *task.scale))  # it may be slightly off the scale
                 continue
             ranking = np.argsort(-of_task, kind="stable")
-            scores = {task.labels[k]: float(of_task[k]) for k in ranking[:top_k]}
+            scores = {task.classes[k]: float(of_task[k]) for k in ranking[:top_k]}
             best = ranking[0]
-            output[task.name] = {"label": task.labels[best], "score": float(of_task[best]), "scores": scores}
+            output[task.name] = {"label": task.classes[best], "score": float(of_task[best]), "scores": scores}
         return output | {"modalities": modalities}
 
     def _embeddings(self, windows: list[dict]) -> dict[str, np.ndarray]:
         """modality → the mean embedding (d,) of the windows that have it."""
         embeddings = {}
-        for modality in ("audio", "text"):
+        for modality in self.model.config.modalities:
             having = [window for window in windows if window[f"has_{modality}"]]
             if having:
                 seconds = np.array([window["stop"] - window["start"] for window in having]) if len(having) > 1 else None

@@ -4,8 +4,6 @@
 audio in all common forms, and returns padded tensors with one mask per modality: 1 = data, 0 = padding. A row that
 lacks a modality has an all-zero mask; a batch that lacks a modality has no keys for it. Each recording and text is
 encoded before padding, so an example gets the same features in any batch.
-
-This file is saved with checkpoints: it imports only torch, transformers, numpy and files that are saved too.
 """
 
 import functools
@@ -18,7 +16,7 @@ import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
 
-from .waveforms import is_list, is_missing, is_one_recording, read_recording
+from .waveforms import is_list, is_list_of_recordings, is_missing, read_recording
 
 SPECIAL_TOKENS = 8  # maximum number that a tokenizer adds to a text
 SHORTEST_WAVEFORM = 0.025  # seconds; the receptive field of the convolutions in wav2vec2, HuBERT and WavLM
@@ -110,7 +108,7 @@ class MMERProcessor(ProcessorMixin):
         """
         sampling_rate, text_options = _read_options(kwargs, self.tokenizer.init_kwargs)
         _check_max_length(text_options["max_length"], self.tokenizer.num_special_tokens_to_add())
-        audio, text = _as_rows(audio, _is_audio_list), _as_rows(text, is_list)
+        audio, text = _as_rows(audio, is_list_of_recordings), _as_rows(text, is_list)
         if not audio and not text:
             raise ValueError("Nothing to process: give `audio`, `text` or both.")
         if audio is not None and text is not None and len(audio) != len(text):
@@ -122,8 +120,7 @@ class MMERProcessor(ProcessorMixin):
         limit = text_options["max_length"] or self.tokenizer.model_max_length
         if cut := self.count_cut_texts(text or [], limit):
             warnings.warn(
-                f"{cut} of {len(text)} texts were cut at {limit} tokens: only their beginning is used.",
-                stacklevel=2,
+                f"{cut} of {len(text)} texts were cut at {limit} tokens: only their beginning is used.", stacklevel=2
             )
         masks = [value for key, value in inputs.items() if key.endswith("_mask")]
         require_a_modality(len(audio or text), masks)
@@ -274,6 +271,29 @@ def pad_rows(rows: list[torch.Tensor | None], dim: int = -1, value: float = 0) -
     return batch, mask
 
 
+def states_of_vectors(value, name: str) -> torch.Tensor | None:
+    """Vectors (T, D) of a modality that has no encoder, in any form → one state (1, T, D); None if they are missing.
+
+    Raises:
+        ValueError: they are not T vectors of equally many numbers.
+    """
+    if value is None:
+        return None
+    try:
+        vectors = torch.as_tensor(value, dtype=torch.float32)
+    except (TypeError, ValueError):
+        vectors = torch.empty(0)
+    if vectors.ndim != 2 or not len(vectors):
+        raise ValueError(f"{name} must be a list of vectors of equally many numbers, (T, D), or None.")
+    return vectors[None]
+
+
+def stack_states(states: list, modality: str) -> dict[str, torch.Tensor]:
+    """B times states (L+1, T, D) or None → the inputs of a model: states (B, L+1, T, D) and mask (B, T)."""
+    stacked, mask = pad_rows([None if of_row is None else torch.as_tensor(of_row) for of_row in states], dim=-2)
+    return {f"{modality}_hidden_states": stacked, f"{modality}_mask": mask}
+
+
 def require_a_modality(batch_size: int, masks: list[torch.Tensor]) -> None:
     """Raise an `ExampleError` for the first of B rows in which all masks (B, T) are zero."""
     for b in range(batch_size):
@@ -286,11 +306,6 @@ def _batch(rows: list[torch.Tensor | None], name: str, mask_name: str, value: fl
         return {}
     content, mask = pad_rows(rows, value=value)
     return {name: content, mask_name: mask}
-
-
-def _is_audio_list(value) -> bool:
-    """Whether this is a list of recordings. A list of numbers is one recording."""
-    return is_list(value) and not is_one_recording(value)
 
 
 def _as_rows(value, is_batch) -> list | None:
@@ -362,9 +377,8 @@ def source_name(audio) -> str:
     path, span = audio, ""
     if isinstance(audio, dict):
         path, start, end = (None if is_missing(audio.get(name)) else audio[name] for name in ("path", "start", "end"))
-        span = (
-            "" if start is None and end is None else f", {start or 0} s to {'its end' if end is None else f'{end} s'}"
-        )
+        if start is not None or end is not None:
+            span = f", {start or 0} s to {'its end' if end is None else f'{end} s'}"
     if not isinstance(path, (str, os.PathLike)):
         return ""
     path = os.fspath(path)

@@ -1,7 +1,4 @@
-"""Text with timestamps, as speech recognition returns it → the part that belongs to a window of the recording.
-
-This file is saved with checkpoints: it imports only files that are saved too.
-"""
+"""Text with timestamps, as speech recognition returns it → the part that belongs to a window of the recording."""
 
 import math
 from dataclasses import dataclass
@@ -64,9 +61,8 @@ def _times(number: int, segment: Any) -> tuple[float | None, float | None]:
     if not isinstance(segment["text"], str) and not is_missing(segment["text"]):
         raise ValueError(f"the text of segment {number} is {segment['text']!r:.60}; give a string.")
     times = (None, None) if is_missing(segment["timestamp"]) else segment["timestamp"]
-    if not isinstance(times, (list, tuple)) or len(times) != 2:
+    is_pair = isinstance(times, (list, tuple)) and len(times) == 2
+    if not is_pair or not all(is_missing(time) or is_number(time) for time in times):
         raise ValueError(f"the timestamp of segment {number} is {times!r:.60}; give (start, end), in seconds.")
     begin, end = (None if is_missing(time) else time for time in times)
-    if not all(time is None or is_number(time) for time in (begin, end)):
-        raise ValueError(f"the timestamp of segment {number} is {times!r:.60}; give (start, end), in seconds.")
     return begin, end

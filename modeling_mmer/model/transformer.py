@@ -1,27 +1,87 @@
-"""The shared transformer ST of Section 3.1: pre-norm layers over the available tokens, with compact positions.
+"""The shared transformer ST of Section 3.1 and its passes: pre-norm layers over the tokens that a pass shows, with
+compact positions.
 
 Settled where the paper is silent: pre-norm, GELU, a final norm; dropout inside the feed-forward and on both residual
 branches, none on the attention probabilities (so that fused attention kernels serve on every device).
 
-Shapes: B examples, S positions of the sequence, h heads, d shared width.
+Shapes: B examples, N_m tokens of modality m, S positions of a sequence, h heads, d shared width.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.llama.modeling_llama import (
-    LlamaRotaryEmbedding,
-    apply_rotary_pos_emb,
-    eager_attention_forward,
-)
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb, eager_attention_forward
 
-from .passes import Pass, PassOutput
+from .embedding import ModalityTokens
+
+
+@dataclass
+class Pass:
+    """The embeddings (B, N_m, d) of each modality, v^m added, and which of them are shown (B, N_m).
+
+    A row that shows nothing takes no part in the pass.
+    """
+
+    embeddings: dict[str, torch.Tensor]
+    shown: dict[str, torch.Tensor]
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """(B,) bool: the rows that take part."""
+        return torch.stack([shown.any(-1) for shown in self.shown.values()]).any(0)
+
+    def only(self, rows: torch.Tensor) -> "Pass":
+        """The pass without the rows that are not among `rows` (B,), and without modalities that none of them shows."""
+        visible = [modality for modality, shown in self.shown.items() if shown.any()]
+        if bool(rows.all()):
+            return Pass({m: self.embeddings[m] for m in visible}, {m: self.shown[m] for m in visible})
+        return Pass({m: self.embeddings[m][rows] for m in visible}, {m: self.shown[m][rows] for m in visible})
+
+
+@dataclass
+class PassOutput:
+    """What a pass gives: z (B, S, d) over the sequence, its mask (B, S), and where in it each modality lies.
+
+    Rows that took no part are void.
+    """
+
+    sequence: torch.Tensor
+    mask: torch.Tensor
+    spans: dict[str, slice]
+
+    @property
+    def cls(self) -> torch.Tensor:
+        """z at CLS: (B, d)."""
+        return self.sequence[:, 0]
+
+    @property
+    def tokens(self) -> dict[str, torch.Tensor]:
+        """z at each modality's own positions: (B, N_m, d)."""
+        return {modality: self.sequence[:, span] for modality, span in self.spans.items()}
+
+    def spread(self, rows: torch.Tensor) -> "PassOutput":
+        """The output of a pass that was run for `rows` (B,) only, as one of all B rows: zeros elsewhere."""
+        if bool(rows.all()):
+            return self
+        values = (self.sequence, self.mask)
+        spread = (v.new_zeros((len(rows), *v.shape[1:])).index_put((rows,), v) for v in values)
+        return PassOutput(*spread, self.spans)
+
+
+def show(tokens: Mapping[str, ModalityTokens], modalities: Sequence[str], whole: bool = False) -> Pass:
+    """The pass that shows `modalities` and leaves out all others; `whole` drops rows that lack any of them."""
+    shown = {m: t.mask if m in modalities else torch.zeros_like(t.mask) for m, t in tokens.items()}
+    if whole:
+        nowhere = torch.zeros_like(next(iter(tokens.values())).present)
+        has_all = torch.stack([tokens[m].present if m in tokens else nowhere for m in modalities]).all(0)
+        shown = {m: mask & has_all[:, None] for m, mask in shown.items()}
+    return Pass({m: t.embeddings for m, t in tokens.items()}, shown)
 
 
 class Dropout(nn.Module):

@@ -1,8 +1,4 @@
-"""Recordings in all common forms → samples: files, bytes, arrays, pairs of samples and rate, and spans of these.
-
-This file is saved with checkpoints: it imports only torch, transformers and numpy, and soundfile and soxr to read and
-resample files.
-"""
+"""Recordings in all common forms → samples: files, bytes, arrays, pairs of samples and rate, and spans of these."""
 
 import base64
 import binascii
@@ -56,6 +52,10 @@ def is_one_recording(value) -> bool:
     if is_pair(value):
         return True
     return len(value) > 0 and all(map(is_number, value)) and not all(map(is_missing, value))
+
+
+def is_list_of_recordings(value) -> bool:
+    return is_list(value) and not is_one_recording(value)
 
 
 def plain(audio):
@@ -185,17 +185,14 @@ def _read_any(audio, rate: int, array_rate: int, start: float, end: float | None
         return _decode(bytes(audio), rate, start, end)
     if isinstance(audio, (str, os.PathLike)):
         return _decode(_check_source(os.fspath(audio)), rate, start, end)
-    if isinstance(audio, (np.ndarray, torch.Tensor)) or (is_list(audio) and not any(map(_is_text, audio))):
+    holds_no_text = is_list(audio) and not any(isinstance(part, (str, bytes)) for part in audio)
+    if isinstance(audio, (np.ndarray, torch.Tensor)) or holds_no_text:
         array_rate = _check_rate(array_rate)
         return cut_span(_read_array(audio), array_rate, start, end), array_rate
     if hasattr(audio, "get_all_samples"):  # a decoder, as returned by `datasets` with torchcodec
         samples = audio.get_all_samples()
         return cut_span(samples.data.float().numpy(), samples.sample_rate, start, end), samples.sample_rate
     raise ValueError(f"audio cannot be a {type(audio).__name__}; give {AUDIO_FORMS}.")
-
-
-def _is_text(value) -> bool:
-    return isinstance(value, (str, bytes))
 
 
 def _check_source(source: str) -> str | bytes:

@@ -3,9 +3,6 @@
 Windows start every `chunk − 2 · stride` samples and overlap by the stride on each side. The result of a window is used
 for its middle; these spans cover the recording without gaps. The last window ends with the recording and has the same
 length as the others. Files are read and resampled as a stream.
-
-This file is saved with checkpoints: it imports only numpy and files that are saved too, and soundfile and soxr if a
-long file is read.
 """
 
 import io
@@ -40,9 +37,7 @@ def cut_windows(blocks: Iterable[np.ndarray], chunk: int, stride: int) -> Iterat
     held, offset, ended = np.zeros(0, np.float32), 0, False  # the buffer `held` starts at sample `offset`
     begin, answered = 0, 0
     while True:
-        while (
-            not ended and offset + len(held) <= begin + chunk
-        ):  # one more sample shows that this is not the last window
+        while not ended and offset + len(held) <= begin + chunk:  # one more sample: it is not the last
             block = next(blocks, None)
             ended = block is None
             held = held if ended else np.concatenate([held, block])

@@ -15,17 +15,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..files import write_text
 from ..model.configuration_mmer import MMERConfig
 from .plots import plot_confusion, plot_training
-from .tables import COMBINATIONS, caveats_list, combination_name, recall_table, results_table, retrieval_line
+from .tables import by_combination, caveats_list, combination_name, recall_table, results_table, retrieval_line
 
 # The template is at the top of a checkout, and inside an installed package.
 _TEMPLATE_PATHS = [Path(__file__).parents[n] / "model_cards" / "template.md" for n in (2, 1)]
-TASK_TYPES = {"audio": "audio-classification", "text": "text-classification", "audio_text": "audio-classification"}
-METRICS = {  # name in results.json → type and name on the hub
-    "ua": ("recall", "UA (macro recall of emotion)"),
-    "macro_f1": ("f1", "Macro F1 of emotion"),
-    "sentiment_ua": ("recall", "UA of sentiment"),
-    **{f"{d}_ccc": ("ccc", f"CCC of {d}") for d in ("valence", "arousal", "dominance")},
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,7 @@ def write_card(
     figures = results["splits"][split]
     pictures = {
         "confusion": plot_confusion(folder / "confusion_matrix.png", figures),
-        "curves": plot_training(folder / "training_curves.png", provenance.log_history),
+        "curves": plot_training(folder / "training_curves.png", provenance.log_history, config),
     }
     model_id = model_id or results["model"]
     card = ModelCard.from_template(
@@ -79,7 +72,7 @@ def card_data(
     results: Mapping[str, Any], split: str, model_id: str, config: MMERConfig, provenance: Provenance
 ) -> ModelCardData:
     """The YAML metadata that the hub indexes, with the figures of `results.json` as `model-index`."""
-    names = (config.audio_encoder_name_or_path, config.text_encoder_name_or_path)
+    names = [config.encoder_name(modality) for modality in config.modalities]
     return ModelCardData(
         model_name=Path(model_id).name,
         license="other" if provenance.license is None else provenance.license,
@@ -90,24 +83,37 @@ def card_data(
         base_model=[name for name in names if name and not Path(name).exists()] or None,
         eval_results=[
             EvalResult(
-                task_type=TASK_TYPES[combination],
+                task_type="text-classification" if combination == "text" else "audio-classification",
                 task_name=f"Emotion recognition from {combination_name(combination)}",
                 dataset_type=results["corpus"],
                 dataset_name=results["corpus"],
                 dataset_config=combination,  # without it, the hub would merge the two audio results
                 dataset_split=split,
-                metric_type=METRICS[name][0],
-                metric_name=METRICS[name][1],
+                metric_type=metric[0],
+                metric_name=metric[1],
                 metric_value=value,
             )
-            for combination in COMBINATIONS
-            for name, value in results["splits"][split].get(combination, {}).items()
-            if name in METRICS
+            for combination, of_combination in by_combination(results["splits"][split]).items()
+            for name, value in of_combination.items()
+            if (metric := metric_of(name))
         ],
     )
 
 
+def metric_of(name: str) -> tuple[str, str] | None:
+    """Type and name on the hub of a figure in results.json; None if it is not a metric."""
+    task, _, measure = name.rpartition("_")
+    if name == "macro_f1":
+        return "f1", "Macro F1 of emotion"
+    if measure == "ccc":
+        return "ccc", f"CCC of {task}"
+    return ("recall", f"UA of {task}" if task else "UA (macro recall of emotion)") if measure == "ua" else None
+
+
 def objective(config: MMERConfig) -> str:
     """Eq. 7 with the weights of this model."""
-    terms = [("MAE", config.lambda_mae), ("contrastive", config.lambda_contrastive)]
-    return " + ".join(["supervised", *(f"{weight:g} · {name}" for name, weight in terms if weight > 0)])
+    terms = {"MAE": config.lambda_mae, "contrastive": config.lambda_contrastive}
+    supervised = {1: ["supervised"], 0: []}.get(
+        config.lambda_supervised, [f"{config.lambda_supervised:g} · supervised"]
+    )
+    return " + ".join([*supervised, *(f"{weight:g} · {name}" for name, weight in terms.items() if weight > 0)])

@@ -8,9 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..evaluation.statistics import CONCORDANCE, UNWEIGHTED_ACCURACY, paired_bootstrap
+from ..model.tasks import DIMENSIONS
 from .records import Records
 
-TASKS = ("emotion", "valence", "arousal", "dominance")
+TASKS = ("emotion", *DIMENSIONS)
 
 
 def compare(

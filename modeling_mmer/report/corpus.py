@@ -1,8 +1,8 @@
 """The statistics of a corpus (`corpora/describe.py`) as Markdown tables, one column per split, and as a plot."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..corpora.describe import LONG, OVER
-from .plots import SIZE, printable, save
+from ..lettering import printable
+from ..model.tasks import CLASS_TASKS
+from .plots import SIZE, save
 from .tables import ABSENT, markdown_item, markdown_table
 
-MODALITIES = {"audio_text": "audio + text", "audio_only": "audio alone", "text_only": "text alone"}
 SHARED = ("speakers", "texts", "recordings")
 MOST_SPEAKERS = 10  # listed in the report; corpus.json has all
 MOST_BROKEN = 20
@@ -23,8 +24,8 @@ def corpus_report(figures: Mapping[str, Any]) -> str:
     """The whole report, without sections that would be empty."""
     sections = {
         "Rows": rows_table(figures),
-        "Emotion": labels_table(figures, "emotion"),
-        "Sentiment": labels_table(figures, "sentiment"),
+        **{task.capitalize(): labels_table(figures, task) for task in CLASS_TASKS},
+        "Votes for emotions": votes_table(figures),
         "Dimensions, on the scale {:g} to {:g}".format(*figures["label_scale"]): dimensions_table(figures),
         "Durations, in seconds": durations_table(figures),
         "Speakers": speakers_table(figures),
@@ -43,7 +44,7 @@ def rows_table(figures: Mapping[str, Any]) -> str:
     """Rows by modality, hours of audio, and number of speakers."""
 
     def column(part: Mapping[str, Any]) -> dict[str, str]:
-        modalities = {name: f"{part['modalities'][modality]:,}" for modality, name in MODALITIES.items()}
+        modalities = {held_name(held): f"{n:,}" for held, n in part["modalities"].items()}
         return {
             "rows": f"{part['rows']:,}",
             **modalities,
@@ -55,6 +56,11 @@ def rows_table(figures: Mapping[str, Any]) -> str:
     return split_table(figures, column)
 
 
+def held_name(held: str) -> str:
+    """What rows hold, as `audio_text` or `audio_only` in the figures, in words."""
+    return held.replace("_only", " alone").replace("_", " + ")
+
+
 def labels_table(figures: Mapping[str, Any], task: str) -> str:
     """Number of rows of each class, the most frequent first; empty if no row is labelled."""
     names = figures["all"][task]["labels"]
@@ -64,6 +70,24 @@ def labels_table(figures: Mapping[str, Any], task: str) -> str:
         return {name: f"{n:,}" for name, n in counts.items()} | {"unlabelled": f"{part[task]['unlabelled']:,}"}
 
     return split_table(figures, column) if names else ""
+
+
+def votes_table(figures: Mapping[str, Any]) -> str:
+    """Rows with votes, the votes for each class and the agreement of raters; empty if there are no votes."""
+    if "emotion_votes" not in figures["all"]:
+        return ""
+    names = figures["all"]["emotion_votes"]["labels"]
+
+    def column(part: Mapping[str, Any]) -> dict[str, str]:
+        votes = part.get("emotion_votes", {"rows": 0, "labels": {}})
+        counts = {name: f"{votes['labels'].get(name, 0):,g}" for name in names}
+        return {
+            "rows": f"{votes['rows']:,}",
+            **counts,
+            "Krippendorff's alpha": decimal(votes.get("krippendorff_alpha")),
+        }
+
+    return split_table(figures, column)
 
 
 def dimensions_table(figures: Mapping[str, Any]) -> str:
@@ -112,7 +136,7 @@ def shared_table(figures: Mapping[str, Any]) -> str:
     """What each pair of splits has in common, and in how many rows; empty if there is only one split."""
     rows = [
         [f"{one} and {other}", *(shared_by(figures["shared"][what], one, other) for what in SHARED)]
-        for one, other in combinations(figures["splits"], 2)
+        for one, other in itertools.combinations(figures["splits"], 2)
     ]
     return markdown_table(["in both", *SHARED], rows) if rows else ""
 
@@ -155,7 +179,7 @@ def bin_names(figures: Mapping[str, Any]) -> list[str]:
     """The names of the histogram's bins up to the last that is not empty."""
     histogram = figures["all"]["duration"]["histogram"]
     starts = histogram["from"]
-    names = [f"{start} to {end}" for start, end in pairwise(starts)] + [f"{starts[-1]} and more"]
+    names = [f"{start} to {end}" for start, end in itertools.pairwise(starts)] + [f"{starts[-1]} and more"]
     return names[: max(i for i, n in enumerate(histogram["counts"], start=1) if n)]
 
 
@@ -187,9 +211,10 @@ def plot_corpus(path: Path, figures: Mapping[str, Any]) -> None:
 
 def plot_rows(panel, figures: Mapping[str, Any]) -> None:
     splits, below = figures["splits"], [0] * len(figures["splits"])
-    for (modality, name), shade in zip(MODALITIES.items(), ("0.3", "0.55", "0.8"), strict=True):
-        counts = [part["modalities"][modality] for part in splits.values()]
-        panel.bar(list(splits), counts, bottom=below, color=shade, label=name)
+    for i, held in enumerate(kinds := figures["all"]["modalities"]):
+        counts = [part["modalities"][held] for part in splits.values()]
+        shade = f"{0.3 + 0.5 * i / max(1, len(kinds) - 1):.2f}"
+        panel.bar(list(splits), counts, bottom=below, color=shade, label=held_name(held))
         below = [sum(pair) for pair in zip(below, counts, strict=True)]
     panel.set(title="rows")
     panel.tick_params("x", rotation=45)

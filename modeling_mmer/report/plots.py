@@ -2,63 +2,24 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
-from matplotlib.text import Text
 from transformers import TrainerCallback
-from transformers.utils import logging
 
 from ..files import write_bytes
-from .tables import COMBINATIONS, DIMENSIONS, combination_name
+from ..lettering import find_fonts, printable
+from ..model.configuration_mmer import MMERConfig
+from .tables import by_combination, combination_name
 
-logger = logging.get_logger(__name__)
-
-DEFAULT_FONT = "DejaVu Sans"  # included in matplotlib
 SIZE = 3.2  # height and width of a panel, in inches
-
-
-def printable(text: object) -> str:
-    """Escape a name from the data for a plot: `$` does not start maths, and a character that no installed font has is
-    replaced by its code point."""
-    missing = {c for c in str(text) if not c.isspace() and ord(c) not in _characters() and _family_with(c) is None}
-    if missing:
-        logger.warning_once(
-            "Some characters of a label are in no installed font, so plots show their code points. Install a font such "
-            "as Noto Sans CJK."
-        )
-    shown = "".join(f"[U+{ord(c):04X}]" if c in missing else c for c in str(text))
-    return shown.replace("$", r"\$")
-
-
-@cache
-def _characters() -> frozenset[int]:
-    """The characters of the default font."""
-    return frozenset(get_font(findfont(DEFAULT_FONT)).get_charmap())
-
-
-@cache
-def _installed() -> dict[str, frozenset[int]]:
-    """Font family → characters, without last-resort fonts, which draw a box for every character."""
-    families = {}
-    for font in fontManager.ttflist:
-        with suppress(OSError, RuntimeError):  # a font that was removed or is unreadable
-            families.setdefault(font.name, frozenset(get_font(font.fname).get_charmap()))
-    return {name: characters for name, characters in families.items() if "last resort" not in name.lower()}
-
-
-def _family_with(character: str) -> str | None:
-    return next((name for name, characters in _installed().items() if ord(character) in characters), None)
 
 
 def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
     """Plot one confusion matrix per combination, coloured by the share of each reference. False if there is none."""
-    matrices = {c: results_for_split.get(c, {}).get("confusion_matrix") for c in COMBINATIONS}
-    matrices = {combination: matrix for combination, matrix in matrices.items() if matrix}
+    figures = by_combination(results_for_split)
+    matrices = {name: matrix for name, f in figures.items() if (matrix := f.get("confusion_matrix"))}
     if not matrices:
         return False
     figure = Figure(figsize=(SIZE * len(matrices), SIZE + 0.4), layout="constrained")
@@ -79,7 +40,7 @@ def plot_confusion(path: Path, results_for_split: Mapping[str, Any]) -> bool:
     return True
 
 
-def plot_training(path: Path, log_history: Sequence[Mapping[str, float]]) -> bool:
+def plot_training(path: Path, log_history: Sequence[Mapping[str, float]], config: MMERConfig) -> bool:
     """Plot the loss and its terms over steps, and UA and mean CCC over epochs. False if there is no log."""
     steps = [entry for entry in log_history if "loss" in entry]
     evaluations = [entry for entry in log_history if "eval_loss" in entry]
@@ -89,9 +50,9 @@ def plot_training(path: Path, log_history: Sequence[Mapping[str, float]]) -> boo
     losses, recall, concordance = figure.subplots(1, 3)
     for name in ("loss", "loss_supervised", "loss_mae", "loss_contrastive"):
         _line(losses, [(entry["step"], entry[name]) for entry in steps if name in entry], name)
-    for combination in COMBINATIONS:
+    for combination in config.combinations:
         name, ua = combination_name(combination), f"eval_{combination}_ua"
-        ccc = [f"eval_{combination}_{dimension}_ccc" for dimension in DIMENSIONS]
+        ccc = [f"eval_{combination}_{dimension}_ccc" for dimension in config.dimensions]
         _line(recall, [(entry["epoch"], entry[ua]) for entry in evaluations if ua in entry], name)
         present = [(entry["epoch"], [entry[key] for key in ccc if key in entry]) for entry in evaluations]
         _line(concordance, [(epoch, sum(values) / len(values)) for epoch, values in present if values], name)
@@ -110,7 +71,7 @@ class CurvesCallback(TrainerCallback):
 
     def on_evaluate(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
-            plot_training(Path(args.output_dir, "training_curves.png"), state.log_history)
+            plot_training(Path(args.output_dir, "training_curves.png"), state.log_history, kwargs["model"].config)
 
 
 def _line(panel, points: list[tuple[float, float]], label: str) -> None:
@@ -120,11 +81,7 @@ def _line(panel, points: list[tuple[float, float]], label: str) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically, with additional fonts where its texts need them."""
-    texts = figure.findobj(Text)
-    characters = {c for text in texts for c in text.get_text() if not c.isspace() and ord(c) not in _characters()}
-    if families := {family for c in characters if (family := _family_with(c)) is not None}:
-        for text in texts:
-            text.set_fontfamily([DEFAULT_FONT, *sorted(families)])
+    find_fonts(figure)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=80, metadata={"Software": None})
     write_bytes(path, picture.getvalue())

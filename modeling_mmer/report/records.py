@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ class Figure:
         return mean_and_deviation(list(self.by_seed.values()))[1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # an instance is what a folder had when it was read
 class Records:
     """The records in an output folder of `mmer reproduce`.
 
@@ -155,17 +155,12 @@ class Records:
     def seconds(self) -> float:
         return sum(sum(record.seconds.values()) for record in self.all)
 
-    @cached_property
-    def _predictions(self) -> dict[tuple[str, int], pd.DataFrame | None]:
-        return {}
-
+    @cache  # noqa: B019 (there is one instance per report)
     def predictions(self, run: str, seed: int) -> pd.DataFrame | None:
         """A run's predictions on the test split, with a column `fold` (0 without folds); None if there are none."""
-        if (run, seed) not in self._predictions:
-            tables = {r.fold or 0: self.folder / predictions_path(r.key) for r in self.counted(run) if r.seed == seed}
-            tables = [pd.read_parquet(path).assign(fold=fold) for fold, path in tables.items() if path.is_file()]
-            self._predictions[run, seed] = pd.concat(tables, ignore_index=True) if tables else None
-        return self._predictions[run, seed]
+        tables = {r.fold or 0: self.folder / predictions_path(r.key) for r in self.counted(run) if r.seed == seed}
+        tables = [pd.read_parquet(path).assign(fold=fold) for fold, path in tables.items() if path.is_file()]
+        return pd.concat(tables, ignore_index=True) if tables else None
 
     def write_summaries(self) -> None:
         """Write `runs/NAME.json` for each run: mean and deviation of each figure over seeds, and the records used."""

@@ -4,33 +4,24 @@ Each number links to the summary of its run (`runs/NAME.json`), which lists the 
 figures are in separate tables.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader
 
 from ..files import write_text
+from ..model.configuration_mmer import COMBINATIONS, MODALITIES
+from ..model.tasks import DIMENSIONS
 from . import published
 from .comparison import TASKS, compare
 from .records import Figure, Records
 from .reproduction_plots import plot_curves, plot_layer_weights, plot_similarities, plot_ua
-from .tables import ABSENT, COMBINATIONS, DIMENSIONS, markdown_item, markdown_table
+from .tables import ABSENT, markdown_item, markdown_table
 
-Format = Callable[[float, float], str]  # a value, and the value that sets the number of digits
-
-
-def percent(value: float, like: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def decimal(value: float, like: float) -> str:
-    return f"{value:.3f}"
-
-
-def distance(value: float, like: float) -> str:
-    return f"{value:.1f}" if abs(like) >= 1 else f"{value:.2g}"
+Unit = Literal["percent", "decimal", "distance"]
 
 
 @dataclass(frozen=True)
@@ -40,37 +31,41 @@ class Column:
     Args:
         figure: its flat name in a record, such as `audio_ua`.
         header: the header of the column.
-        format: formats a value.
+        unit: of its values.
         combination: the combination whose run of a row has the figure.
         published: format specification of the paper's own values.
     """
 
     figure: str
     header: str
-    format: Format = percent
+    unit: Unit = "percent"
     combination: str = "audio"
     published: str = ".1f"
 
+    def shown(self, value: float, like: float) -> str:
+        """A value with the number of digits of `like`."""
+        if self.unit == "percent":
+            return f"{100 * value:.1f}"
+        return f"{value:.3f}" if self.unit == "decimal" else f"{value:.1f}" if abs(like) >= 1 else f"{value:.2g}"
 
-INPUTS = dict(zip(COMBINATIONS, ("a", "t", "a + t"), strict=True))
+
+INPUTS = {name: " + ".join(m[0] for m in modalities) for name, modalities in COMBINATIONS.items()}
 UA = [Column(f"{c}_ua", f"UA % {i}", combination=c) for c, i in INPUTS.items()]
 CCC = [
-    Column(f"{c}_{dimension}_ccc", f"{name} {i}", decimal, c, ".3f")
-    for dimension, name in zip(DIMENSIONS, ("Val.", "Aro.", "Dom."), strict=True)
+    Column(f"{c}_{dimension}_ccc", f"{dimension[:3].capitalize()}. {i}", "decimal", c, ".3f")
+    for dimension in DIMENSIONS
     for c, i in INPUTS.items()
 ]
-RETRIEVAL = [
-    Column("retrieval_audio_to_text", "Retr. a %"),
-    Column("retrieval_text_to_audio", "Retr. t %"),
-]
+RETRIEVAL = [Column(f"retrieval_{m}_to_{other}", f"Retr. {m[0]} %") for m, other in permutations(MODALITIES, 2)]
 TABLE_1 = [*UA, *CCC]
 TABLE_2 = [
-    Column(f"collapse_{m}_{place}", f"{m[0]} {place}", distance, published="#.2g")
-    for m in ("audio", "text")
+    Column(f"collapse_{m}_{place}", f"{m[0]} {place}", "distance", published="#.2g")
+    for m in MODALITIES
     for place in ("input", "output")
 ]
 TABLE_3 = [*RETRIEVAL, *UA]
-CHOICES = [*UA, *(column for column in CCC if column.combination == "audio_text"), *RETRIEVAL]
+FULLEST = [*COMBINATIONS][-1]
+CHOICES = [*UA, *(column for column in CCC if column.combination == FULLEST), *RETRIEVAL]
 COMPARED = "contr_mae"  # the row that the others are compared with
 
 
@@ -164,14 +159,13 @@ def table_1(records: Records, rows: Sequence) -> Section | None:
 
 
 def table_2(records: Records, rows: Sequence) -> Section | None:
-    body = figure_rows(records, rows, TABLE_2, best=False)
     text = (
         "The largest pair-wise Euclidean distance between the embeddings of an utterance at the input and output of "
         f"the shared transformer, averaged over {utterances_of(records, rows)} random test utterances. Small values "
         "indicate collapse."
     )
-    header = ["MAE target", *headers(TABLE_2)]
-    return Section("Table 2: target of the masked autoencoder", text, header, [c for _, c in body]) if body else None
+    body = figure_rows(records, rows, TABLE_2, best=False)
+    return figures_section("Table 2: target of the masked autoencoder", text, "MAE target", TABLE_2, body)
 
 
 def utterances_of(records: Records, rows: Sequence) -> str:
@@ -184,20 +178,24 @@ def utterances_of(records: Records, rows: Sequence) -> str:
 
 
 def table_3(records: Records, rows: Sequence) -> Section | None:
-    body = figure_rows(records, rows, TABLE_3)
     text = "Retrieval among N = 32 (chance: 3.1 %) and UA. All rows but the first use the contrastive term."
-    header = ["", *headers(TABLE_3)]
-    return Section("Table 3: positions and g", text, header, [cells for _, cells in body]) if body else None
+    return figures_section("Table 3: positions and g", text, "", TABLE_3, figure_rows(records, rows, TABLE_3))
 
 
 def choices(records: Records, rows: Sequence) -> Section | None:
     """The rows of choices for which an alternative was trained."""
     tried = {row.title.partition(":")[0] for row in rows if row.name != COMPARED and records.of(row.name)}
     rows = [row for row in rows if row.title.partition(":")[0] in tried]
-    body = figure_rows(records, rows, CHOICES, best=False)
     text = "The full objective with one choice changed at a time."
-    header = ["", *headers(CHOICES)]
-    return Section("Choices around the full objective", text, header, [c for _, c in body]) if body else None
+    body = figure_rows(records, rows, CHOICES, best=False)
+    return figures_section("Choices around the full objective", text, "", CHOICES, body)
+
+
+def figures_section(
+    title: str, text: str, first: str, columns: Sequence[Column], body: Sequence[tuple[Any, list[Any]]]
+) -> Section | None:
+    """A section of rows of figures; None if there are none."""
+    return Section(title, text, [first, *headers(columns)], [cells for _, cells in body]) if body else None
 
 
 def figure_rows(
@@ -227,9 +225,9 @@ def figure_rows(
 def figure_cell(figure: Figure | None, column: Column, best: bool) -> Cell:
     if figure is None:
         return Cell(ABSENT)
-    shown = column.format(figure.mean, figure.mean)
+    shown = column.shown(figure.mean, figure.mean)
     if figure.deviation is not None:
-        shown += f" ± {column.format(figure.deviation, figure.mean)}"
+        shown += f" ± {column.shown(figure.deviation, figure.mean)}"
     return Cell(shown, f"runs/{figure.run}.json", best)
 
 

@@ -6,9 +6,10 @@ from textwrap import fill
 
 from matplotlib.figure import Figure
 
+from ..model.configuration_mmer import COMBINATIONS
 from .plots import SIZE, save
 from .records import Records
-from .tables import COMBINATIONS, combination_name
+from .tables import combination_name
 
 
 def plot_ua(path: Path, records: Records, rows: Sequence) -> bool:
@@ -35,20 +36,17 @@ def plot_ua(path: Path, records: Records, rows: Sequence) -> bool:
 
 def plot_layer_weights(path: Path, records: Records, rows: Sequence) -> bool:
     """Plot w^m of Eq. 1 after training, for the first seed of each row with one model. False if there is none."""
-    weights = {
-        row.title: found[0].layer_weights
-        for row in rows
-        if len(names := set(row.runs.values())) == 1
-        and (found := records.counted(next(iter(names))))
-        and found[0].layer_weights
-    }
+    named = {row.title: set(row.runs.values()) for row in rows}
+    found = {title: records.counted(*names) for title, names in named.items() if len(names) == 1}
+    weights = {title: of_run[0].layer_weights for title, of_run in found.items() if of_run and of_run[0].layer_weights}
     if not weights:
         return False
-    picture = Figure(figsize=(2 * SIZE + 2, SIZE), layout="constrained")
-    panels = picture.subplots(1, 2, sharey=True)
-    for panel, modality in zip(panels, ("audio", "text"), strict=True):
+    modalities = list(dict.fromkeys(modality for of_row in weights.values() for modality in of_row))
+    picture = Figure(figsize=(len(modalities) * SIZE + 2, SIZE), layout="constrained")
+    panels = picture.subplots(1, len(modalities), sharey=True, squeeze=False)[0]
+    for panel, modality in zip(panels, modalities, strict=True):
         for title, of_row in weights.items():
-            panel.plot(of_row[modality], marker=".", label=title)
+            panel.plot(of_row.get(modality, []), marker=".", label=title)
         panel.set(title=modality, xlabel="encoder state", ylim=(0, None))
     panels[0].set_ylabel("weight")
     picture.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
@@ -58,17 +56,13 @@ def plot_layer_weights(path: Path, records: Records, rows: Sequence) -> bool:
 
 def plot_similarities(path: Path, records: Records, rows: Sequence) -> bool:
     """Plot the inner products of one retrieval group, each audio row scaled to its own range. False if none."""
-    matrices = {}
-    for row in rows:
-        for record in records.counted(row.runs["audio_text"])[:1]:
-            if record.similarities:
-                matrices[row.title] = record.similarities
+    found = {row.title: records.counted(row.runs["audio_text"]) for row in rows}
+    matrices = {title: of_run[0].similarities for title, of_run in found.items() if of_run and of_run[0].similarities}
     if not matrices:
         return False
     picture = Figure(figsize=(0.8 * SIZE * len(matrices), SIZE), layout="constrained")
-    for panel, (title, matrix) in zip(
-        picture.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True
-    ):
+    panels = picture.subplots(1, len(matrices), squeeze=False)[0]
+    for panel, (title, matrix) in zip(panels, matrices.items(), strict=True):
         panel.imshow([normalized(of_audio) for of_audio in matrix], cmap="viridis")
         panel.set(title=fill(title, 24), xlabel="text", ylabel="audio", xticks=[], yticks=[])
         panel.title.set_fontsize("small")
@@ -83,11 +77,8 @@ def normalized(values: list[float]) -> list[float]:
 
 def plot_curves(path: Path, records: Records, rows: Sequence) -> bool:
     """Plot supervised loss and validation score over epochs, for the first seed of each run. False if none."""
-    logs = {
-        name: found[0].log
-        for name in dict.fromkeys(run for row in rows for run in row.runs.values())
-        if (found := records.counted(name)) and found[0].log
-    }
+    found = {name: records.counted(name) for row in rows for name in row.runs.values()}
+    logs = {name: of_run[0].log for name, of_run in found.items() if of_run and of_run[0].log}
     if not logs:
         return False
     picture = Figure(figsize=(2 * SIZE + 3, SIZE + 0.6), layout="constrained")

@@ -10,24 +10,26 @@ from typing import Any
 
 from ..evaluation.figures import NOT_COMBINATIONS
 from ..files import write_text
+from ..model.configuration_mmer import COMBINATIONS
 from ..model.tasks import DIMENSIONS
 
 ABSENT = "–"
-COMBINATIONS = ("audio", "text", "audio_text")
 
 
 def results_table(results_for_split: Mapping[str, Any]) -> str:
     """The main table: one row per combination, with its number of rows, UA (%) and the CCC of each dimension. Each
-    figure has the number of labelled rows.
+    figure has the number of labelled rows. Where raters' votes were compared, their divergence is the last column.
 
     The paper's three combinations and dimensions are always included. Others follow in the order of the results.
     """
-    combinations = _combinations(results_for_split)
+    combinations = by_combination(results_for_split)
     dimensions = list(DIMENSIONS)
     for figures in combinations.values():
         named = (name.removesuffix("_ccc") for name in figures if name.endswith("_ccc"))
         dimensions += [dimension for dimension in named if dimension not in dimensions]
     header = ["Input", "Rows", "UA (%)", *(f"{dimension.capitalize()} CCC" for dimension in dimensions)]
+    voted = ["emotion_jsd"] if any("emotion_jsd" in figures for figures in combinations.values()) else []
+    header += ["JSD from votes" for _ in voted]
     rows = [
         [
             combination_name(combination),
@@ -37,6 +39,7 @@ def results_table(results_for_split: Mapping[str, Any]) -> str:
                 _decimal(figures.get(f"{dimension}_ccc")) + _labelled(figures, dimension, f"{dimension}_ccc")
                 for dimension in dimensions
             ),
+            *(_decimal(figures.get(name)) + _labelled(figures, "emotion_votes", name) for name in voted),
         ]
         for combination, figures in combinations.items()
     ]
@@ -48,10 +51,8 @@ def retrieval_line(results_for_split: Mapping[str, Any]) -> str:
     retrieval = results_for_split.get("retrieval")
     if not retrieval:
         return ""
-    line = (
-        f"audio → text {_percent(retrieval.get('audio_to_text'), ' %')}, "
-        f"text → audio {_percent(retrieval.get('text_to_audio'), ' %')}"
-    )
+    shares = {name.replace("_to_", " → "): _percent(share, " %") for name, share in retrieval.items() if name != "n"}
+    line = ", ".join(f"{direction} {share}" for direction, share in shares.items())
     if retrieval.get("n"):
         return f"Retrieval among {retrieval['n']}: {line} (chance {_percent(1 / retrieval['n'], ' %')})."
     return f"Retrieval: {line}."
@@ -76,7 +77,7 @@ def recall_table(results_for_split: Mapping[str, Any]) -> str:
     """Per-class recall in percent: one row per combination, one column per class; empty if it was not measured."""
     recalls = {
         combination: figures["per_class_recall"]
-        for combination, figures in _combinations(results_for_split).items()
+        for combination, figures in by_combination(results_for_split).items()
         if figures.get("per_class_recall")
     }
     if not recalls:
@@ -142,24 +143,21 @@ def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _heading(results: Mapping[str, Any]) -> str:
-    facts = []
-    if results.get("model") is not None:
-        facts.append(f"- Model: `{results['model']}`")
-    if results.get("corpus") is not None:
-        corpus = results["corpus"]
-        facts.append(f"- Corpus: {corpus if isinstance(corpus, str) else ', '.join(map(str, corpus))}")
-    if results.get("folds") is not None:
-        facts.append(f"- Mean over {results['folds']} folds; counts and confusion matrices are their sums")
-    if results.get("seed") is not None:
-        facts.append(f"- Seed: {results['seed']}")
-    if results.get("trainable_parameters") is not None:
-        facts.append(f"- Trainable parameters: {_count(results['trainable_parameters'])}")
-    return "\n\n".join(["# Emotion recognition: measured results", *(["\n".join(facts)] if facts else [])])
+    corpus = results.get("corpus")
+    facts = {
+        "Model: `{}`": results.get("model"),
+        "Corpus: {}": ", ".join(map(str, corpus)) if isinstance(corpus, list | tuple) else corpus,
+        "Mean over {} folds; counts and confusion matrices are their sums": results.get("folds"),
+        "Seed: {}": results.get("seed"),
+        "Trainable parameters: {:,}": results.get("trainable_parameters"),
+    }
+    lines = [f"- {fact.format(value)}" for fact, value in facts.items() if value is not None]
+    return "\n\n".join(["# Emotion recognition: measured results", *(["\n".join(lines)] if lines else [])])
 
 
 def _split_section(split: str, results: Mapping[str, Any]) -> str:
     parts = [f"## {split.capitalize()}", results_table(results), retrieval_line(results), recall_table(results)]
-    for combination, figures in _combinations(results).items():
+    for combination, figures in by_combination(results).items():
         if figures.get("confusion_matrix"):
             parts.append(f"Confusion matrix, {combination_name(combination)}:")
             parts.append(confusion_table(figures["confusion_matrix"]))
@@ -169,8 +167,8 @@ def _split_section(split: str, results: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _combinations(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The three combinations of the paper, empty if not measured, then any others."""
+def by_combination(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of the paper's combinations, empty if not measured, then of any others as the results have them."""
     present = {name: figures for name, figures in results.items() if name not in NOT_COMBINATIONS}
     return {name: present.get(name, {}) for name in (*COMBINATIONS, *present)}
 

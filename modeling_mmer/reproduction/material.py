@@ -6,7 +6,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Value
+from datasets import Dataset
 
 from ..corpora import FOLDS, Corpus
 from ..corpora.digests import content_digests
@@ -94,13 +94,8 @@ def rows_with(rows: Dataset, combination: str) -> Dataset:
     needed = COMBINATIONS[combination]
     names = [rows[STATES[modality]] for modality in needed]
     rows = rows.select([i for i, row in enumerate(zip(*names, strict=True)) if None not in row])
-    for modality in set(MODALITIES) - set(needed):
-        for column in (modality, STATES[modality]):
-            nothing = [None] * len(rows)
-            rows = rows.remove_columns(column).add_column(column, nothing, feature=Value("string"))
-    return rows if "audio" in needed else without_durations(rows)
-
-
-def without_durations(rows: Dataset) -> Dataset:
-    nothing = [None] * len(rows)
-    return rows.remove_columns("duration").add_column("duration", nothing, feature=Value("float64"))
+    columns = [column for m in MODALITIES if m not in needed for column in (m, STATES[m])]
+    for column in [*columns, *([] if "audio" in needed else ["duration"])]:
+        feature = rows.features[column]
+        rows = rows.remove_columns(column).add_column(column, [None] * len(rows), feature=feature)
+    return rows

@@ -32,12 +32,10 @@ from ..evaluation.predictions import write_answers
 from ..redaction import command_line
 from ..report.records import RunRecord, predictions_path, record_path, run_key
 from ..training.arguments import RunArguments
-from ..training.batching import repeated, with_lengths
-from ..training.collator import MMERCollator
-from ..training.divergence import DivergedError
 from ..training.fingerprint import Fingerprint, read_fingerprint
-from ..training.preemption import CheckpointOnTermination
-from ..training.resuming import EarlyStopping, last_checkpoint
+from ..training.preparation import build_trainer
+from ..training.resumable_trainer import DivergedError
+from ..training.resuming import last_checkpoint
 from ..training.settings import folder_name, run_settings
 from ..training.trainer import MMERTrainer
 from .material import Material, rows_with
@@ -166,22 +164,9 @@ def prepare(task: Task, material: Material, fingerprint: Fingerprint) -> tuple[M
     model = build_model(run, material.encoders, fields, lambda name: model_path(material.folder, keys[name]))
     combination = "audio_text" if run.system == "cif_mmin_teacher" else run.combination
     splits = {s: rows if combination is None else rows_with(rows, combination) for s, rows in corpus.splits.items()}
-    config, arguments = model.config, training_arguments(task, material)
-    callbacks = [fingerprint, CheckpointOnTermination()]
-    if arguments.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping(arguments.early_stopping_patience))
-    trainer_class, stage = MMERTrainer, {}
-    if run.system in STAGES:
-        trainer_class, stage = CIFMMINTrainer, {"stage": STAGES[run.system]}
-    trainer = trainer_class(
-        model,
-        arguments,
-        train_dataset=with_lengths(repeated(splits["train"], arguments.repeat_corpora), config.audio_stride, processor),
-        eval_dataset=splits["validation"],
-        data_collator=MMERCollator(processor, config.tasks, features),
-        callbacks=callbacks,
-        **stage,
-    )
+    stage = {"trainer_class": CIFMMINTrainer, "stage": STAGES[run.system]} if run.system in STAGES else {}
+    how = {"callbacks": [fingerprint], **stage}
+    trainer = build_trainer(model, training_arguments(task, material), splits, processor, features, **how)
     return trainer, splits
 
 

@@ -127,13 +127,7 @@ class FrameCapBatchSampler(BatchRebalanceSampler):
     TRIALS = 8
 
     def __init__(
-        self,
-        frames: list[int],
-        max_frames: int,
-        seed: int,
-        by_length: bool = False,
-        processes: int = 1,
-        rank: int = 0,
+        self, frames: list[int], max_frames: int, seed: int, by_length: bool = False, processes: int = 1, rank: int = 0
     ):
         self.frames = torch.as_tensor(frames)
         self.max_frames = max_frames

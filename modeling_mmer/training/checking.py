@@ -41,8 +41,8 @@ def load(
         arguments.corpus,
         arguments.corpus_dir,
         emotion_labels=emotion_labels,
-        label_map=pairs(arguments.label_map, "--label_map", blank=True),
-        column_map=pairs(arguments.column_map, "--column_map", blank=True),
+        label_map=pairs(arguments.label_map, "--label_map"),
+        column_map=pairs(arguments.column_map, "--column_map"),
         label_scale=None if scale is None else tuple(scale),
         fold=None if fold is None else int(fold),
         on_bad_rows=on_bad_rows,
@@ -50,10 +50,10 @@ def load(
     )
 
 
-def pairs(values: list[str] | None, option: str, blank: bool = False) -> dict[str, str]:
-    """Parse `["old=new", …]` to `{"old": "new", …}`. With `blank`, `old=` is allowed too."""
+def pairs(values: list[str] | None, option: str) -> dict[str, str]:
+    """Parse `["old=new", "older=", …]` to `{"old": "new", "older": "", …}`."""
     split = [value.partition("=") for value in values or []]
-    if wrong := ["".join(parts) for parts in split if not all(parts[: 2 if blank else 3])]:
+    if wrong := ["".join(parts) for parts in split if not all(parts[:2])]:
         raise ValueError(f"{option} needs name=name, not {', '.join(wrong)}.")
     return {old.strip(): new.strip() for old, _, new in split}
 

@@ -3,7 +3,8 @@
 A row follows the schema of `corpora` (`utterance_id, audio, start, end, text, emotion, sentiment, valence, …`). None
 means missing or not labelled. If a recording has `start` or `end`, in seconds, only that span is read. Raw audio and
 text are preprocessed by the processor. Rows may have the states of the frozen encoders instead (`audio_hidden_states`,
-`text_hidden_states`: L+1 states of T frames or tokens, width D). These are stacked, and the encoders are not run.
+`text_hidden_states`: L+1 states of T frames or tokens, width D). These are stacked, and the encoders are not run. A
+further modality of the model has a column of vectors, T of width D.
 """
 
 import math
@@ -13,8 +14,10 @@ from typing import Any
 
 import torch
 
-from ..features.cache import FeatureCache
-from ..model.processing_mmer import MMERProcessor, pad_rows, require_a_modality
+from ..corpora.votes import vote_counts
+from ..features.cache import STATES, FeatureCache
+from ..model.configuration_mmer import MODALITIES
+from ..model.processing_mmer import MMERProcessor, require_a_modality, stack_states, states_of_vectors
 from ..model.tasks import NOT_LABELLED, Task
 from ..model.waveforms import with_span
 
@@ -42,11 +45,13 @@ class MMERCollator:
         processor: preprocesses raw audio and text.
         tasks: of the model (`config.tasks`). A row whose label is not one of a task's classes is not labelled.
         features: a cache with the encoder states of all rows, to use instead of raw inputs.
+        modalities: of the model (`config.modalities`).
     """
 
     processor: MMERProcessor
     tasks: Sequence[Task]
     features: FeatureCache | None = None
+    modalities: Sequence[str] = MODALITIES
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Collate B rows.
@@ -55,7 +60,8 @@ class MMERCollator:
             The processor's tensors, or `audio_hidden_states (B, L+1, T_a, D_a)` with `audio_mask (B, T_a)` and
             `text_hidden_states (B, L+1, T_t, D_t)` with `text_mask (B, T_t)` for rows with states; and `labels`:
             task → class indices (B,), int64, -100 = not labelled; or values (B,), float32, on the scale of the corpus,
-            NaN = not labelled.
+            NaN = not labelled. If rows have a column `emotion_votes`, also this name → votes (B, K), float32, in the
+            order of the classes, all zero = no votes.
 
         Raises:
             UtteranceError: a recording, text or cached state cannot be read.
@@ -74,20 +80,27 @@ class MMERCollator:
             if index is None:
                 raise
             raise UtteranceError(f"Utterance {_name(rows[index])}: {error} {HOW_TO_GO_ON}") from error
-        return {**inputs, "labels": {task.name: _labels(rows, task) for task in self.tasks}}
+        labels = {task.name: _labels(rows, task) for task in self.tasks}
+        for task in self.tasks:
+            if task.is_class and any(task.votes in row for row in rows):
+                labels[task.votes] = _votes(rows, task)
+        return {**inputs, "labels": labels}
 
     def _cached(self, row: dict[str, Any]) -> dict[str, torch.Tensor | None]:
-        return {f"{modality}_hidden_states": self.features.load(row, modality) for modality in ("audio", "text")}
+        return {f"{modality}_hidden_states": self.features.load(row, modality) for modality in STATES}
 
     def _encode(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         inputs = {}
-        for modality, encode in (("audio", self.processor.encode_audio), ("text", self.processor.encode_text)):
+        for modality in self.modalities:
+            encode = getattr(self.processor, f"encode_{modality}", None)
             states = [row.get(f"{modality}_hidden_states") for row in rows]
-            if all(state is None for state in states):
-                inputs.update(encode([_content(row, modality) for row in rows]))
-            else:
+            if encode is None and all(of_row is None for of_row in states):
+                states = [states_of_vectors(row.get(modality), f"Utterance {_name(row)}: {modality}") for row in rows]
+            if any(of_row is not None for of_row in states):
                 _check_states(rows, states, modality)
-                inputs.update(_stack_states(states, modality))
+                inputs.update(stack_states(states, modality))
+            elif encode is not None:
+                inputs.update(encode([_content(row, modality) for row in rows]))
         require_a_modality(len(rows), [value for key, value in inputs.items() if key.endswith("_mask")])
         return inputs
 
@@ -101,13 +114,6 @@ def _content(row: dict[str, Any], modality: str) -> Any:
     """The text or recording of a row; a recording with its span, if it has one."""
     content = row.get(modality)
     return with_span(content, row.get("start"), row.get("end")) if modality == "audio" else content
-
-
-def _stack_states(states: list[Any], modality: str) -> dict[str, torch.Tensor]:
-    """B times (L+1, T, D) or None → (B, L+1, T, D) and the mask (B, T)."""
-    tensors = [None if state is None else torch.as_tensor(state) for state in states]
-    stacked, mask = pad_rows(tensors, dim=-2)
-    return {f"{modality}_hidden_states": stacked, f"{modality}_mask": mask}
 
 
 def _check_states(rows: Sequence[dict[str, Any]], states: list[Any], modality: str) -> None:
@@ -129,21 +135,21 @@ def _check_states(rows: Sequence[dict[str, Any]], states: list[Any], modality: s
 
 
 def _labels(rows: Sequence[dict[str, Any]], task: Task) -> torch.Tensor:
-    if task.is_class:
-        return _class_indices(rows, task)
-    return torch.tensor([_number(row, task.name) for row in rows], dtype=torch.float32)
-
-
-def _class_indices(rows: Sequence[dict[str, Any]], task: Task) -> torch.Tensor:
-    """The class index of each row's label (B,); -100 if it is None or not one of the classes."""
-    indices = {name: index for index, name in enumerate(task.labels)}
-    nameless = [row for row in rows if not isinstance(row.get(task.name), str | None)]
-    if nameless:
-        row = nameless[0]
-        raise ValueError(
-            f"Utterance {_name(row)}: {task.name} is {row[task.name]!r}; give the name of a class, or None."
-        )
+    """The class index of each row's label (B,), -100 if it is None or not one of the classes; or the value, or NaN."""
+    if not task.is_class:
+        return torch.tensor([_number(row, task.name) for row in rows], dtype=torch.float32)
+    indices = {name: index for index, name in enumerate(task.classes)}
+    for row in rows:
+        if not isinstance(label := row.get(task.name), str | None):
+            raise ValueError(f"Utterance {_name(row)}: {task.name} is {label!r}; give the name of a class, or None.")
     return torch.tensor([indices.get(row.get(task.name), NOT_LABELLED) for row in rows])
+
+
+def _votes(rows: Sequence[dict[str, Any]], task: Task) -> torch.Tensor:
+    try:
+        return torch.from_numpy(vote_counts([row.get(task.votes) for row in rows], task.classes)).float()
+    except ValueError as error:
+        raise ValueError(f"{task.votes} of one of {', '.join(map(_name, rows))}: {error}") from None
 
 
 def _number(row: dict[str, Any], field: str) -> float:

@@ -1,12 +1,14 @@
-"""Preparation of a run: the processor, transcripts, cached encoder states, and the config fields that depend on the
-corpus."""
+"""Preparation of a run: the processor, transcripts, cached encoder states, the config fields that depend on the corpus,
+and the trainer."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers import AutoFeatureExtractor, AutoTokenizer, TrainingArguments
+from datasets import Dataset
+from transformers import AutoFeatureExtractor, AutoTokenizer, PreTrainedModel, TrainerCallback, TrainingArguments
 
 from ..corpora import Corpus
 from ..corpora.sharing import note_shared
@@ -18,22 +20,49 @@ from ..model.encoders import TextStates, text_positions
 from ..model.hub_names import loading_explained
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
-from .arguments import CorpusArguments
+from ..model.tasks import CLASS_TASKS
+from .arguments import CorpusArguments, RunArguments
+from .batching import repeated, with_lengths
+from .collator import MMERCollator
+from .preemption import CheckpointOnTermination
+from .resuming import EarlyStopping
+from .trainer import MMERTrainer
+
+
+def build_trainer(
+    model: PreTrainedModel,
+    run: RunArguments,
+    splits: Mapping[str, Dataset],
+    processor: MMERProcessor,
+    features: FeatureCache | None,
+    callbacks: Sequence[TrainerCallback] = (),
+    trainer_class: type[MMERTrainer] = MMERTrainer,
+    **options: Any,
+) -> MMERTrainer:
+    """A trainer that trains on the split `train` and selects on `validation`; `options` are the Trainer's own."""
+    config = model.config
+    callbacks = [CheckpointOnTermination(), *callbacks]
+    if run.early_stopping_patience is not None:
+        callbacks.append(EarlyStopping(run.early_stopping_patience))
+    return trainer_class(
+        model,
+        run,
+        train_dataset=with_lengths(repeated(splits["train"], run.repeat_corpora), config.audio_stride, processor),
+        eval_dataset=splits["validation"],
+        data_collator=MMERCollator(processor, config.tasks, features, config.modalities),
+        callbacks=callbacks,
+        **options,
+    )
 
 
 def fill_text(arguments: CorpusArguments, corpus: Corpus, run: TrainingArguments) -> Corpus:
     """Transcribe the corpus if `--transcribe` is set, and add caveats about what its splits share."""
-    if arguments.transcribe is None:
-        if arguments.transcribe_rows is not None:
-            raise ValueError("--transcribe_rows needs a speech recogniser: name one with --transcribe.")
-        return note_shared(corpus)
-    corpus = transcribe(
-        corpus,
-        arguments.transcribe,
-        arguments.transcribe_rows or "missing",
-        batch_size=run.per_device_eval_batch_size,
-        show_progress=not run.disable_tqdm,
-    )
+    model, which = arguments.transcribe, arguments.transcribe_rows
+    if model is not None:
+        how = {"batch_size": run.per_device_eval_batch_size, "show_progress": not run.disable_tqdm}
+        corpus = transcribe(corpus, model, which or "missing", **how)
+    elif which is not None:
+        raise ValueError("--transcribe_rows needs a speech recogniser: name one with --transcribe.")
     return note_shared(corpus)
 
 
@@ -57,12 +86,9 @@ def fill_features(
 
 def corpus_overrides(corpus: Corpus, chosen: dict[str, Any], class_weights: str) -> dict[str, Any]:
     """The config fields that depend on the corpus: its scale and, if "balanced", the class weights."""
-    weights = {"emotion_class_weights": None, "sentiment_class_weights": None}
-    if class_weights == "balanced":
-        for task in ("emotion", "sentiment"):
-            labels = corpus.splits["train"][task]
-            weights[f"{task}_class_weights"] = balanced_weights(labels, chosen[f"{task}_labels"])
-    return {"label_scale": list(corpus.label_scale), **weights}
+    train, balanced = corpus.splits["train"], class_weights == "balanced"
+    weights = {t: balanced_weights(train[t], chosen[f"{t}_labels"]) if balanced else None for t in CLASS_TASKS}
+    return {"label_scale": list(corpus.label_scale)} | {f"{t}_class_weights": weights[t] for t in CLASS_TASKS}
 
 
 def balanced_weights(labels: list[str | None], classes: list[str]) -> list[float]:

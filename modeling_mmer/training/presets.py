@@ -13,6 +13,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "state_normalization": "none",
         "readout": "cls",
         "dropout": 0.5,
+        "soft_labels": False,
+        "lambda_supervised": 1.0,
         "lambda_mae": 10.0,
         "mae_target": "original",
         "mae_target_norm": "none",
@@ -22,11 +24,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "contrastive_projection": True,
     },
     # What did best in first experiments on two small corpora: standardised states, and pooled tokens beside CLS. The
-    # two other terms are in a form that was level with L_S alone in UA, and gives retrieval.
+    # two other terms are in a form that was level with L_S alone in UA, and gives retrieval. Votes are trained on where
+    # there are some, as published results advise; they were not compared here.
     "recommended": {
         "state_normalization": "standardize",
         "readout": "mean",
         "dropout": 0.3,
+        "soft_labels": True,
         "lambda_mae": 1.0,
         "mae_loss_on": "masked",
         "mae_target_norm": "frame",

@@ -5,6 +5,7 @@ and a run that diverges stops before the optimizer step. Nothing here depends on
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +18,24 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .batching import FrameCapBatchSampler, LengthBucketSampler
 from .collator import UTTERANCE_IDS, with_ids
-from .divergence import DivergedError
 from .preemption import outlive_termination
 from .resuming import EarlyStopping, last_checkpoint, marked_until_whole, remove_broken_off, write_errors_named
+
+
+class DivergedError(ValueError):
+    """A loss, gradient or prediction is NaN or infinite."""
+
+    def __init__(self, what: str, step: int, utterances: Sequence[str]):
+        self.what, self.step, self.utterances = what, step, list(utterances)
+        named = f" Utterances of the batch: {', '.join(map(str, utterances))}." if utterances else ""
+        super().__init__(
+            f"{what} at step {step}: training has diverged.{named} Check these recordings and labels (`mmer corpus "
+            "describe` finds corrupt ones), or lower the learning rate. Earlier checkpoints are kept."
+        )
+
+    def __reduce__(self):
+        """Needed for pickling, because `args` is the message and not the arguments of `__init__`."""
+        return type(self), (self.what, self.step, self.utterances)
 
 
 class SamplerEpochs(TrainerCallback):

@@ -25,7 +25,7 @@ _PATHS = {
 _DISPLAY = {
     *("logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node", "logging_nan_inf_filter"),
     *("log_level", "log_level_replica", "disable_tqdm", "report_to", "include_num_input_tokens_seen", "debug"),
-    "skip_memory_metrics",
+    *("skip_memory_metrics", "log_gradients"),
 }
 _EXECUTION = {  # may only change the last bits of a figure
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_in_order"),

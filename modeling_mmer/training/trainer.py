@@ -27,9 +27,9 @@ from transformers.utils import logging
 from ..evaluation.figures import figures_of, measurable
 from ..model.embedding import StateMixer
 from .collator import MMERCollator
-from .divergence import DivergedError
+from .gradients import gradient_figures, refuse_gradients
 from .progress import LogLines, ProgressBar
-from .resumable_trainer import ResumableTrainer, split_ids
+from .resumable_trainer import DivergedError, ResumableTrainer, split_ids
 from .trainer_options import OF_OWN_METRICS, OPTIONS, refuse_data_parallel, refuse_model, refuse_options
 
 logger = logging.get_logger(__name__)
@@ -40,7 +40,7 @@ class MMERTrainer(ResumableTrainer):
 
     Takes the arguments of `transformers.Trainer`, with these differences: The default `data_collator` is an
     [`MMERCollator`] with `processing_class`, an [`MMERProcessor`]. The collator always gets all columns, as if
-    `remove_unused_columns` were false. `label_smoothing_factor` applies to emotion and sentiment. Not supported are
+    `remove_unused_columns` were false. `label_smoothing_factor` applies to all class tasks. Not supported are
     `compute_loss_func`, the options in `trainer_options.py`, PEFT adapters, and several GPUs without a launcher.
 
     In addition to what the Trainer logs, it logs:
@@ -48,6 +48,8 @@ class MMERTrainer(ResumableTrainer):
       …, and `eval_loss_…` in an evaluation;
     - the metrics of each combination of modalities: `eval_audio_ua`, `eval_audio_text_valence_ccc`, …,
       `eval_retrieval_audio_to_text`, and `eval_score`, the mean of all UA and CCC;
+    - with `log_gradients`, the gradient of each term on the shared transformer (`gradients.py`): `grad_norm_mae`,
+      `grad_cosine_mae`, …, means since the last log;
     - with each evaluation during training, the layer weights w^m of Eq. 1: `audio_layer_0`, `text_layer_0`, …
 
     Raises:
@@ -57,7 +59,8 @@ class MMERTrainer(ResumableTrainer):
     """
 
     def __init__(self, *args, **kwargs):
-        self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # sum and count since the last log
+        self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # figure of the log → sum and count since the last one
+        self._measured_step = -1  # the last whose gradients were measured
         arguments = inspect.signature(Trainer.__init__).bind(self, *args, **kwargs).arguments
         arguments.pop("self")
         if arguments.get("compute_loss_func") is not None:
@@ -71,6 +74,8 @@ class MMERTrainer(ResumableTrainer):
         if arguments.get("model") is not None:
             refuse_model(arguments["model"])
         super().__init__(**arguments)
+        if getattr(self.args, "log_gradients", 0):
+            refuse_gradients(self)
         refuse_data_parallel(self.args)  # the Trainer has decided about model parallelism by now
         self._check_data()
         self._require_selection()
@@ -92,7 +97,8 @@ class MMERTrainer(ResumableTrainer):
         """Set the default collator, and require the column that batches by length need."""
         processor = self.processing_class
         if self.data_collator is default_data_collator and hasattr(processor, "encode_audio"):
-            self.data_collator = MMERCollator(processor, self.model.config.tasks)
+            config = self.model.config
+            self.data_collator = MMERCollator(processor, config.tasks, modalities=config.modalities)
         by_length = self.args.train_sampling_strategy == "group_by_length"
         columns = getattr(self.train_dataset, "column_names", None)
         capped = getattr(self.args, "max_frames_per_batch", None) is not None
@@ -125,14 +131,26 @@ class MMERTrainer(ResumableTrainer):
         if self.args.label_smoothing_factor:
             inputs = {**inputs, "smoothing": self.args.label_smoothing_factor}
         outputs = model(**inputs)
-        for name, term in outputs.losses.items():
+        figures = {f"loss_{name}": term for name, term in outputs.losses.items()}
+        if model.training and self._is_measured():
+            core = self.accelerator.unwrap_model(model)
+            figures |= gradient_figures(outputs.losses, core.loss_weights, core.base_model.transformer)
+        for name, figure in figures.items():
             total, count = self._terms.get(name, (0.0, 0))
-            self._terms[name] = (total + term.detach().float(), count + 1)
+            self._terms[name] = (total + figure.detach().float(), count + 1)
         # The model has weighted and summed the terms: the λs are in its config, and any other Trainer needs `loss`.
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
+    def _is_measured(self) -> bool:
+        """Whether the gradients of this batch are measured: the first of every `log_gradients`-th step."""
+        step, every = self.state.global_step, getattr(self.args, "log_gradients", 0)
+        if not every or step % every or step == self._measured_step:
+            return False
+        self._measured_step = step
+        return True
+
     def loss_details(self) -> str:
-        terms = [name for name, (total, _) in self._terms.items() if not total.isfinite()]
+        terms = [name.removeprefix("loss_") for name, (total, _) in self._terms.items() if not total.isfinite()]
         return f" (its terms: {', '.join(terms)})"
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -144,8 +162,9 @@ class MMERTrainer(ResumableTrainer):
         if not outputs.logits.isfinite().all():  # not a missing modality: each row has at least one
             raise DivergedError("The model predicts NaN or infinity", self.state.global_step, ids)
         predictions: dict[str, Any] = dict(outputs.combinations)
-        if outputs.audio_embeds is not None:
-            predictions["embeds"] = {"audio": outputs.audio_embeds, "text": outputs.text_embeds}
+        embeds = {m: outputs.get(f"{m}_embeds") for m in self.model.config.modalities}
+        if None not in embeds.values():
+            predictions["embeds"] = embeds
         if prediction_loss_only:
             return loss, None, None
         return loss, nested_detach(predictions), nested_detach(inputs["labels"])
@@ -168,19 +187,19 @@ class MMERTrainer(ResumableTrainer):
         training_terms, self._terms = self._terms, {}
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        output.metrics.update({f"{prefix}_loss_{name}": mean for name, mean in self._mean_terms().items()})
+        output.metrics.update({f"{prefix}_{name}": mean for name, mean in self._mean_terms().items()})
         self._terms = training_terms
         return output
 
     def log(self, logs, start_time=None):
         """Without it, the log would only have the sum of the terms of Eq. 7."""
         if "loss" in logs:  # of training: `evaluation_loop` adds the terms of an evaluation
-            logs |= {f"loss_{name}": mean for name, mean in self._mean_terms().items()}
+            logs |= self._mean_terms()
             self._terms.clear()
         super().log(logs, start_time)
 
     def _mean_terms(self) -> dict[str, float]:
-        """The mean of each term since the last log, over all processes."""
+        """The mean of each term and of each figure of gradients since the last log, over all processes."""
         own = {name: (float(total), count) for name, (total, count) in self._terms.items()}
         sums = defaultdict(lambda: (0.0, 0))
         for of_process in gather_object([own]):
@@ -189,7 +208,7 @@ class MMERTrainer(ResumableTrainer):
         return {name: total / count for name, (total, count) in sums.items()}
 
     def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
-        return figures_of(prediction.predictions, prediction.label_ids, self.model.config.tasks)
+        return figures_of(prediction.predictions, prediction.label_ids, self.model.config.trained_tasks)
 
     def _require_selection(self):
         """Raise a ValueError if an evaluation cannot give `metric_for_best_model`."""
