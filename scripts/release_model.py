@@ -35,9 +35,10 @@ RECIPE = REPOSITORY / "recipes" / "released.yaml"
 LICENSE = REPOSITORY / "model_cards" / "released_LICENSE.txt"
 RELEASED = REPOSITORY / "modeling_mmer" / "released"
 RUNS = REPOSITORY / "runs"
-FLOOR_EPOCHS = 6
-# Fields that name code or places of this machine: the package has the code, and a commit of a local cache is no one's.
-NOT_RELEASED = ("auto_map", "custom_pipelines", "audio_encoder_revision", "text_encoder_revision", "local_files_only")
+FLOOR_EPOCHS = 8
+# Places of this machine: a commit of a local cache is no one's.
+NOT_RELEASED = ("audio_encoder_revision", "text_encoder_revision", "local_files_only")
+CODE = ("auto_map", "custom_pipelines")  # where a folder has its code: nowhere, for the package has it
 
 
 def main() -> None:
@@ -45,14 +46,18 @@ def main() -> None:
     train.main([str(RECIPE), "--output_dir", str(trained)], skip_finished=True)
     options = ["--only", "probe", "--num_train_epochs", str(FLOOR_EPOCHS), "--output_dir", str(floor)]
     reproduce.main([str(RECIPE), *options])
-    figures = read_or_judge(trained, floor / "models" / "probe-seed-0")
+    release(trained, floor / "models" / "probe-seed-0")
+
+
+def release(trained: Path, floor: Path) -> None:
+    """Judge a trained model and the floor, and write `modeling_mmer/released`."""
+    figures = read_or_judge(trained, floor)
     with written_beside(RELEASED) as beside:
         export.main([str(trained), "--form", "light", "--inference_only", "--output_dir", str(beside)])
         strip(beside)
         write_json(beside / "figures.json", figures)
         shutil.copy(LICENSE, beside / "LICENSE")
-        config = MMERConfig.from_pretrained(beside)
-        write_released_card(beside, figures, config, told(trained))
+        write_released_card(beside, figures, MMERConfig.from_pretrained(beside), told(trained))
         shutil.rmtree(RELEASED, ignore_errors=True)
     print(f"{RELEASED}: {sum(path.stat().st_size for path in RELEASED.iterdir()) / 1e6:.1f} MB")
 
@@ -86,7 +91,7 @@ def versions() -> dict[str, str]:
 
 
 def strip(folder: Path) -> None:
-    """Remove the code and pictures of an export, and what its JSON files say of code and of this machine."""
+    """Remove the code and pictures of an export, and what its JSON files say of them and of this machine."""
     kept = {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
     kept.add("training_corpus.json")
     for path in folder.iterdir():
@@ -97,10 +102,11 @@ def strip(folder: Path) -> None:
 
 
 def without(content: Any) -> Any:
-    """The same without the fields that are not released, at any depth."""
+    """The same without the fields that are not released, at any depth, and without places of code."""
     if not isinstance(content, dict):
         return content
-    return {name: without(value) for name, value in content.items() if name not in NOT_RELEASED}
+    kept = {name: without(value) for name, value in content.items() if name not in NOT_RELEASED}
+    return kept | {name: {} for name in CODE if name in kept}
 
 
 def told(trained: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from modeling_mmer import MMERConfig
 from modeling_mmer.files import write_text
-from modeling_mmer.report.card import METRICS, TASK_TYPES
+from modeling_mmer.report.card import metric_of
 from modeling_mmer.report.tables import combination_name, markdown_table
 
 CARDS = Path(__file__).parents[1] / "model_cards"
@@ -57,14 +57,14 @@ def card_data(corpora: Mapping[str, Any], config: MMERConfig) -> ModelCardData:
         base_model=[config.audio_encoder_name_or_path, config.text_encoder_name_or_path],
         eval_results=[
             EvalResult(
-                task_type=TASK_TYPES[combination],
+                task_type="text-classification" if combination == "text" else "audio-classification",
                 task_name=f"Emotion recognition from {combination_name(combination)}",
                 dataset_type=name,
                 dataset_name=name,
                 dataset_config=combination,
                 dataset_split="test",
-                metric_type=METRICS[metric_of(task)][0],
-                metric_name=METRICS[metric_of(task)][1],
+                metric_type=metric_of(name_of_figure(task))[0],
+                metric_name=metric_of(name_of_figure(task))[1],
                 metric_value=figure["value"],
             )
             for name, of in corpora.items()
@@ -74,7 +74,7 @@ def card_data(corpora: Mapping[str, Any], config: MMERConfig) -> ModelCardData:
     )
 
 
-def metric_of(task: str) -> str:
+def name_of_figure(task: str) -> str:
     """The name of a task's figure in `results.json`."""
     return {"emotion": "ua", "sentiment": "sentiment_ua"}.get(task, f"{task}_ccc")
 

@@ -92,6 +92,13 @@ def test_the_auto_classes_load_it_from_the_installed_package(hub, auto):
     assert type(AutoProcessor.from_pretrained(RELEASED)) is modeling_mmer.MMERProcessor
 
 
+def test_a_model_that_starts_from_it_is_saved_with_its_code(tmp_path):
+    MMERForEmotionRecognition.from_pretrained(RELEASED, with_encoders=False).save_pretrained(tmp_path)
+    assert (tmp_path / "pipeline_mmer.py").is_file()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["auto_map"]["AutoModel"] == "modeling_mmer.MMERModel" and config["custom_pipelines"]
+
+
 def test_the_card_has_the_recorded_figures_and_a_remeasurement_agrees(hub):
     """One class of one corpus: the recall of angry voices, counted here one recording at a time."""
     of_corpora = figures()
