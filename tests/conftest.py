@@ -276,3 +276,11 @@ def bfloat16_attention() -> None:
         torch.nn.functional.scaled_dot_product_attention(query, query, query)
     except RuntimeError as error:
         pytest.skip(f"torch cannot run bfloat16 attention with these vector instructions: {error}")
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory) -> Path:
+    """A folder with a model that takes real recordings; its encoders are tiny and random. Not to be written to."""
+    from scorers import save_model
+
+    return made_once(tmp_path_factory, "saved_model", save_model)

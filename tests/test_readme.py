@@ -13,6 +13,8 @@ from modeling_mmer.commands.arguments import ModelArguments, StartArguments, par
 from modeling_mmer.commands.corpus import DescriptionArguments
 from modeling_mmer.commands.eval import EvaluationArguments
 from modeling_mmer.commands.export import ExportArguments
+from modeling_mmer.commands.predict import parse_options
+from modeling_mmer.commands.predicting import format_of
 from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
 from modeling_mmer.training.arguments import CorpusArguments, RunArguments, SourceArguments
 
@@ -36,12 +38,21 @@ def test_the_first_page_is_short():
 
 def test_the_classes_run_as_written(trained):
     folder, _ = trained
-    _, snippet = blocks(USE, "python")
+    *_, snippet = blocks(USE, "python")
     assert '"runs/demo"' in snippet
     done = run("-c", snippet.replace('"runs/demo"', repr(str(folder))))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 2 and all(re.fullmatch(r"\w+ arousal \d\.\d on \[1(\.0)?, 7(\.0)?\]", line) for line in lines)
+
+
+def test_the_scorer_runs_as_written(trained):
+    snippet, *_ = blocks(USE, "python")
+    done = run("-c", snippet.replace('"runs/demo"', repr(str(trained[0]))))
+    assert done.returncode == 0, done.stderr
+    both, text, absent = done.stdout.splitlines()
+    assert re.fullmatch(r"\['audio', 'text'\] \w+ ", both) and re.fullmatch(r"\['text'\] \w+ ", text)
+    assert absent.startswith("[] None the file does not exist")
 
 
 def without_the_package(snippet: str, trained: Path, folder: Path) -> list[str]:
@@ -54,7 +65,7 @@ def without_the_package(snippet: str, trained: Path, folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_the_pipelines_run_where_the_package_is_not(trained, tmp_path):
-    (first_page,), (guide, _) = blocks(PAGES["README.md"], "python"), blocks(USE, "python")
+    (first_page,), (_, guide, _) = blocks(PAGES["README.md"], "python"), blocks(USE, "python")
     audio, text, both = without_the_package(first_page, trained[0], tmp_path)
     for line, modalities in ((audio, "'audio'"), (text, "'text'"), (both, "'audio', 'text'")):
         assert re.fullmatch(rf"\[{modalities}\] \w+ \d\.\d", line)
@@ -71,6 +82,9 @@ def test_commands_have_options_that_exist(command, monkeypatch):
         assert words[1] == ".venv/bin/activate" and ".venv/installed" in (REPOSITORY / "Makefile").read_text()
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    elif "predict" in words:
+        options = parse_options(words[words.index("predict") + 1 :])
+        assert not options.output or format_of(Path(options.output), options.format)
     elif "train.py" in words:
         options = words[words.index("train.py") + 1 :]
         parse((CorpusArguments, StartArguments, ModelArguments, RunArguments), options, "train.py")

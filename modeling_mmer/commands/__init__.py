@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
+    "predict": "judge recordings and texts: files, folders, tables, whole archives",
     "train": "train and evaluate a model",
     "eval": "evaluate a trained model on any corpus",
     "reproduce": "train every system in the paper's tables and write the tables",

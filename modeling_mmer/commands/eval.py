@@ -19,6 +19,7 @@ from ..files import write_json
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..report.card import Provenance, write_card
 from ..report.tables import write_report
+from ..scoring.models import model_commit
 from ..training.arguments import CorpusArguments, RunArguments
 from ..training.checking import load_checked, note_cropped
 from ..training.collator import MMERCollator, UtteranceError
@@ -27,7 +28,7 @@ from ..training.trainer import MMERTrainer
 from ..training.training_corpus import TrainingCorpus
 from .allocator import keep_freed_memory
 from .arguments import exit_on_bad_input, parse
-from .naming import model_and_options, model_commit, model_folder
+from .naming import model_and_options, model_folder
 from .results import build_results, print_results, print_sizes
 from .training_rows import TrainingRows, handle_training_rows
 

@@ -23,9 +23,10 @@ from transformers.hf_argparser import HfArg
 from ..files import written_beside
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
+from ..scoring.models import model_commit
 from ..training.training_corpus import TrainingCorpus
 from .arguments import exit_on_bad_input, parse
-from .naming import model_and_options, model_commit, model_folder
+from .naming import model_and_options, model_folder
 from .verification import OUTPUTS, example_outputs
 
 PROG = "mmer export"

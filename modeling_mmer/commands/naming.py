@@ -1,14 +1,13 @@
 """The argument `MODEL` of the commands, a folder or a hub name: what is needed before the model is loaded."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import snapshot_download
 
-from ..model.configuration_mmer import MODALITIES, MMERConfig
-from ..model.hub_names import CONFIG, commit_of
+from ..model.configuration_mmer import MODALITIES
+from ..model.hub_names import commit_of
 from ..training.training_corpus import FILE
 from .arguments import expand_home
 
@@ -22,21 +21,6 @@ def model_and_options(argv: list[str], prog: str, usage: str) -> tuple[str, list
     if not argv or argv[0].startswith("-"):
         raise SystemExit(f"usage: {prog} {usage}; MODEL is a folder or a hub name.")
     return expand_home(argv[0]), argv[1:]
-
-
-def model_commit(name: str) -> str | None:
-    """The commit to load config, weights and processor of a model from; None for a folder.
-
-    Raises:
-        OSError: the model does not exist.
-        ValueError: it is not an MMER model.
-    """
-    commit = commit_of(name)
-    file = Path(name, CONFIG) if commit is None else hf_hub_download(name, CONFIG, revision=commit)
-    kind = json.loads(Path(file).read_text(encoding="utf-8")).get("model_type")
-    if kind != MMERConfig.model_type:
-        raise ValueError(f"{name} is a model of type {kind}, not {MMERConfig.model_type}: give a trained MMER model.")
-    return commit
 
 
 def encoder_commits(encoders: tuple[str, str], options: Mapping[str, Any]) -> dict[str, str | None]:

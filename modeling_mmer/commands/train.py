@@ -21,6 +21,7 @@ from ..model.tasks import CLASS_TASKS
 from ..report.card import Provenance, write_card
 from ..report.plots import CurvesCallback
 from ..report.tables import write_report
+from ..scoring.models import model_commit
 from ..training.arguments import CorpusArguments, RunArguments
 from ..training.checking import load_checked, note_cropped
 from ..training.collator import UtteranceError
@@ -34,7 +35,7 @@ from ..training.training_corpus import SaveTrainingCorpus, TrainingCorpus
 from .allocator import keep_freed_memory
 from .arguments import ModelArguments, StartArguments, exit_on_bad_input, expand_recipe, explicit_options, parse
 from .folds import folds_to_train, train_folds
-from .naming import encoder_commits, model_commit
+from .naming import encoder_commits
 from .results import build_results, print_results, print_sizes
 
 PROG = "mmer train"

@@ -67,9 +67,7 @@ def build_corpus(
     faults = _faults(table, found, headers, beyond, raw.get("place"))
     table = table.drop(index=[place for place, *_ in found]).reset_index(drop=True)
 
-    votes, table["emotion_votes"], vote_notices = map_votes(table["emotion_votes"], emotion_labels, label_map)
-    if table["emotion"].isna().all():
-        table["emotion"] = pd.Series(map(most_voted, votes), index=table.index, dtype=object)
+    vote_notices = _map_votes(table, emotion_labels, label_map)
     given_emotions = table["emotion"]
     table["emotion"], unknown, emotion_caveats = map_emotions(given_emotions, emotion_labels, label_map)
     sentiment_caveats = _set_sentiments(table, label_scale)
@@ -197,6 +195,14 @@ def _faults(
 
 
 # ── map labels ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def _map_votes(table: pd.DataFrame, emotion_labels: Sequence[str], label_map: Mapping[str, str] | None) -> list[str]:
+    """Put votes under the model's labels; where no row has an emotion, set those with most votes. Returns notices."""
+    votes, table["emotion_votes"], notices = map_votes(table["emotion_votes"], emotion_labels, label_map)
+    if table["emotion"].isna().all():
+        table["emotion"] = pd.Series(map(most_voted, votes), index=table.index, dtype=object)
+    return notices
+
+
 def _set_sentiments(table: pd.DataFrame, label_scale: tuple[float, float]) -> list[str]:
     """Make the sentiments labels, in place: the corpus's own, or those of valence. Returns caveats."""
     if table["sentiment"].notna().any():

@@ -226,8 +226,9 @@ def load_recogniser(model: str, commit: str | None, device: torch.device) -> Aut
     Raises:
         ValueError: the model is not a speech recogniser, or lacks weights, which would be initialised randomly.
     """
+    dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"  # half precision is slow on CPUs
     try:
-        recogniser = pipeline("automatic-speech-recognition", model=model, revision=commit, device=device)
+        recogniser = pipeline("automatic-speech-recognition", model=model, revision=commit, device=device, dtype=dtype)
     except (ValueError, OSError) as error:
         reason, *_ = str(error).splitlines()
         raise ValueError(f"{model} is not a speech recogniser: {reason}") from error

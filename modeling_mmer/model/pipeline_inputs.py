@@ -23,7 +23,8 @@ from .windows import Window, cut_windows, in_blocks, long_file, read_channels, s
 logger = logging.get_logger(__name__)
 
 DEFAULT_CHUNK_SECONDS = 30.0  # for encoders without a maximum length
-KEYS = ("audio", "text", "sampling_rate", "start", "end")  # of an input; any further modality has a key of its name
+# Of an input; any further modality has a key of its name.
+KEYS = ("audio", "text", "sampling_rate", "start", "end", "channel")
 TEXT_FORMS = f'a string, a list of {SEGMENT_FORM} or, with channels="split", a list with one of these per channel'
 
 
@@ -120,6 +121,11 @@ class InputReader:
     longest: int | None
     others: tuple[str, ...] = ()
 
+    @property
+    def chunk_seconds(self) -> float:
+        """The length of a window in seconds, where no other is asked for."""
+        return self._chunk_and_stride(None, 0.0)[0] / self.processor.feature_extractor.sampling_rate
+
     def read(
         self, numbered: NumberedInput, chunk_length_s=None, stride_length_s=0.0, channels="mix"
     ) -> Iterator[dict[str, Any]]:
@@ -134,7 +140,8 @@ class InputReader:
             warn = functools.partial(_warn, number, sample)
             chunk, stride = self._chunk_and_stride(chunk_length_s, stride_length_s)
             split = channels == "split" and audio is not None
-            speakers = self._speakers(audio, text, rate) if split else [(audio, text, None)]
+            audio, channel = self._one_channel(audio, rate, None if split else sample.get("channel"))
+            speakers = self._speakers(audio, text, rate) if split else [(audio, text, channel)]
             items = (
                 {
                     **{"audio": window and window.samples, **others, "speaker": speaker},
@@ -154,7 +161,7 @@ class InputReader:
         if isinstance(sample, dict) and not is_row and (unknown := [key for key in sample if key not in known]):
             raise ValueError(
                 f'it has {", ".join(map(repr, unknown))}, which no input has: give a dict with "audio", "text" or '
-                'both, and beside them "sampling_rate", "start" and "end" where they are needed.'
+                'both, and beside them "sampling_rate", "start", "end" and "channel" where they are needed.'
             )
         if not isinstance(sample, dict) or not {"audio", "text", *self.others} & sample.keys():
             raise ValueError('give a dict with "audio", "text" or both.')
@@ -170,6 +177,16 @@ class InputReader:
         if audio is None and not text and all(vectors is None for vectors in others.values()):
             raise ValueError(f"it has neither {' nor '.join(['audio', 'text', *others])}; give at least one.")
         return audio, text or None, sample.get("sampling_rate"), others
+
+    def _one_channel(self, audio, rate: int | None, channel: int | None) -> tuple[Any, int | None]:
+        """(recording, channel number) for hearing one channel. The number is None if the recording is one channel."""
+        if audio is None or is_missing(channel):
+            return audio, None
+        found = read_channels(audio, rate, fewest=1)
+        if not (is_number(channel) and channel in range(len(found))):
+            raise ValueError(f"there is no channel {channel}: the recording has {len(found)}, counted from 0.")
+        chosen = found[int(channel)]
+        return (audio, chosen) if isinstance(chosen, int) else (chosen, None)
 
     def _speakers(self, audio, text, rate) -> list[tuple[Any, Any, int | None]]:
         """(recording, text, channel number) of each speaker. The number is None if the recording is one channel."""

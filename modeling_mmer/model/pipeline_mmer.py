@@ -38,7 +38,7 @@ class MMERPipeline(ChunkPipeline):
     with `audio`, `text` or both; None means missing.
 
     - `audio` may have any form that [`MMERProcessor`] accepts. The dict may also have the `sampling_rate` of an array,
-      and `start` and `end` to select a span, in seconds.
+      `start` and `end` to select a span, in seconds, and a `channel`, counted from 0, to hear that one alone.
     - `text` is a string, or a list of `{"text", "timestamp": (start, end)}` in seconds, as speech recognition returns
       it. With `channels="split"` it is a list with one text per channel.
     - A further modality of the model has its vectors (T, D), which belong to the whole input.
@@ -163,8 +163,12 @@ class MMERPipeline(ChunkPipeline):
     @property
     def preprocess(self):
         """Cuts an input into windows. It is sent to worker processes without the model."""
+        return self.input_reader().read
+
+    def input_reader(self) -> InputReader:
+        """What reads inputs for this model, without the model."""
         others = tuple(m for m in self.model.config.modalities if m not in ("audio", "text"))
-        return InputReader(self.processor, self._encoder_window(), others).read
+        return InputReader(self.processor, self._encoder_window(), others)
 
     def _encoder_window(self) -> int | None:
         """Maximum number of samples of the audio encoder; None if there is no maximum."""
@@ -191,9 +195,9 @@ class MMERPipeline(ChunkPipeline):
 
     # ── windows → predictions ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _forward(self, batch, return_combinations=False):
-        """Windows (one, or a batch with a list per value) → predictions (B, …), and with `return_combinations` also
-        those of every combination and the embeddings."""
+    def _forward(self, batch, return_combinations=False, return_z=False):
+        """Windows (one, or a batch with a list per value) → predictions (B, …). `return_combinations` adds those of
+        every combination and the embeddings, and `return_z` adds z at CLS (B, d) as `z`."""
         alone = not isinstance(batch["audio"], list)
         listed = {name: [value] if alone else value for name, value in batch.items()}
         # Not by calling the processor: warnings about sound and cut texts were given when the input was read.
@@ -203,9 +207,13 @@ class MMERPipeline(ChunkPipeline):
         for modality in self.model.config.modalities:
             if modality not in ("audio", "text") and any(has[f"has_{modality}"]):
                 inputs |= stack_states(listed[modality], modality)
-        outputs = self.model(**BatchFeature(inputs).to(self.device), return_combinations=return_combinations)
+        asked = {"return_combinations": return_combinations}
+        asked |= {"output_hidden_states": [-1]} if return_z else {}
+        outputs = self.model(**BatchFeature(inputs).to(self.device), **asked)
         fields = {task.name: PREDICTION_FIELDS.get(task.name, task.name) for task in self.model.config.tasks}
         predictions = self._probabilities({task: outputs[field] for task, field in fields.items()})
+        if return_z:
+            predictions["z"] = outputs.last_hidden_state[:, 0].float()
         if return_combinations:
             for combination, of_tasks in outputs.combinations.items():
                 values = self._probabilities(of_tasks)

@@ -119,29 +119,30 @@ def _blocks(audio, file) -> Iterator[np.ndarray]:
         place += len(samples)
 
 
-def read_channels(audio, sampling_rate: int | None) -> list:
+def read_channels(audio, sampling_rate: int | None, fewest: int = 2) -> list:
     """The channels of a recording: for a file their numbers, otherwise one `{"array", "sampling_rate"}` each.
 
     Raises:
-        ValueError: the recording has one channel, or its channels cannot be read.
+        ValueError: the recording has fewer channels than `fewest`, or its channels cannot be read.
     """
     with _open(audio) as file:
         if file is not None:
-            return list(range(_require_two(file.channels)))
+            return list(range(_require(fewest, file.channels)))
     span = {name: audio[name] for name in ("start", "end") if isinstance(audio, dict) and name in audio}
     if isinstance(audio, dict) and audio.get("array") is not None:
         audio, sampling_rate = audio["array"], audio.get("sampling_rate") or sampling_rate
     if isinstance(audio, (str, bytes, dict, os.PathLike)):
-        raise ValueError('channels="split" needs an existing file that soundfile can read (such as WAV or FLAC).')
+        raise ValueError("single channels need an existing file that soundfile can read (such as WAV or FLAC).")
     samples = np.asarray(audio)
     if samples.ndim == 2:
         samples = samples if samples.shape[0] <= samples.shape[1] else samples.T
-    count = samples.shape[0] if samples.ndim == 2 else 1
-    return [{"array": samples[c], "sampling_rate": sampling_rate, **span} for c in range(_require_two(count))]
+    channels = samples if samples.ndim == 2 else samples[None]
+    _require(fewest, len(channels))
+    return [{"array": channel, "sampling_rate": sampling_rate, **span} for channel in channels]
 
 
-def _require_two(count: int) -> int:
-    if count < 2:
+def _require(fewest: int, count: int) -> int:
+    if count < fewest:
         raise ValueError('channels="split" needs one channel per speaker, but this recording has only one channel.')
     return count
 

@@ -27,12 +27,12 @@ from transformers import AutoModelForAudioClassification, WhisperModel, pipeline
 
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition, MMERProcessor
 from modeling_mmer.commands import main
-from modeling_mmer.commands.naming import model_commit
 from modeling_mmer.corpora import load_corpora
 from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.features.cache import COMMITS
 from modeling_mmer.features.transcription import transcribe
 from modeling_mmer.model import hub_names
+from modeling_mmer.scoring.models import model_commit
 
 AUDIO, TEXT = "tiny/whisper.en", "tiny/roberta"
 ENCODERS = ["--audio_encoder", AUDIO, "--text_encoder", TEXT]

@@ -1,0 +1,235 @@
+"""What `mmer predict` does: rows → results in a file, in a timeline or on the terminal."""
+
+import json
+import os
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from tqdm import tqdm
+from transformers.utils import logging
+
+from .. import __version__
+from ..corpora.schema import counted
+from ..features.cache import file_digests
+from ..features.transcription import recogniser_identity
+from ..model.configuration_mmer import MMERConfig
+from ..model.hub_names import commit_of
+from ..scoring.answers import result_schema
+from ..scoring.archive import SUFFIXES, open_archive
+from ..scoring.formats import FORMATS as TIMELINES
+from ..scoring.formats import write_timeline
+from ..scoring.inputs import InputError, Row
+from ..scoring.models import fingerprint, model_commit, model_name
+from ..scoring.scorer import Scorer
+from ..scoring.shards import Shard
+from .allocator import keep_freed_memory
+from .predict_rows import Asked, rows_to_judge
+from .screen import in_full, line
+
+PROG = "mmer predict"
+AT_ONCE = 256  # results that are written at once at the latest
+ARCHIVES = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)  # formats of which a stopped run goes on
+ENDINGS = {"eaf": "elan", "txt": "audacity"}  # of files whose format is not called after them
+# Options that are the scorer's, and those that results depend on: a run with others does not go on with these results.
+SCORER = ("revision", "speech", "transcribe", "windows", "embedding", "min_confidence", "batch_size", "dtype")
+SETTINGS = ("text", "channels", "windows", "speech", "embedding", "min_confidence", "dtype", "column_map")
+
+
+def predict(options: Namespace) -> int:
+    """Judge what the options name; the exit status."""
+    keep_freed_memory()
+    logging.disable_progress_bar()  # of loading weights
+    try:
+        shard = Shard.parse(options.shard).of_process()
+        output = None if options.output is None else shard.path(Path(options.output))
+        form = format_of(output, options.format)
+        asked = rows_to_judge(options, shard)
+        if options.plot is not None and not asked.is_one:
+            raise InputError("--plot shows one recording over time: give one")
+        if form in ARCHIVES and output is not None:
+            tally = to_file(options, asked, output, form, shard)
+        elif output is not None:
+            tally = to_timeline(options, asked, output, form)
+        elif asked.is_one and form is None:
+            tally = show_one(options, asked.rows)
+        else:
+            tally = show_many(options, asked.rows, as_json=form == "jsonl")
+    except (ValueError, OSError, ImportError, StrictDataclassError) as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return 2
+    return int(options.strict and tally.has_errors)
+
+
+def format_of(output: Path | None, named: str | None) -> str | None:
+    """The format of the results: the named one, or that of the file's name.
+
+    Raises:
+        InputError: the file's name tells none, or there is no file for it.
+    """
+    if output is None:
+        if named not in (None, "jsonl"):
+            raise InputError(f"--format {named} needs a file: give --output")
+        return named
+    ending = output.suffix.lower().removeprefix(".")
+    form = named or ENDINGS.get(ending, ending)
+    if form not in (known := ("jsonl", *TIMELINES)):
+        raise InputError(f"--output {output}: its name tells no format; give --format, one of {', '.join(known)}")
+    return form
+
+
+def results_of(options: Namespace, rows: Iterable[Row]) -> Iterator[Row]:
+    """The results of rows, by the engine that is asked for."""
+    device = options.device
+    if device is None and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    chosen = {name: getattr(options, name) for name in (*SCORER, "num_workers")} | {"device": device}
+    if options.engine == "local":
+        return Scorer(options.model, **chosen).stream(rows)
+    from ..scoring.ray_engine import judge_on_ray
+
+    return judge_on_ray(options.model, chosen, rows)
+
+
+def config_of(options: Namespace) -> MMERConfig:
+    name = model_name(options.model)
+    return MMERConfig.from_pretrained(name, revision=model_commit(name, options.revision))
+
+
+def schema_of(options: Namespace) -> pa.Schema:
+    return result_schema(config_of(options), options.embedding, options.transcribe is not None)
+
+
+def to_file(options: Namespace, asked: Asked, output: Path, form: str, shard: Shard) -> "Tally":
+    """Judge the rows whose results are not in the file yet, and add theirs."""
+    archive = open_archive(output, form, schema_of(options), manifest_of(options, shard), options.resume)
+    if there := len(archive.done):
+        print(f"{counted(there, 'input is', 'inputs are')} in {output} already.", file=sys.stderr)
+    missing = (row for row in asked.rows if row["id"] not in archive.done)
+    tally = Tally()
+    with progress(asked.total, there) as bar, closing(results_of(options, missing)) as results:
+        for part in in_time(results, archive.seconds):
+            archive.append([row for result in part for row in over_time(result)])
+            tally.count(part)
+            bar.update(len(part))
+    archive.finish()
+    plot(options, archive.rows)
+    tally.report(output)
+    tally.has_errors = tally.has_errors or (options.strict and any(row["error"] for row in archive.rows()))
+    return tally
+
+
+def manifest_of(options: Namespace, shard: Shard) -> dict[str, Any]:
+    """What results depend on: the model by its name, commit and fingerprint, and the options."""
+    name = model_name(options.model)
+    commit = model_commit(name, options.revision)
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    settings["transcribe"] = options.transcribe and recogniser_identity(
+        options.transcribe, commit_of(options.transcribe)
+    )
+    settings["turns"] = options.turns and file_digests([options.turns])[options.turns]
+    model = {"model": name, "revision": commit, "fingerprint": fingerprint(name, commit), "version": __version__}
+    return {**model, "options": settings, "shard": shard.as_json()}
+
+
+def in_time(results: Iterable[Row], seconds: float) -> Iterator[list[Row]]:
+    """Results in lists, each of at most `AT_ONCE` and of what came within so many seconds."""
+    part, since = [], time.monotonic()
+    try:
+        for result in results:
+            part.append(result)
+            if len(part) >= AT_ONCE or time.monotonic() - since >= seconds:
+                yield part
+                part, since = [], time.monotonic()
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+    if part:
+        yield part
+
+
+def over_time(result: Row) -> list[Row]:
+    """The rows that are shown of a result: its windows, if they are asked for and there are some."""
+    return result.get("windows") or [result]
+
+
+def plot(options: Namespace, rows: Callable[[], Iterable[Row]]) -> None:
+    """Draw the rows into the file of `--plot`, if there is one."""
+    if options.plot is None:
+        return
+    from ..plots import plot_timeline, save
+
+    save(plot_timeline(rows(), label_scale=tuple(config_of(options).label_scale)), options.plot)
+
+
+def to_timeline(options: Namespace, asked: Asked, output: Path, form: str) -> "Tally":
+    """Judge, and write the results as a timeline, which is written as a whole."""
+    tally, results = Tally(), list(results_of(options, asked.rows))
+    rows = [row for result in results for row in over_time(result)]
+    write_timeline(rows, output, form)
+    plot(options, lambda: rows)
+    tally.count(results)
+    tally.report(output)
+    return tally
+
+
+def show_one(options: Namespace, rows: Iterable[Row]) -> "Tally":
+    """Judge one recording or text, and show all there is: a table, and a timeline."""
+    if options.windows is None and options.turns is None:
+        options.windows = 0  # the windows in which it is read anyway
+    config, tally, results = config_of(options), Tally(), list(results_of(options, rows))
+    over = [row for result in results for row in over_time(result)]
+    print(in_full(results, over, config, options.model))
+    plot(options, lambda: over)
+    tally.count(results)
+    return tally
+
+
+def show_many(options: Namespace, rows: Iterable[Row], as_json: bool) -> "Tally":
+    """Judge, and print a line for each result."""
+    config, names, tally = config_of(options), schema_of(options).names, Tally()
+    for result in results_of(options, rows):
+        tally.count([result])
+        for row in over_time(result):
+            named = {name: row[name] for name in names}
+            print(json.dumps(named, ensure_ascii=False) if as_json else line(row, config), flush=True)
+    tally.report()
+    return tally
+
+
+class Tally:
+    """Counts results and their errors."""
+
+    def __init__(self):
+        self.rows, self.errors, self.since = 0, Counter(), time.monotonic()
+        self.has_errors = False
+
+    def count(self, results: Iterable[Row]) -> None:
+        for result in results:
+            self.rows += 1
+            if result["error"]:
+                self.errors[result["error"].replace(result["audio"] or "\0", "…")] += 1  # alike, whatever the file
+                self.has_errors = True
+
+    def report(self, output: Path | None = None) -> None:
+        rate = self.rows / max(1e-9, time.monotonic() - self.since)
+        where = "" if output is None else f"; results: {output}"
+        print(f"{counted(self.rows, 'row')} judged, {rate:.1f} a second{where}", file=sys.stderr)
+        if n := self.errors.total():
+            print(f"{counted(n, 'row has', 'rows have')} an error:", file=sys.stderr)
+            for message, count in self.errors.most_common(5):
+                print(f"  {count} × {message}", file=sys.stderr)
+
+
+def progress(total: int | None, initial: int = 0) -> tqdm:
+    """A bar with rate and time left; into a file, a line now and then."""
+    quiet = {} if sys.stderr.isatty() else {"mininterval": 30.0, "maxinterval": 60.0}
+    return tqdm(total=total, initial=initial, unit=" rows", dynamic_ncols=True, smoothing=0.1, **quiet)
