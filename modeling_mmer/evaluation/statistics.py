@@ -77,6 +77,21 @@ def paired_bootstrap(
     return float(difference(terms.sum(0, keepdims=True))[0]), float(low), float(high)
 
 
+def bootstrap_interval(
+    measure: Measure, predictions: NDArray, references: NDArray, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The bounds of the 95 % percentile interval of a metric, over resamples of its rows.
+
+    Args:
+        measure: the metric.
+        predictions, references: (n,).
+    """
+    terms = measure.terms(predictions, references)
+    drawn = np.concatenate([measure.value(sums) for sums in _resampled(terms, resamples, seed)])
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def _resampled(terms: NDArray[np.float64], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """The sums of all resamples, in blocks. Each utterance counts as often as it was drawn."""
     generator, n = np.random.default_rng(seed), len(terms)

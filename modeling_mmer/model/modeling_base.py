@@ -6,6 +6,7 @@ filled in at random: a weight that is missing or unexpected is an error.
 """
 
 from collections.abc import Iterable
+from dataclasses import fields
 
 import torch
 from torch import nn
@@ -115,11 +116,15 @@ class MMERPreTrainedModel(PreTrainedModel):
         return (model, info) if output_loading_info else model
 
     def save_pretrained(self, *args, **kwargs):
-        """As `PreTrainedModel.save_pretrained`; a sharded model is saved as what it is without FSDP.
+        """As `PreTrainedModel.save_pretrained`; a sharded model is saved as what it is without FSDP, and one from a
+        folder without code, such as the model of the package, with its code.
 
         FSDP 2 gives a module a class of its own, made of its wrapper and the module's class: what would be copied
         beside the weights, and named in the config, is torch's code and not ours.
         """
+        for field in fields(type(self.config)):
+            if field.name in ("auto_map", "custom_pipelines") and not getattr(self.config, field.name):
+                setattr(self.config, field.name, field.default_factory())
         current_class = type(self)
         if current_class.__name__.startswith("FSDP"):
             self.__class__ = current_class.__mro__[2]

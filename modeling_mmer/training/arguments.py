@@ -121,6 +121,11 @@ class RunArguments(TrainingArguments):
         help="Every so many steps, measure the gradient of each loss term on the shared transformer, and its cosine "
         "with that of the supervised term (logged as grad_norm_… and grad_cosine_…). 0: never.",
     )
+    repeat_corpora: list[str] | None = HfArg(
+        default=None,
+        help="Corpora whose training rows come several times per epoch, as corpus=n (ravdess=3): small ones that a "
+        "large one would outweigh.",
+    )
 
     def __post_init__(self):
         if self.do_eval and self.eval_strategy == "no":

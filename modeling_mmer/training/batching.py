@@ -5,8 +5,9 @@ processes and resumed runs therefore get the same batches.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import Sampler
@@ -43,6 +44,30 @@ def with_lengths(split: Dataset, stride: int, processor: MMERProcessor | None = 
         round((seconds or 0.0) * FRAMES_PER_SECOND / stride) + n // CHARACTERS_PER_TOKEN + 1 for seconds, n in pairs
     ]
     return split.add_column("frames", frames).add_column("length", lengths)
+
+
+def repeated(rows: Dataset, repeats: Sequence[str] | None) -> Dataset:
+    """Training rows, those of some of the joined corpora several times.
+
+    Args:
+        rows: of several corpora; their ids start with the name of their corpus.
+        repeats: `corpus=n`; n is how often each row of the corpus is there.
+
+    Raises:
+        ValueError: an entry is not of this form, or no row is of its corpus.
+    """
+    ids = rows["utterance_id"][:] if repeats else []
+    times = np.ones(len(ids), dtype=int)
+    for entry in repeats or ():
+        name, _, count = entry.rpartition("=")
+        if not name or not count.isdecimal() or int(count) < 1:
+            raise ValueError(f"--repeat_corpora takes corpus=n, with n a whole number of at least 1, not {entry}.")
+        of_corpus = np.array([utterance_id.startswith(f"{name}/") for utterance_id in ids])
+        if not of_corpus.any():
+            known = sorted({utterance_id.partition("/")[0] for utterance_id in ids if "/" in utterance_id})
+            raise ValueError(f"--repeat_corpora {entry}: no training row is of {name}; there are {', '.join(known)}.")
+        times[of_corpus] = int(count)
+    return rows.select(np.repeat(np.arange(len(ids)), times)) if repeats else rows
 
 
 class LengthBucketSampler(Sampler):

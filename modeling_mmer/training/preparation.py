@@ -22,7 +22,7 @@ from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
 from ..model.tasks import CLASS_TASKS
 from .arguments import CorpusArguments, RunArguments
-from .batching import with_lengths
+from .batching import repeated, with_lengths
 from .collator import MMERCollator
 from .preemption import CheckpointOnTermination
 from .resuming import EarlyStopping
@@ -47,7 +47,7 @@ def build_trainer(
     return trainer_class(
         model,
         run,
-        train_dataset=with_lengths(splits["train"], config.audio_stride, processor),
+        train_dataset=with_lengths(repeated(splits["train"], run.repeat_corpora), config.audio_stride, processor),
         eval_dataset=splits["validation"],
         data_collator=MMERCollator(processor, config.tasks, features, config.modalities),
         callbacks=callbacks,

@@ -6,7 +6,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from modeling_mmer.evaluation.statistics import CONCORDANCE, UNWEIGHTED_ACCURACY, mean_and_deviation, paired_bootstrap
+from modeling_mmer.evaluation.statistics import (
+    CONCORDANCE,
+    UNWEIGHTED_ACCURACY,
+    bootstrap_interval,
+    mean_and_deviation,
+    paired_bootstrap,
+)
 
 
 def ua(predictions, references) -> float:
@@ -100,3 +106,13 @@ def test_a_test_set_of_the_papers_size_takes_megabytes():
     tracemalloc.stop()
     assert 0.05 < low < value < high < 0.1
     assert peak < 60e6  # the draws alone, of all resamples at once, are 98 MB
+
+
+def test_the_interval_of_one_system_is_that_of_its_sampling():
+    """With one class, UA is a share of hits: its resamples are binomial, with a deviation of √(p(1 − p)/n)."""
+    predictions, references = np.array(["a"] * 300 + ["b"] * 100), np.array(["a"] * 400)
+    low, high = bootstrap_interval(UNWEIGHTED_ACCURACY, predictions, references)
+    margin = 1.96 * np.sqrt(0.75 * 0.25 / 400)
+    assert low == pytest.approx(0.75 - margin, abs=0.01) and high == pytest.approx(0.75 + margin, abs=0.01)
+    x = np.random.default_rng(0).normal(size=50)
+    assert bootstrap_interval(CONCORDANCE, x, x) == pytest.approx((1, 1))

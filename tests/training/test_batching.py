@@ -12,7 +12,7 @@ from datasets import Dataset
 from processes import process_group, spawn
 from trainers import StopAfter, toy_rows, toy_trainer, weights
 
-from modeling_mmer.training.batching import FrameCapBatchSampler, batch_sizes, with_lengths
+from modeling_mmer.training.batching import FrameCapBatchSampler, batch_sizes, repeated, with_lengths
 
 CAP = 3000
 RNG = np.random.default_rng(0)
@@ -235,3 +235,16 @@ def test_two_processes_resume_as_one_run(two_processes, case):
         resumed, whole = found[case]["resumed"], found[case]["whole"]
         assert resumed["seen"] == whole["seen"][-len(resumed["seen"]) :]
         assert_equal_weights(resumed["weights"], whole["weights"])
+
+
+def test_rows_of_named_corpora_come_several_times():
+    ids = ["large/a", "large/b", "small/c", "small-2/d"]
+    rows = Dataset.from_dict({"utterance_id": ids, "text": ["a", "b", "c", "d"]})
+    times = repeated(rows, ["small=3", "small-2=2"])
+    assert times["text"][:] == ["a", "b", "c", "c", "c", "d", "d"]
+    assert repeated(rows, None)["text"][:] == rows["text"][:]
+    with pytest.raises(ValueError, match="no training row is of tiny; there are large, small, small-2"):
+        repeated(rows, ["tiny=2"])
+    for entry in ("small", "small=0", "small=1.5", "=2"):
+        with pytest.raises(ValueError, match="corpus=n"):
+            repeated(rows, [entry])
