@@ -112,8 +112,7 @@ def prepare(
         model.make_self_contained()
     names = (*vars(model_arguments), "label_scale", *(f"{task}_class_weights" for task in CLASS_TASKS))
     of_config = {name: getattr(model.config, name) for name in names}
-    content = content_digests(corpus)
-    settings = run_settings(corpus, corpus_arguments, run, of_config, content, **start_from)
+    settings = run_settings(corpus, corpus_arguments, run, of_config, content_digests(corpus), **start_from)
     require_same_run(run.output_dir, settings, checkpoint)
     corpus = note_cropped(corpus, processor)
     features, corpus = fill_features(corpus_arguments, model, processor, corpus, run)
