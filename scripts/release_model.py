@@ -35,7 +35,7 @@ RECIPE = REPOSITORY / "recipes" / "released.yaml"
 LICENSE = REPOSITORY / "model_cards" / "released_LICENSE.txt"
 RELEASED = REPOSITORY / "modeling_mmer" / "released"
 RUNS = REPOSITORY / "runs"
-FLOOR_EPOCHS = 6
+FLOOR_EPOCHS = 12
 # Places of this machine: a commit of a local cache is no one's.
 NOT_RELEASED = ("audio_encoder_revision", "text_encoder_revision", "local_files_only")
 CODE = ("auto_map", "custom_pipelines")  # where a folder has its code: nowhere, for the package has it
