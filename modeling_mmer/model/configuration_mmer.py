@@ -226,11 +226,12 @@ class MMERConfig(PreTrainedConfig):
     @property
     def tasks(self) -> list[Task]:
         """What the heads predict: emotion, sentiment and the dimensions."""
+        weights = {name: getattr(self, f"{name}_class_weights") for name in CLASS_TASKS}
         classes = [
             Task(
                 name,
                 tuple(getattr(self, f"{name}_labels")),
-                class_weights=getattr(self, f"{name}_class_weights"),
+                class_weights=weights[name] and tuple(weights[name]),
                 soft_labels=self.soft_labels and name == "emotion",
             )
             for name in CLASS_TASKS

@@ -127,6 +127,11 @@ def test_generators_and_data_sets_are_read_as_they_come(pipe, mixed):
     assert_close(list(pipe((item for item in some), num_workers=1, batch_size=2)), expected)
 
 
+def test_class_weights_of_training_change_no_output(pipe):
+    weighted = build_pipe(emotion_class_weights=[1.0, 2.0, 0.5, 1.0])
+    assert_close(weighted({"text": SENTENCE}), pipe({"text": SENTENCE}))
+
+
 def test_top_k_keeps_the_likeliest(pipe):
     output, full = pipe({"text": SENTENCE}, top_k=2), pipe({"text": SENTENCE})
     assert list(output["emotion"]["scores"].items()) == list(full["emotion"]["scores"].items())[:2]
