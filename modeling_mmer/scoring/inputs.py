@@ -18,6 +18,7 @@ from ..corpora.tables import SUFFIXES as TABLES
 from ..model.waveforms import is_missing
 from .stdin import rows_of_stream
 from .tables import count_rows, hub_rows, table_rows
+from .turns import turns_of
 
 STDIN, HUB, URLS = "-", "hf:", ("http://", "https://")
 RECORDINGS = (*AUDIO_SUFFIXES, ".mp4", ".webm", ".mka", ".wma", ".amr")  # of a folder: what names of recordings end in
@@ -128,19 +129,19 @@ def with_turns(rows: Iterable[Row], turns: Sequence[Mapping[str, Any]], by_chann
     """Recordings and their turns → one row per turn, with its own text and speaker.
 
     Args:
-        turns: of one recording or, with the names of their files, of several; a name may lack its suffix.
+        turns: of one recording or, with the names of their files, of several ([`turns_of`]).
         by_channel: whether a turn is heard on its own channel alone, where it has one.
 
     Raises:
         InputError: there are several recordings and the turns do not say whose they are, or one has no turns.
     """
-    files = {turn["file"] and Path(turn["file"]).stem for turn in turns}
+    files = {turn["file"] for turn in turns}
     rows = iter(rows)
     first, second = next(rows, None), next(rows, None)
     alone = second is None and len(files) == 1
     for row in (row for row in chain([first, second], rows) if row is not None):
-        stem = Path(row["audio"]).stem if isinstance(row.get("audio"), str) else None
-        own = [turn for turn in turns if alone or (turn["file"] is not None and Path(turn["file"]).stem == stem)]
+        is_named = isinstance(row.get("audio"), str)
+        own = turns if alone else turns_of(turns, row["audio"]) if is_named else []
         if not own:
             raise InputError(f"--turns has no turns of {row.get('audio') or row.get('id')}; its files are {files}")
         for turn in own:

@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ..corpora.recordings import AUDIO_SUFFIXES
 from ..corpora.tables import SUFFIXES, decode, read_table
 
 FIELDS = ("start", "end", "speaker", "text", "channel", "file")
@@ -77,17 +78,21 @@ def read_turns(path: str | Path) -> list[Turn]:
 
 
 def turns_of(turns: list[Turn], recording: str | Path) -> list[Turn]:
-    """The turns of one recording: those whose `file` is its name, with or without its folder and suffix.
-
-    Turns that name no file, or all the same one, are taken to be about this recording.
-    """
-    if len({turn["file"] for turn in turns}) <= 1:
-        return turns
+    """The turns whose `file` is the name of this recording, with or without its folder and suffix, or with another one:
+    diarization is often given a converted copy."""
     path = Path(recording)
-    return [turn for turn in turns if turn["file"] in (str(recording), path.name, path.stem)]
+    return [turn for turn in turns if turn["file"] and _without_suffix(turn["file"]) in (path.name, path.stem)]
 
 
-# -------------------------------------------------------------------------------------------------------------- lines
+def _without_suffix(file: str) -> str:
+    """`calls/2024.01.05.wav` and `2024.01.05` → `2024.01.05`."""
+    path = Path(file)
+    return path.stem if path.suffix.lower() in AUDIO_SUFFIXES else path.name
+
+
+# ── lines ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _from_rttm(path: Path) -> list[Turn]:
     """Lines of the type SPEAKER; comments (`;;`) and lines of the other types are no turns.
 
@@ -142,7 +147,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
-# -------------------------------------------------------------------------------------------------------------- table
+# ── table ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _from_table(path: Path) -> list[Turn]:
     table = read_table(path)
     columns: dict[str, tuple[str, float]] = {}  # field -> its column, and the unit of its values
@@ -166,7 +173,9 @@ def _from_table(path: Path) -> list[Turn]:
     return turns
 
 
-# --------------------------------------------------------------------------------------------------------------- JSON
+# ── JSON ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _from_json(path: Path) -> list[Turn]:
     try:
         data = json.loads(decode(path, []))
@@ -259,7 +268,9 @@ def _first(values: dict[str, Any], names: tuple[str, ...]) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
-# ---------------------------------------------------------------------------------------------------------- one turn
+# ── one turn ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _turn(values: dict[str, Any], where: str) -> Turn:
     """A turn with all fields, checked.
 

@@ -50,7 +50,8 @@ def test_turns_of_several_recordings_go_to_their_own(tmp_path):
     assert [t["start"] for t in turns_of(turns, "calls/a.wav")] == [1]
     assert [t["start"] for t in turns_of(turns, "calls/b.flac")] == [0, 2]
     assert turns_of(turns, "calls/c.flac") == []
-    assert len(turns_of(turns[:1], "calls/c.flac")) == 1  # one recording's turns, whatever it was called
+    dotted = [{"file": "2024.01.05-call"}, {"file": "2024.01.06-call.wav"}]
+    assert [turns_of(dotted, f"2024.01.0{day}-call.flac") for day in (5, 6)] == [dotted[:1], dotted[1:]]
 
 
 WORDS = [
