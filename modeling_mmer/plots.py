@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from matplotlib.figure import Figure
 from .corpora.emotions import classes_of
 from .files import write_bytes
 from .lettering import find_fonts, printable
-from .scoring.drawing import DIMENSIONS, clock, draw_table, draw_timeline, tick_step
+from .model.tasks import DIMENSIONS
+from .scoring.drawing import clock, draw_table, draw_timeline, tick_step
 from .scoring.formats import EMOTION_TIER, by_speaker, flat, number, spans_of, times_of
 
 WIDTH, LANE, PANEL = 9.0, 0.42, 1.1  # inches: of a timeline, of a speaker in it, and of its other panels
@@ -41,6 +43,7 @@ COLORS = {  # of Okabe and Ito and their kin, which the colour-blind tell apart,
     "frustration": "#B5654A",
     "boredom": "#A5B88F",
 }
+DASHES = ("-", "--", ":", "-.")
 OTHER_COLORS = ("#17BECF", "#BCBD22", "#E377C2", "#7F9AA5", "#C49C94", "#98DF8A", "#AEC7E8", "#FF9896")
 MODALITIES = {"audio": "what the audio says", "text": "what the text says", "audio_text": "what both say"}
 
@@ -64,7 +67,9 @@ def colors_of(emotions: Iterable[str]) -> dict[str, str]:
     return known | {emotion: OTHER_COLORS[i % len(OTHER_COLORS)] for i, emotion in enumerate(others)}
 
 
-# ----------------------------------------------------------------------------------------------------------- timeline
+# ── timeline ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def plot_timeline(
     rows: Iterable[Row],
     audio: Recording | None = None,
@@ -182,7 +187,7 @@ def _draw_lanes(panel: Axes, lanes: Mapping[str, Sequence[Mapping[str, Any]]], t
 def _draw_dimensions(
     panel: Axes, rows: Sequence[Row], dimensions: Sequence[str], label_scale: tuple[float, float] | None
 ) -> None:
-    for name, dashes in zip(dimensions, ("-", "--", ":"), strict=False):
+    for name, dashes in zip(dimensions, cycle(DASHES)):
         points = [(*times_of(row), value) for row in rows if (value := number(row.get(name))) is not None]
         points = sorted(point for point in points if point[1] is not None)
         times = [x for start, end, _ in points for x in (start, end, end)]
@@ -195,7 +200,9 @@ def _draw_dimensions(
     panel.grid(alpha=0.3)
 
 
-# -------------------------------------------------------------------------------------------------------------- plane
+# ── plane ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def plot_plane(rows: Iterable[Row], label_scale: tuple[float, float] | None = None, dark: bool = False) -> Figure:
     """Rows as points in the plane of valence and arousal, coloured by emotion. A line follows each speaker in time.
 
@@ -216,12 +223,12 @@ def plot_plane(rows: Iterable[Row], label_scale: tuple[float, float] | None = No
     with _style(dark):
         figure = Figure(figsize=(6, 4.4), layout="constrained")
         panel = figure.subplots()
-        for speaker, dashes in zip(dict.fromkeys(speakers), ("-", "--", ":", "-.") * len(speakers), strict=False):
+        for speaker, dashes in zip(dict.fromkeys(speakers), cycle(DASHES)):
             path = points[[name == speaker for name in speakers]]
             if 1 < len(path) <= 60:  # of more points a line shows nothing
                 label = printable(speaker) if speaker else "order in time"
                 panel.plot(*path.T, dashes, color="#8C8C8C", linewidth=0.8, label=label, zorder=1)
-        for emotion, marker in zip(colors, "osD^vP*Xp<>hdH8" * len(colors), strict=False):
+        for emotion, marker in zip(colors, cycle("osD^vP*Xp<>hdH8")):
             chosen = points[[name == emotion for name in emotions]]
             label = f"{printable(emotion)} ({len(chosen)})"
             size = 46 if len(points) <= 60 else 14
@@ -248,7 +255,9 @@ def _scale_name(name: str, scale: tuple[float, float] | None, low: str = "", hig
     return f"{name} ({f'{scale[0]:g} {low}'.strip()} to {f'{scale[1]:g} {high}'.strip()})"
 
 
-# --------------------------------------------------------------------------------------------------------- modalities
+# ── modalities ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def plot_modalities(answers: Mapping[str, Row], dark: bool = False) -> Figure:
     """The scores of all emotions, as bars: from the audio alone, from the text alone, and from both.
 
@@ -291,7 +300,9 @@ def plot_modalities(answers: Mapping[str, Row], dark: bool = False) -> Figure:
     return figure
 
 
-# --------------------------------------------------------------------------------------------------------------- save
+# ── save ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def picture(figure: Figure, format: str = "svg") -> bytes:
     """A figure as `svg`, `png` or `pdf`. Equal figures give equal bytes."""
     find_fonts(figure)

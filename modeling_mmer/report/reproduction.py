@@ -6,7 +6,7 @@ figures are in separate tables.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import permutations, starmap, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -322,7 +322,9 @@ def published_tables(tables: Mapping[str, Sequence]) -> list[Section]:
     sections = []
     for name, first, figures, columns in of_tables:
         body = [
-            [row.title, *map(published_cell, figures[row.name], columns)] for row in tables[name] if row.name in figures
+            [row.title, *starmap(published_cell, zip_longest(figures[row.name], columns))]
+            for row in tables[name]
+            if row.name in figures
         ]
         sections.append(Section(f"Published: Table {name[-1]}", text, [first, *headers(columns)], body))
     return sections

@@ -8,12 +8,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..model.tasks import DIMENSIONS
 from .formats import EMOTION_TIER, flat, number, times_of
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SILENT, FAILED, OTHER = "·", "!", "?"  # no speech; an error; more emotions than letters
 NAME_WIDTH = 14  # columns at most for a speaker's name
-DIMENSIONS = {"valence": "val", "arousal": "aro", "dominance": "dom"}  # and their names in a table
+HEADS = {name: name[:3] for name in DIMENSIONS}  # of the columns of a table
 
 Row = Mapping[str, Any]
 
@@ -144,7 +145,9 @@ def _legend(spans: Sequence[Mapping[str, Any]], letters: Mapping[str, str], widt
     return lines
 
 
-# -------------------------------------------------------------------------------------------------------------- table
+# ── table ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def draw_table(rows: Iterable[Row], width: int = 80) -> str:
     """The rows of one recording as a table of about `width` columns: time, speaker, emotion and its score, dimensions,
     the modalities where they differ, and the text, or why there is no emotion. Columns that no row has are left out,
@@ -159,7 +162,7 @@ def draw_table(rows: Iterable[Row], width: int = 80) -> str:
     if heads[-1] == "text":
         others = sum(widths.values()) - widths["text"] + 2 * (len(heads) - 1)
         widths["text"] = min(widths["text"], max(12, width - others))
-    numeric = ("score", *DIMENSIONS.values())
+    numeric = ("score", *HEADS.values())
 
     def line(row: Mapping[str, str]) -> str:
         parts = []
@@ -182,13 +185,15 @@ def _table_row(row: Row) -> dict[str, str]:
         "speaker": flat(row.get("speaker") or ""),
         "emotion": "" if row.get("error") else str(row.get("emotion") or ""),
         "score": "" if score is None or row.get("error") else f"{score:.2f} {_block(score)}",
-        **{head: "" if (v := number(row.get(name))) is None else f"{v:.1f}" for name, head in DIMENSIONS.items()},
+        **{head: "" if (v := number(row.get(name))) is None else f"{v:.1f}" for name, head in HEADS.items()},
         "from": " + ".join(modalities) if isinstance(modalities, (list, tuple)) else str(modalities or ""),
         "text": flat(f"{why} {row.get('text') or ''}"),
     }
 
 
-# -------------------------------------------------------------------------------------------------------------- text
+# ── text ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def columns_of(text: str) -> int:
     """Columns of a terminal that a text takes: two for a wide character, none for a combining one."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -110,7 +110,9 @@ def by_speaker(spans: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str
     return tiers
 
 
-# ------------------------------------------------------------------------------------------------------------- tables
+# ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _columns(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
@@ -143,7 +145,9 @@ def _write_parquet(path: Path, rows: Sequence[Row]) -> None:
         pq.write_table(table, beside)
 
 
-# --------------------------------------------------------------------------------------------------------- subtitles
+# ── subtitles ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _write_subtitles(path: Path, spans: Sequence[Mapping[str, Any]], format: str) -> None:
     pysubs2 = _library("pysubs2", f"the format {format}")
     subtitles = pysubs2.SSAFile()
@@ -163,7 +167,9 @@ def _write_vtt(path: Path, spans: Sequence[Mapping[str, Any]]) -> None:
     _write_subtitles(path, spans, "vtt")
 
 
-# ------------------------------------------------------------------------------------------------------------- labels
+# ── labels ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _write_audacity(path: Path, spans: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, "".join(f"{span['start']:.3f}\t{span['end']:.3f}\t{span['label']}\n" for span in spans))
 
@@ -188,7 +194,9 @@ def _word(name: str) -> str:
     return "_".join(name.split()) or "<NA>"
 
 
-# -------------------------------------------------------------------------------------------------------------- tiers
+# ── tiers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _tiers(spans: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The spans of each tier: one per speaker. In a tier, one label ends before the next begins, so that spans of one
     speaker that overlap, as windows do, go to further tiers: `ANN`, `ANN (2)`."""

@@ -8,7 +8,7 @@ from huggingface_hub import hf_hub_download
 
 from .. import registration  # noqa: F401 - models are loaded through transformers' Auto classes
 from ..features.cache import digest, named_identity
-from ..model.configuration_mmer import MODALITIES, MMERConfig
+from ..model.configuration_mmer import MMERConfig
 from ..model.hub_names import CONFIG, commit_of
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.pipeline_mmer import MMERPipeline
@@ -72,7 +72,7 @@ def fingerprint(name: str, commit: str | None) -> str:
     parts = [named_identity(name, commit)]
     if commit is None:
         parts += [file.read_bytes() for file in sorted(Path(name).glob("*.json")) if file.name in PROCESSOR_FILES]
-    for modality in MODALITIES:
+    for modality in config.modalities:
         if (encoder := config.encoder_name(modality)) is not None:
             parts.append(named_identity(encoder, config.encoder_revision(modality) or commit_of(encoder)))
     return digest(*parts)

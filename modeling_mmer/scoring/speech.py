@@ -64,7 +64,9 @@ def has_speech(samples: np.ndarray, sampling_rate: int, detector: str = "energy"
     return any(_is_voiced(block, sampling_rate) for block in np.array_split(samples, n))
 
 
-# ------------------------------------------------------------------------------------------------------------- energy
+# ── energy ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _is_voiced(samples: np.ndarray, rate: int) -> bool:
     """Whether a block of some seconds (N,) has the three properties of voiced speech."""
     if len(samples) < 2 * FRAME * rate or not np.abs(samples).max() > 10 ** (QUIETEST / 20):
@@ -111,7 +113,9 @@ def _frames(samples: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray, np.
     return levels, peak / (correlations[:, 0] + 1e-9), pitches
 
 
-# ------------------------------------------------------------------------------------------------------------- silero
+# ── silero ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _silero_hears(samples: np.ndarray, rate: int) -> bool:
     import torch
 

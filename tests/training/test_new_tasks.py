@@ -34,6 +34,9 @@ from conftest import real_input_config, real_input_processor
 from modeling_mmer import MMERForEmotionRecognition, MMERTrainer
 from modeling_mmer.corpora import load_corpora
 from modeling_mmer.corpora.describe import describe
+from modeling_mmer.plots import plot_timeline
+from modeling_mmer.scoring import Scorer
+from modeling_mmer.scoring.drawing import draw_table
 from modeling_mmer.evaluation.figures import evaluate_split
 from modeling_mmer.evaluation.predictions import write_predictions
 from modeling_mmer.report.card import Provenance, write_card
@@ -59,9 +62,13 @@ write_predictions(Path("predictions.parquet"), rows, predictions, config)
 results = {"model": "m", "corpus": "mine", "seed": 0, "trainable_parameters": 1, "splits": {"test": figures}}
 write_report("report.md", results)
 write_card(Path("."), results, config, Provenance(log_history=trainer.state.log_history))
+trainer.save_model("out")
+scored = Scorer("out")({"text": ["so it is", "not at all"]})
+scored = [dict(zip(scored, values)) | {"start": 0, "end": 1} for values in zip(*scored.values())]
+drawn = {line.get_label() for panel in plot_timeline(scored).axes for line in panel.lines}
 Path("seen.json").write_text(json.dumps({
     "log": trainer.state.log_history, "figures": figures, "corpus": corpus_report(describe(corpus)),
-    "weights": config.tone_class_weights,
+    "weights": config.tone_class_weights, "scored": scored, "table": draw_table(scored, 200), "drawn": sorted(drawn),
 }))
 """
 
@@ -126,3 +133,13 @@ def test_reports_and_card_have_them(folder):
     assert re.search(r"## Tone\n\n.*\n.*\n\| warm \| 8 \|", corpus) and re.search(
         r"\| intensity \| test \| 5 \|", corpus
     )
+
+
+def test_results_of_the_scorer_have_them_in_table_and_plot(folder):
+    seen = json.loads((folder / "seen.json").read_text())
+    head, *lines = seen["table"].splitlines()
+    assert [row["error"] for row in seen["scored"]] == ["", ""]
+    assert head.split()[:6] == ["time", "emotion", "score", "val", "aro", "dom"] and head.split()[6] == "int"
+    for row, line in zip(seen["scored"], lines, strict=True):
+        assert row["error"] == "" and f"{row['intensity']:.1f}" in line and row["tone"] in ("warm", "cold")
+    assert {"valence", "arousal", "dominance", "intensity"} <= set(seen["drawn"])
