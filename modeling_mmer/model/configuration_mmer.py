@@ -50,7 +50,7 @@ class MMERConfig(PreTrainedConfig):
     Args:
         modalities: Modalities, in the order of the shared sequence (Eq. 3). For a modality m, the fields that start
             with its name say the rest. A further one needs `m_config` with `num_hidden_layers` and `hidden_size`, and
-            comes as states.
+            comes as states or, in a column of its name, as vectors.
         audio_config: Config of the audio encoder.
         text_config: Config of the text encoder.
         audio_encoder_name_or_path: Hub name or folder of the audio encoder; None if its weights are in the checkpoint.

@@ -1,8 +1,8 @@
 """MMER: one transformer over the modalities that an utterance has (Chochlakis et al., Eq. 1–7).
 
-A batch goes through `encoders` (inputs → states), `embedding` (states → tokens), `autoencoder` (masked tokens),
-`transformer` (passes of tokens → z), `heads` (z → predictions) and `losses`. `MMERModel` has all but the last two,
-`MMERForEmotionRecognition` the whole.
+A batch goes through `encoders` (inputs → states), `embedding` (states → tokens), `transformer` (passes of tokens → z),
+`heads` (z → predictions), `autoencoder` (MASK, and z → reconstructed states), `distributed` (rows of all processes) and
+`losses`. `MMERModel` has what leads to z and MASK, `MMERForEmotionRecognition` the whole.
 
 Shapes: B examples, L+1 encoder states, T_a frames, T_t text tokens, D encoder width, N_m tokens of modality m after
 projection (N_a = ceil(T_a / k), N_t = T_t), S positions of a sequence CLS | audio | SEP | text, d shared width.
@@ -169,7 +169,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
                 combination a row has.
             return_combinations: also without labels, predict from every combination that each row has, and not from the
                 fullest alone.
-            smoothing: of the cross-entropies of emotion and sentiment.
+            smoothing: of the cross-entropies of all class tasks.
             output_hidden_states, output_attentions: give those of the pass over all that each row has; it is a pass of
                 its own where every combination is evaluated.
         """

@@ -109,7 +109,8 @@ def test_few_names_that_are_not_understood_are_a_caveat(tmp_path):
 
 
 def test_emotions_that_a_model_does_not_have_are_no_reason_to_stop(tmp_path):
-    require_trainable(corpus_of(tmp_path, [*LABELS, "fear", "fearful", "disgust", "surprise", "calm"]), LABELS)
+    corpus = corpus_of(tmp_path, [*LABELS, "fear", "fearful", "disgust", "surprise", "calm"])
+    assert require_trainable(corpus, LABELS) is None
 
 
 def test_a_class_that_training_never_sees_stops(tmp_path):
@@ -141,7 +142,9 @@ def test_a_validation_split_without_labels_stops(tmp_path):
 def test_dimensions_alone_are_labels(tmp_path):
     table = pd.DataFrame({"text": list("abcd"), "valence": [1, 2, 6, 7], "split": ["train", "train", "dev", "dev"]})
     table.to_csv(tmp_path / "metadata.csv", index=False)
-    require_trainable(load_corpora("folder", tmp_path, emotion_labels=LABELS), LABELS)
+    corpus = load_corpora("folder", tmp_path, emotion_labels=LABELS)
+    assert require_trainable(corpus, LABELS) is None
+    assert set(corpus.splits["train"]["emotion"]) == {None}  # they are all there is
 
 
 def test_a_missing_split_names_the_column_that_looks_like_one(tmp_path):

@@ -215,9 +215,13 @@ def test_a_step_takes_its_device_from_its_input(one_call, monkeypatch):
     forward = SharedTransformer.forward
     monkeypatch.setattr(SharedTransformer, "forward", lambda self, passes, *_, **__: forward(self, passes, one_call))
     model, batch, of_labels = tiny_model(dropout=0.0).train(), raw_batch(), labels()
+    with pytest.raises(AssertionError), NothingWithoutADevice():
+        torch.zeros(1)  # the mode sees what it is to see
     with NothingWithoutADevice():
-        model(**batch, labels=of_labels).loss.backward()
-        model.eval()(**batch)
+        loss = model(**batch, labels=of_labels).loss
+        loss.backward()
+        logits = model.eval()(**batch).logits
+    assert loss.device == logits.device == batch["input_ids"].device
 
 
 def test_encoders_are_frozen_and_in_eval_mode():
@@ -271,11 +275,15 @@ def test_a_term_without_weight_is_not_computed_and_leaves_its_parameters_alone(w
 
 
 def test_inference_runs_no_training_part():
-    model = tiny_model()
-    for part in (model.decoders, model.contrastive_head):
-        for module in part.modules():
-            module.register_forward_hook(lambda *_: pytest.fail("a training part ran"))
-    predict(model, raw_batch())
+    model, ran = tiny_model(), []
+    for name in ("decoders", "contrastive_head"):
+        for module in getattr(model, name).modules():
+            module.register_forward_hook(lambda *_, name=name: ran.append(name))
+    with torch.no_grad():
+        model(**raw_batch())
+    assert not ran
+    model.train()(**raw_batch(), labels=labels())
+    assert {*ran} == {"decoders", "contrastive_head"}
 
 
 @pytest.mark.parametrize("lengths", [((40, 23), (0, 0)), ((0, 0), (5, 9)), ((40, 0), (0, 9)), ((40, 23), (5, 0))])

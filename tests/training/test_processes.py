@@ -270,7 +270,8 @@ def test_fsdp_shards_what_is_trained_and_leaves_the_encoders_whole(one_process):
 def test_fsdp_takes_a_model_whose_encoders_are_not_loaded(one_process):
     """As from a feature cache: accelerate asks for the token embeddings, which are then not there."""
     names = {"audio_encoder_name_or_path": "some/audio", "text_encoder_name_or_path": "some/text"}
-    with_fsdp(MMERForEmotionRecognition(tiny_config(**names)))
+    model = with_fsdp(MMERForEmotionRecognition(tiny_config(**names)))
+    assert all(isinstance(layer, FSDPModule) for layer in model.model.transformer.layers)
 
 
 def test_a_sharded_model_is_saved_as_any_other(one_process, tmp_path):

@@ -81,8 +81,8 @@ def test_every_option_of_the_trainer_has_been_looked_at():
 
 
 def test_no_default_is_refused(tmp_path):
-    trainer_with(tmp_path)
-    RunArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert trainer_with(tmp_path).args.output_dir == str(tmp_path)
+    assert RunArguments(output_dir=str(tmp_path), use_cpu=True).output_dir == str(tmp_path)
 
 
 @pytest.mark.parametrize("name", REFUSED)
