@@ -28,8 +28,9 @@ test-oldest: .venv-oldest/suites  ## Run all tests with the lowest versions that
 	$(call TEST,.venv-oldest)
 
 # Test modules whose numerical results could depend on vector instructions or the number of threads.
-COMPUTING := any_batch baselines batching cached_training checkpoints cif_mmin collator encoders features losses metrics \
-  modeling pipeline processing resuming trainer transcription transformer transformers_suites
+COMPUTING := any_batch autoencoder baselines batching cached_training checkpoints cif_mmin collator contrastive \
+  encoder_weights encoders features losses metrics modeling pipeline processing resuming trainer transcription \
+  transformer transformers_suites
 
 test-portable: .venv/suites  ## Run numerical tests with the instructions of older processors, on one and two threads
 	set -e; for capability in default avx2 ""; do for threads in 1 2; do \

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 
 from modeling_mmer.corpora import CorpusError, load_corpora
 from modeling_mmer.corpora.msp_podcast import read_votes
@@ -235,77 +234,6 @@ def test_a_folder_of_another_layout_says_what_was_looked_for(tmp_path):
         load("cmu_mosei", tmp_path)
 
 
-# ── IEMOCAP ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def iemocap(tmp_path) -> Path:
-    for session in range(1, 6):
-        folder = tmp_path / "IEMOCAP_full_release" / f"Session{session}"
-        dialog = f"Ses0{session}F_impro01"
-        names = [f"{dialog}_F000", f"{dialog}_M000", f"{dialog}_F001"]
-        labels = ["neu\t[2.5000, 3.5000, 1.5000]", "exc\t[4.0000, 4.5000, 3.0000]", "xxx\t[5.5000, 2.0000, 2.0000]"]
-        lines = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
-        for i, (name, label) in enumerate(zip(names, labels, strict=True)):
-            lines += [f"[{i}.2901 - {i + 1}.2357]\t{name}\t{label}", "C-E2:\tNeutral;\t()", "A-E1:\tval 2; act 3;", ""]
-            record(folder / "sentences/wav" / dialog / f"{name}.wav")
-        put(folder / f"dialog/EmoEvaluation/{dialog}.txt", "\n".join(lines))
-        put(folder / f"dialog/EmoEvaluation/._{dialog}.txt", "Mac OS X")
-        texts = [f"{names[0]} [000.2901-001.2357]: Excuse me.", f"{names[1]} [001.2901-002.2357]: Yes!"]
-        texts += ["M: (laughs)", f"{dialog}_MXX0 [002.0-002.1]: mhm"]
-        put(folder / f"dialog/transcriptions/{dialog}.txt", "\n".join(texts))
-    return tmp_path
-
-
-def test_iemocap(iemocap):
-    corpus = load("iemocap", iemocap, fold=5)
-    of_split = {split: {row["utterance_id"][:5] for row in rows} for split, rows in corpus.splits.items()}
-    assert of_split == {"test": {"Ses05"}, "validation": {"Ses01"}, "train": {"Ses02", "Ses03", "Ses04"}}
-    rows = rows_of(corpus)
-    woman, man, disputed = (rows[f"Ses03F_impro01_{turn}"] for turn in ("F000", "M000", "F001"))
-    assert (woman["valence"], woman["arousal"], woman["dominance"]) == (2.5, 3.5, 1.5)  # the file's order is V, A, D
-    assert (woman["emotion"], woman["speaker"], woman["text"]) == ("neutral", "Ses03F", "Excuse me.")
-    assert (man["emotion"], man["speaker"]) == ("happiness", "Ses03M")
-    assert (disputed["emotion"], disputed["text"], disputed["valence"]) == (None, None, None)
-    for words in (
-        ("5 rows labelled excitement count as happiness",),
-        ("5 lines cannot be read", "M: (laughs)"),
-        ("5 transcripts have no label", "MXX0"),
-        ("5 values are not on the scale 1 to 5", "5.5"),
-        ("5 of 15 rows have no text",),
-        ("no agreement (5)",),
-    ):
-        assert said(corpus, *words), (words, corpus.notices)
-
-
-def test_every_session_of_iemocap_is_tested_once(iemocap):
-    tested = [rows_of_split["utterance_id"][:5] for fold in range(1, 6) for rows_of_split in
-              load("iemocap", iemocap, fold=fold).splits["test"]]  # fmt: skip
-    assert sorted(set(tested)) == [f"Ses0{session}" for session in range(1, 6)] and len(tested) == 15
-
-
-def test_excitement_is_what_the_user_says(iemocap):
-    own_class = load("iemocap", iemocap, fold=1, emotion_labels=("happiness", "excitement"))
-    assert rows_of(own_class)["Ses01F_impro01_M000"]["emotion"] == "excitement"
-    renamed = load("iemocap", iemocap, fold=1, label_map={"excitement": "anger"})
-    assert rows_of(renamed)["Ses01F_impro01_M000"]["emotion"] == "anger"
-
-
-def test_excitement_is_a_class_under_any_spelling(iemocap):
-    corpus = load("iemocap", iemocap, fold=1, emotion_labels=("neutral", "happy", "excited", "sad", "angry"))
-    assert "excited" in {row["emotion"] for row in rows_of(corpus).values()}
-    assert not said(corpus, "count as happiness")
-
-
-def test_folds_are_asked_for_where_there_are_any(iemocap, tmp_path):
-    with pytest.raises(CorpusError, match="iemocap has 5 folds"):
-        load("iemocap", iemocap)
-    with pytest.raises(CorpusError, match="folds 1 to 5, not 6"):
-        load("iemocap", iemocap, fold=6)
-    with pytest.raises(CorpusError, match="demo has no folds"):
-        load("demo", fold=1)
-
-
 # ── CREMA-D and RAVDESS ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -514,73 +442,6 @@ def test_cmu_mosei_joins_the_nearest_start(tmp_path):
     assert {name: row["valence"] for name, row in rows.items()} == {"v_0": 0, "v_1": 1, "v_2": 2, "v_5": 1, "v_9": 2}
     assert rows["v_9"]["text"] == "it's dull"
     assert said(corpus, "2 transcripts have no label", "v@5.0, v@7.0") and said(corpus, "1 label has no", "v@5.3")
-
-
-# ── data sets of `datasets` ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def saved(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    content = [record(tmp_path / f"{name}.wav", seconds).read_bytes() for name, seconds in (("a", 0.1), ("b", 0.2))]
-    blob = {"bytes": Value("binary"), "path": Value("string")}
-    label = ClassLabel(names=["angry", "sad"])
-    features = Features({"audio": blob, "sentence": Value("string"), "label": label, "age": Value("int32")})
-    rows = {
-        "audio": [{"bytes": content[0], "path": None}, {"bytes": content[1], "path": "b.wav"}, None],
-        "sentence": ["one", None, "three"],
-        "label": [0, 1, -1],
-        "age": [1, 2, 3],
-    }
-    splits = {"train": rows, "validation": {name: values[:2] for name, values in rows.items()}}
-    DatasetDict(
-        {
-            split: Dataset.from_dict(rows, features=features).cast_column("audio", Audio())
-            for split, rows in splits.items()
-        }
-    ).save_to_disk(tmp_path / "set")
-    return tmp_path / "set"
-
-
-def test_a_saved_data_set(saved):
-    corpus = load(f"hf:{saved}")
-    train = corpus.splits["train"]
-    assert list(train["emotion"]) == ["anger", "sadness", None] and list(train["text"]) == ["one", None, "three"]
-    assert list(train["duration"])[:2] == pytest.approx([0.1, 0.2]) and train["audio"][2] is None
-    assert len(corpus.splits["validation"]) == 2 and corpus.name == "set"
-    assert said(corpus, "columns not used: age")
-    assert train["audio"][0] == load(f"hf:{saved}").splits["train"]["audio"][0]  # written once, by its content
-
-
-def test_columns_of_a_data_set_are_mapped_or_left(saved):
-    corpus = load(f"hf:{saved}", column_map={"text": "", "speaker": "age"})
-    assert set(corpus.splits["validation"]["text"]) == {None}
-    assert list(corpus.splits["validation"]["speaker"]) == ["1", "2"]
-    assert len(corpus.splits["train"]) == 2 and said(corpus, "1 of 5 rows is left out: nothing but the text")
-
-
-def test_a_data_set_that_cannot_be_loaded_is_named(tmp_path, saved):
-    with pytest.raises(CorpusError, match="hf:.*nothing_here cannot be loaded"):
-        load(f"hf:{tmp_path / 'nothing_here'}")
-    odd = Dataset.from_dict({"text": ["x"], "label": ["sad"]})
-    DatasetDict({"unsupervised": odd}).save_to_disk(tmp_path / "odd")
-    with pytest.raises(CorpusError, match="split 'unsupervised' is none of ours"):
-        load(f"hf:{tmp_path / 'odd'}")
-
-
-def test_splits_of_a_data_set_may_have_columns_of_their_own(tmp_path):
-    first = Dataset.from_dict({"text": ["one"], "valence": [2.0]})
-    second = Dataset.from_dict({"sentence": ["two"], "label": ["sad"], "mood": ["x"]})
-    DatasetDict({"train": first, "test": second}).save_to_disk(tmp_path / "set")
-    corpus = load(f"hf:{tmp_path / 'set'}")
-    (train,), (test,) = corpus.splits["train"], corpus.splits["test"]
-    assert (train["text"], train["emotion"], train["valence"]) == ("one", None, 2.0)
-    assert (test["text"], test["emotion"], test["valence"]) == ("two", "sadness", None)
-    assert said(corpus, "columns not used: mood")
-    mapped = load(f"hf:{tmp_path / 'set'}", column_map={"emotion": "mood"})
-    assert not mapped.splits["train"]["emotion"][0] and mapped.left_out[0].emotion == "x"
-    with pytest.raises(CorpusError, match="emotion=feeling, but .* has the columns text, valence, sentence"):
-        load(f"hf:{tmp_path / 'set'}", column_map={"emotion": "feeling"})
 
 
 # ── several at once ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,19 +1,16 @@
-"""The three terms of Eq. 7 against NumPy and plain loops, and what each makes of what a row or a batch lacks."""
+"""The supervised term and the total of Eq. 7 against NumPy and plain loops, and what they make of missing labels."""
 
 import math
-from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 
-from modeling_mmer.model.autoencoder import draw_mask, reconstruction_errors
 from modeling_mmer.model.distributed import global_batch
 from modeling_mmer.model.losses import (
     ccc_loss,
     class_loss,
-    contrastive_loss,
     supervised_loss,
     total_loss,
 )
@@ -267,216 +264,6 @@ def test_supervised_loss_with_nothing_to_judge_is_a_zero_with_a_graph(labelled_r
     for of_combination in predictions.values():
         for predicted in of_combination.values():
             assert (predicted.grad == 0).all()
-
-
-# ── masked autoencoder: L_MAE ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def prefix_mask(lengths, width):
-    return torch.arange(width) < torch.tensor(lengths)[:, None]
-
-
-@pytest.mark.parametrize("percent", [10, 25, 29, 30, 50, 57, 70, 75, 90])
-def test_draw_mask_takes_the_share_rounded_down_and_one_of_two(percent):
-    lengths = list(range(121))
-    masked = draw_mask(prefix_mask(lengths, 120), percent / 100)
-    expected = [0 if n < 2 else max(1, percent * n // 100) for n in lengths]  # exact, in integers
-    assert masked.sum(-1).tolist() == expected
-
-
-@pytest.mark.parametrize(("ratio", "expected"), [(0, [0, 0, 0, 0, 0]), (0.0, [0, 0, 0, 0, 0]), (1, [0, 0, 2, 3, 9])])
-def test_draw_mask_at_the_boundaries(ratio, expected):
-    assert draw_mask(prefix_mask([0, 1, 2, 3, 9], 9), ratio).sum(-1).tolist() == expected
-
-
-def test_draw_mask_takes_real_tokens_only():
-    real = uniform(200, 15, seed=8) < 0.6  # with holes, not only at the end
-    masked = draw_mask(real, 0.5)
-    assert masked.dtype == torch.bool and masked.shape == real.shape
-    assert not (masked & ~real).any()
-    assert masked.sum(-1).tolist() == [n // 2 if n >= 2 else 0 for n in real.sum(-1).tolist()]
-
-
-def test_draw_mask_draws_every_set_of_tokens_equally_often():
-    torch.manual_seed(0)
-    rows, tokens, taken = 8000, 6, 3
-    real = torch.zeros(rows, 8, dtype=torch.bool)
-    real[:, :tokens] = True
-    drawn = Counter(tuple(row.nonzero().flatten().tolist()) for row in draw_mask(real, 0.5))
-    sets = math.comb(tokens, taken)
-    assert len(drawn) == sets
-    deviation = math.sqrt(rows / sets * (1 - 1 / sets))
-    assert all(abs(count - rows / sets) < 5 * deviation for count in drawn.values())
-
-
-def test_draw_mask_is_deterministic_by_seed():
-    real = torch.ones(4, 30, dtype=torch.bool)
-    drawn = []
-    for seed in (3, 3, 4):
-        torch.manual_seed(seed)
-        drawn.append(draw_mask(real, 0.5))
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
-
-
-def test_a_fixed_mask_depends_on_nothing_but_the_row():
-    """Not on the batch, its padding or what was drawn before; and what is drawn next is as if it had not been."""
-    lengths = [5, 0, 1, 12, 30, 30]
-    torch.manual_seed(1)
-    state = torch.random.get_rng_state()
-    masked = draw_mask(prefix_mask(lengths, 30), 0.5, fixed=True)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert masked.sum(-1).tolist() == [2, 0, 0, 6, 15, 15]
-    torch.manual_seed(2)
-    for row, length in enumerate(lengths):
-        for width in (max(length, 1), length + 17, 100):
-            alone = draw_mask(prefix_mask([length], width), 0.5, fixed=True)[0]
-            assert torch.equal(alone[:length], masked[row, :length]) and not alone[length:].any()
-    assert not torch.equal(masked[4], torch.arange(30) % 2 == 1)
-
-
-def test_reconstruction_errors_are_the_inner_sums_of_eq_5():
-    reconstructed, target = normal(4, 5, 3, seed=9), normal(4, 5, 3, seed=10)
-    counted = prefix_mask([5, 2, 0, 3], 5)
-    counted[3, 1] = False  # counted positions need not be the first ones
-    expected = []
-    for i in range(4):
-        positions = [j for j in range(5) if counted[i, j]]
-        errors = [
-            sum((reconstructed[i, j, k].item() - target[i, j, k].item()) ** 2 for k in range(3)) / 3 for j in positions
-        ]
-        expected.append(sum(errors) / len(positions) if positions else 0.0)
-    assert reconstruction_errors(reconstructed, target, counted).tolist() == pytest.approx(expected, abs=1e-6)
-
-
-def test_reconstruction_errors_do_not_see_what_is_not_counted():
-    target, counted = normal(2, 4, 3, seed=11), prefix_mask([4, 2], 4)
-    reconstructed = normal(2, 4, 3, seed=12)
-    other = torch.where(counted[..., None], reconstructed, 1e6)
-    other.requires_grad_()
-    errors = reconstruction_errors(other, target, counted)
-    torch.testing.assert_close(errors, reconstruction_errors(reconstructed, target, counted))
-    errors.sum().backward()
-    assert ((other.grad != 0).any(-1) == counted).all()
-
-
-def test_reconstruction_errors_of_bf16_are_computed_in_float32():
-    reconstructed, target = normal(2, 50, 8, seed=13).bfloat16(), normal(2, 50, 8, seed=14).bfloat16()
-    errors = reconstruction_errors(reconstructed, target, torch.ones(2, 50, dtype=torch.bool))
-    exact = ((reconstructed.double() - target.double()) ** 2).mean((1, 2))
-    assert errors.dtype == torch.float32
-    assert errors.tolist() == pytest.approx(exact.tolist(), rel=1e-5)
-
-
-# ── contrastive: L_C ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def expected_contrastive_loss(audio, text, form):
-    """Eq. 6 by loops, in float64: half of the mean cross-entropy over rows plus that over columns."""
-    audio, text = np.asarray(audio, dtype=np.float64), np.asarray(text, dtype=np.float64)
-    n = len(audio)
-    similarity = [[sum(a * t for a, t in zip(audio[i], text[j], strict=True)) for j in range(n)] for i in range(n)]
-    total = 0.0
-    for i in range(n):
-        row, column = similarity[i], [similarity[j][i] for j in range(n)]
-        for values in (row, column):
-            if form == "softmax":
-                total += math.log(sum(math.exp(value) for value in values)) - values[i]
-            else:
-                total -= math.log((values[i] + 1e-8) / (sum(values) + 1e-8))
-    return total / (2 * n)
-
-
-@pytest.mark.parametrize("form", ["softmax", "ratio"])
-def test_contrastive_loss_is_eq_6(form):
-    audio, text = normal(5, 7, seed=15).relu(), normal(5, 7, seed=16).relu()
-    loss = contrastive_loss(audio, text, torch.ones(5, dtype=torch.bool), form)
-    assert loss.item() == pytest.approx(expected_contrastive_loss(audio, text, form), abs=1e-5)
-
-
-def test_a_scale_multiplies_the_cosines():
-    audio, text = (torch.nn.functional.normalize(normal(5, 7, seed=seed), dim=-1) for seed in (15, 16))
-    loss = contrastive_loss(audio, text, torch.ones(5, dtype=torch.bool), "cosine", torch.tensor([14.0]))
-    assert loss.item() == pytest.approx(expected_contrastive_loss(14 * audio, text, "softmax"), abs=1e-5)
-
-
-@pytest.mark.parametrize("form", ["softmax", "ratio"])
-def test_contrastive_loss_of_embeddings_that_tell_nothing_apart_is_log_n(form):
-    same = torch.full((6, 4), 0.7)
-    assert contrastive_loss(same, same, torch.ones(6, dtype=torch.bool), form).item() == pytest.approx(math.log(6))
-
-
-def test_softmax_is_the_default_form():
-    audio, text, paired = normal(3, 4, seed=17), normal(3, 4, seed=18), torch.ones(3, dtype=torch.bool)
-    assert contrastive_loss(audio, text, paired).item() == pytest.approx(
-        expected_contrastive_loss(audio, text, "softmax"), abs=1e-5
-    )
-
-
-@pytest.mark.parametrize("form", ["softmax", "ratio"])
-def test_unpaired_rows_are_no_row_and_no_column(form):
-    audio, text = normal(6, 4, seed=19).relu(), normal(6, 4, seed=20).relu()
-    paired = torch.tensor([True, False, True, True, False, True])
-    expected = expected_contrastive_loss(audio[paired], text[paired], form)
-    audio[~paired], text[~paired] = NAN, 1e9
-    audio.requires_grad_(), text.requires_grad_()
-    loss = contrastive_loss(audio, text, paired, form)
-    assert loss.item() == pytest.approx(expected, abs=1e-5)
-    loss.backward()
-    for grad in (audio.grad, text.grad):
-        assert (grad[~paired] == 0).all()
-        assert grad[paired].isfinite().all() and (grad[paired] != 0).any()
-
-
-@pytest.mark.parametrize("form", ["softmax", "ratio"])
-@pytest.mark.parametrize("paired", [[], [False], [True], [False, False, False], [False, True, False]])
-def test_contrastive_loss_of_no_or_one_pair_is_a_zero_with_a_graph(form, paired):
-    audio = uniform(len(paired), 4, seed=21).requires_grad_()
-    text = uniform(len(paired), 4, seed=22).requires_grad_()
-    loss = contrastive_loss(audio, text, torch.tensor(paired, dtype=torch.bool), form)
-    assert loss.item() == 0
-    loss.backward()
-    assert (audio.grad == 0).all() and (text.grad == 0).all()
-
-
-@pytest.mark.parametrize("form", ["softmax", "ratio"])
-@pytest.mark.parametrize("kind", ["all zero", "own pair orthogonal", "all orthogonal"])
-def test_orthogonal_embeddings_give_a_finite_loss_and_gradient(form, kind):
-    audio, text = {
-        "all zero": (torch.zeros(3, 4), torch.zeros(3, 4)),
-        "own pair orthogonal": (torch.eye(3, 4), torch.eye(3, 4).roll(1, 0)),
-        "all orthogonal": (torch.eye(3, 6), torch.eye(3, 6).roll(3, 1)),
-    }[kind]
-    expected = expected_contrastive_loss(audio, text, form)
-    audio.requires_grad_(), text.requires_grad_()
-    loss = contrastive_loss(audio, text, torch.ones(3, dtype=torch.bool), form)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
-    loss.backward()
-    assert audio.grad.isfinite().all() and text.grad.isfinite().all()
-
-
-def test_softmax_form_stays_finite_for_large_embeddings():
-    """There is no temperature and no norm: similarities of thousands are possible, and e^1000 is not a float."""
-    embeds = (40 * torch.eye(4, 8)).requires_grad_()
-    loss = contrastive_loss(embeds, embeds.roll(1, 0), torch.ones(4, dtype=torch.bool))
-    assert loss.item() == pytest.approx(1600)  # own similarity 0, one other 1600
-    loss.backward()
-    assert embeds.grad.isfinite().all()
-
-
-def test_contrastive_loss_of_bf16_is_computed_in_float32():
-    audio, text = normal(8, 16, seed=23).bfloat16(), normal(8, 16, seed=24).bfloat16()
-    loss = contrastive_loss(audio, text, torch.ones(8, dtype=torch.bool))
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(expected_contrastive_loss(audio.float(), text.float(), "softmax"), rel=1e-5)
-
-
-@pytest.mark.parametrize("form", ["softmax", "ratio"])
-def test_contrastive_loss_is_computed_in_float32_under_autocast(form):
-    audio, text = 4 * normal(8, 32, seed=25).relu(), 4 * normal(8, 32, seed=26).relu()
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = contrastive_loss(audio, text, torch.ones(8, dtype=torch.bool), form)
-    assert loss.item() == pytest.approx(expected_contrastive_loss(audio, text, form), rel=1e-5)
 
 
 # ── total: L ────────────────────────────────────────────────────────────────────────────────────────────────────────
