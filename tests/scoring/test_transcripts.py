@@ -1,9 +1,12 @@
 """Recordings without text get their transcript, with the times of its words where they are cut into windows."""
 
 import os
+import re
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from conftest import TEST_DATA, real_path
@@ -11,6 +14,7 @@ from recognisers import make_whisper
 from scorers import RECORDINGS
 
 from modeling_mmer.scoring import Scorer
+from modeling_mmer.scoring.transcripts import quiet_parts
 
 RATE = 16_000
 
@@ -67,6 +71,22 @@ def test_another_rate_or_no_recogniser_is_refused(saved_model):
 
 
 # `get_models.sh` of the test data puts a real recogniser into a folder of one's choice.
+@pytest.mark.parametrize("seconds", [0.02, 29.99, 30, 30.01, 75])
+def test_long_recordings_are_cut_where_it_is_quiet(seconds):
+    """The parts are the whole, none is longer than a recogniser hears, and pauses are where they are cut."""
+    samples = np.random.default_rng(0).uniform(-1, 1, round(seconds * RATE)).astype(np.float32)
+    for pause in (25.0, 47.5):
+        samples[round(pause * RATE) : round((pause + 0.3) * RATE)] *= 1e-3
+    parts = list(quiet_parts(samples, RATE))
+    assert parts[0][0] == 0 and parts[-1][1] == len(samples)
+    assert all(stop == start for (_, stop), (start, _) in zip(parts, parts[1:], strict=False))
+    assert all(0 < stop - start <= 30 * RATE for start, stop in parts)
+    cuts = [stop / RATE for _, stop in parts[:-1]]
+    if seconds == 75:
+        assert 25 <= cuts[0] <= 25.3 and 47.5 <= cuts[1] <= 47.8
+    assert len(parts) == 1 + (seconds > 30) + (seconds > 60)
+
+
 REAL = Path(os.environ.get("MMER_TEST_MODELS", TEST_DATA / "models")) / "whisper-tiny-en"
 
 
@@ -83,3 +103,29 @@ def test_words_that_are_heard_go_to_their_windows(saved_model, tmp_path):
     assert [window["modalities"] for window in result["windows"]] == [["audio", "text"]] * 2
     assert "kids" in texts[0] and "door" in texts[0] and "dogs" not in texts[0]
     assert "dogs" in texts[1] and "door" in texts[1] and "kids" not in texts[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}; models/get_models.sh makes it, see MMER_TEST_MODELS")
+def test_the_words_of_a_long_recording_are_heard_once(saved_model):
+    """Of ten sentences, one after the other, at least as many words as of each alone, but for three in a hundred."""
+    folder = real_path("data", "spoken")
+    rows = pd.read_csv(folder / "metadata.csv").query("split == 'test' and duration > 3").head(10)
+    clips = [soundfile.read(folder / name, dtype="float32")[0] for name in rows["file_name"]]
+    samples = np.concatenate([np.pad(clip, (0, RATE // 2)) for clip in clips])
+    assert len(samples) > 30 * RATE
+    scorer = Scorer(str(saved_model), transcribe=str(REAL), windows=15)
+    heard = scorer({"audio": [samples, *clips]})["text"]
+    said = words_of(" ".join(rows["text"]))
+    assert hits(words_of(heard[0]), said) >= hits(words_of(" ".join(filter(None, heard[1:]))), said) - 0.03 * len(said)
+    assert len(words_of(heard[0])) < 1.1 * len(said)
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", text.lower())
+
+
+def hits(heard: list[str], said: list[str]) -> int:
+    """Words that were said and heard, in this order."""
+    matcher = SequenceMatcher(a=said, b=heard, autojunk=False)
+    return sum(block.size for block in matcher.get_matching_blocks())
