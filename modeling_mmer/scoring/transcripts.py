@@ -144,8 +144,8 @@ class Transcriber:
 def quiet_parts(samples: np.ndarray, rate: int) -> Iterator[tuple[int, int]]:
     """Parts (start, stop) of a recording (N,) that a recogniser hears at once, each cut off where it is quietest.
 
-    Overlapping windows, whose words are joined, took longer and had more errors (17.9 against 20.3 % of the words of ten
-    sentences of `spoken`), and Whisper's own way through long audio needs much memory.
+    Overlapping windows, whose words are joined, took longer and had more errors (20.3 against 17.9 % of the words of
+    ten sentences of `spoken`), and Whisper's own way through long audio needs much memory.
     """
     start, size = 0, round(QUIET * rate)
     while len(samples) - start > WINDOW * rate:
