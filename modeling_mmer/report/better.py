@@ -1,0 +1,134 @@
+"""What the full objective is better than: a sentence, and the differences with their intervals."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+from ..model.configuration_mmer import COMBINATIONS
+from .cells import CCC, UA_OF_INPUTS, Cell, Group, Section
+from .comparison import TASKS, Difference, compare
+from .grids import FULL, Grid, System
+from .strips import Axis, Strip
+from .tables import ABSENT
+
+TOGETHER = (*COMBINATIONS,)
+VERDICTS = {"better": "is better than", "level": "cannot be told apart from", "worse": "is worse than"}
+
+
+def result(grids: Sequence[Grid]) -> str:
+    """One sentence: what the full objective of the first grid is better than, in UA over all combinations together.
+    Empty if there is nothing to compare."""
+    full = grids[0].system(FULL)
+    found: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+    compared = [(other, difference_of(full, other, TOGETHER, "emotion")) for other in others(grids)]
+    compared = [(other, difference) for other, difference in compared if difference]
+    for other, difference in sorted(compared, key=lambda pair: -abs(pair[1].value)):
+        found[difference.verdict].append(f"*{name_of(other, grids)}* ({signed(100 * difference.value, 1)})")
+    parts = [f"**{VERDICTS[verdict]}** {enumeration(names)}" for verdict, names in found.items() if names]
+    if not parts:
+        return ""
+    return f"In UA over audio, text and both together, *{name_of(full, grids)}* {'; it '.join(parts)}."
+
+
+def enumeration(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def name_of(system: System, grids: Sequence[Grid]) -> str:
+    return f"{system.title} of {system.grid.name}" if len(grids) > 1 else system.title
+
+
+def others(grids: Sequence[Grid]) -> list[System]:
+    """The systems of Table 1 that have seeds in common with the full objective of the first grid."""
+    full = grids[0].system(FULL)
+    systems = [system for grid in grids for system in grid.systems("table1")]
+    return [system for system in systems if full and system != full and common_seeds(full, system)]
+
+
+def common_seeds(one: System, other: System) -> list[int]:
+    return sorted({*one.seeds()} & {*other.seeds()})
+
+
+@cache
+def difference_of(one: System, other: System, combinations: tuple[str, ...], task: str) -> Difference | None:
+    return compare(one, other, combinations, task, common_seeds(one, other))
+
+
+def comparison(grids: Sequence[Grid]) -> list[Section]:
+    """The full objective minus each other row of Table 1, with intervals: UA, and CCC if there are any."""
+    full = grids[0].system(FULL)
+    if full is None or not (systems := others(grids)):
+        return []
+    text = (
+        f"{name_of(full, grids)} minus the row, with the 95 % interval of a paired bootstrap over the test utterances "
+        "(2,000 resamples, averaged over the seeds that both have). Bold: the interval excludes zero. A positive value "
+        "means that the full objective is better than the row."
+    )
+    first = f"{full.title} minus"
+    together = {system: difference_of(full, system, TOGETHER, "emotion") for system in systems}
+    single = {system: [difference_of(full, system, (c,), "emotion") for c in COMBINATIONS] for system in systems}
+    dimensions = {
+        system: [(c, difference_of(full, system, (c,), task)) for task in TASKS[1:] for c in COMBINATIONS]
+        for system in systems
+    }
+    ua = {
+        system: [
+            drawn_cell(together[system]),
+            *(percent_cell(difference, system, c) for c, difference in zip(COMBINATIONS, single[system], strict=True)),
+        ]
+        for system in systems
+    }
+    shown = [cell.strip for cells in ua.values() for cell in cells if cell.strip]
+    axes = {1: Axis.around([0, *(x for strip in shown for x in strip.values())], 0.05)}
+    header = [first, "UA, all together", *(f"UA, {column.header}" for column in UA_OF_INPUTS), "seeds"]
+    sections = [Section("Better than?", text=text, header=header, groups=in_groups(grids, full, ua), axes=axes)]
+    if any(difference for of_system in dimensions.values() for _, difference in of_system):
+        cells = {
+            system: [decimal_cell(difference, system, c) for c, difference in of_system]
+            for system, of_system in dimensions.items()
+        }
+        header = [first, *(column.header for column in CCC), "seeds"]
+        groups = in_groups(grids, full, cells)
+        sections.append(Section("Better than? CCC", text="As above.", header=header, groups=groups, folded=True))
+    return sections
+
+
+def in_groups(grids: Sequence[Grid], full: System, cells: dict[System, list[Cell]]) -> list[Group]:
+    """Rows of cells under the name of their grid, with the number of seeds at the end."""
+    groups = []
+    for grid in grids:
+        rows = [
+            [Cell(system.title), *of_system, Cell(str(len(common_seeds(full, system))))]
+            for system, of_system in cells.items()
+            if system.grid is grid
+        ]
+        groups.append(Group(grid.name if len(grids) > 1 else "", rows))
+    return [group for group in groups if group.rows]
+
+
+def drawn_cell(difference: Difference | None) -> Cell:
+    """A difference in points of UA, with a strip around zero."""
+    cell = difference_cell(difference, scale=100, digits=1)
+    if difference is None:
+        return cell
+    return replace(cell, strip=Strip(difference.value, (difference.low, difference.high), {"zero": 0.0}))
+
+
+def percent_cell(difference: Difference | None, system: System, combination: str) -> Cell:
+    return replace(difference_cell(difference, scale=100, digits=1), link=system.link(system.row.runs[combination]))
+
+
+def decimal_cell(difference: Difference | None, system: System, combination: str) -> Cell:
+    return replace(difference_cell(difference, scale=1, digits=2), link=system.link(system.row.runs[combination]))
+
+
+def difference_cell(difference: Difference | None, scale: int, digits: int) -> Cell:
+    if difference is None:
+        return Cell(ABSENT)
+    value, low, high = (signed(scale * x, digits) for x in (difference.value, difference.low, difference.high))
+    return Cell(f"{value} ({low}, {high})", strong=difference.verdict != "level")
+
+
+def signed(value: float, digits: int) -> str:
+    """With a plus or a minus sign, which is as wide."""
+    return f"{value:+.{digits}f}".replace("-", "−")
