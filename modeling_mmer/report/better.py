@@ -7,8 +7,8 @@ from functools import cache
 from ..model.configuration_mmer import COMBINATIONS
 from .cells import CCC, UA_OF_INPUTS, Cell, Group, Section
 from .comparison import TASKS, Difference, compare
-from .grids import FULL, Grid, System
-from .strips import Axis, Strip
+from .grids import FLOOR, FULL, Grid, System
+from .strips import Strip, axis_of
 from .tables import ABSENT
 
 TOGETHER = (*COMBINATIONS,)
@@ -16,26 +16,37 @@ VERDICTS = {"better": "is better than", "level": "cannot be told apart from", "w
 
 
 def result(grids: Sequence[Grid]) -> str:
-    """One sentence: what the full objective of the first grid is better than, in UA over all combinations together.
-    Empty if there is nothing to compare."""
+    """One sentence: what the full objective of the first grid is better and worse than, in UA over all combinations
+    together, the largest difference first. Of those that it cannot be told apart from, only the floor is named. Empty
+    if there is nothing to compare."""
     full = grids[0].system(FULL)
-    found: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
-    compared = [(other, difference_of(full, other, TOGETHER, "emotion")) for other in others(grids)]
-    compared = [(other, difference) for other, difference in compared if difference]
-    for other, difference in sorted(compared, key=lambda pair: -abs(pair[1].value)):
-        found[difference.verdict].append(f"*{name_of(other, grids)}* ({signed(100 * difference.value, 1)})")
-    parts = [f"**{VERDICTS[verdict]}** {enumeration(names)}" for verdict, names in found.items() if names]
-    if not parts:
-        return ""
-    return f"In UA over audio, text and both together, *{name_of(full, grids)}* {'; it '.join(parts)}."
+    found: dict[str, list[tuple[System, Difference]]] = {verdict: [] for verdict in VERDICTS}
+    for other in others(grids):
+        if difference := difference_of(full, other, TOGETHER, "emotion"):
+            found[difference.verdict].append((other, difference))
+    parts = [
+        f"**{VERDICTS[verdict]}** {named(of_verdict, grids, verdict)}"
+        for verdict, of_verdict in found.items()
+        if of_verdict
+    ]
+    subject = full and name_of(full, grids)
+    return f"In UA over audio, text and both together, {subject} {'; it '.join(parts)}." if parts else ""
 
 
-def enumeration(names: Sequence[str]) -> str:
+def named(compared: Sequence[tuple[System, Difference]], grids: Sequence[Grid], verdict: str) -> str:
+    """An enumeration of systems with their differences in points."""
+    shown = [pair for pair in compared if verdict != "level" or pair[0].row.name == FLOOR]
+    names = [
+        f"{name_of(system, grids)} ({signed(100 * difference.value, 1)})"
+        for system, difference in sorted(shown, key=lambda pair: -abs(pair[1].value))
+    ]
+    if rest := len(compared) - len(shown):
+        names.append(f"{rest} {'other' if names else 'system'}{'s' * (rest > 1)}")
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def name_of(system: System, grids: Sequence[Grid]) -> str:
-    return f"{system.title} of {system.grid.name}" if len(grids) > 1 else system.title
+    return f"*{system.title}*" + (f" of {system.grid.name}" if len(grids) > 1 else "")
 
 
 def others(grids: Sequence[Grid]) -> list[System]:
@@ -78,8 +89,8 @@ def comparison(grids: Sequence[Grid]) -> list[Section]:
         ]
         for system in systems
     }
-    shown = [cell.strip for cells in ua.values() for cell in cells if cell.strip]
-    axes = {1: Axis.around([0, *(x for strip in shown for x in strip.values())], 0.05)}
+    drawn = [cell.strip for cells in ua.values() for cell in cells if cell.strip]
+    axes = {1: axis_of(drawn)} if drawn else {}
     header = [first, "UA, all together", *(f"UA, {column.header}" for column in UA_OF_INPUTS), "seeds"]
     sections = [Section("Better than?", text=text, header=header, groups=in_groups(grids, full, ua), axes=axes)]
     if any(difference for of_system in dimensions.values() for _, difference in of_system):

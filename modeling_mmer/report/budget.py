@@ -31,10 +31,11 @@ def budgets(grids: Sequence[Grid]) -> Section | None:
         groups.append(Group(grid.name if len(grids) > 1 else "", rows))
     groups = [group for group in groups if group.rows]
     text = (
-        "Nothing was searched for any row: within a grid all have the same options, except for what defines them. The "
-        "epoch of each run is the best one on validation. Epochs: those trained, of at most how many; fewer if "
-        "training stopped early."
+        "Nothing was searched for any row: within a grid all have the same options, except for what defines them. "
+        "Epochs: those trained, of at most how many; fewer if training stopped early."
     )
+    if all(record.settings.get("load_best_model_at_end", True) for grid in grids for record in grid.records.all):
+        text += " Each run is judged after its best epoch on validation."
     if differences := between_presets(grids):
         text += f" {differences}"
     return Section("What each system got", text=text, header=["Systems", *BUDGET], groups=groups) if groups else None

@@ -124,10 +124,11 @@ class Section:
     def has_published(self) -> bool:
         return any(cell.published for group in self.groups for row in group.rows for cell in row)
 
-    def room(self) -> int:
-        """The number of characters that strips leave to the figures beside them."""
+    def room(self) -> float:
+        """The width, in digits, that strips leave to the figures beside them. The paper's are smaller."""
         cells = [cell for group in self.groups for row in group.rows for cell in row if cell.strip]
-        return max((len(f"{cell.text} {cell.published or ''}") for cell in cells), default=0)
+        figures = [len(cell.text) + 0.85 * len(cell.published or "") for cell in cells]
+        return max([*figures, *(len(self.header[column]) for column in self.axes)])
 
     def titled(self, group: Group) -> list[Sequence[Cell]]:
         """The rows of a group below a row with its title."""

@@ -1,6 +1,7 @@
 """Plots of `mmer reproduce`: UA by row, layer weights, one retrieval group, training curves."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from textwrap import fill
 
@@ -36,7 +37,7 @@ def draw_ua(strips: Strips) -> Figure:
     lines = lines_of(strips)
     picture = Figure(figsize=(3 * SIZE, 0.28 * len(lines) + 1.2), layout="constrained")
     panels = picture.subplots(1, len(COMBINATIONS), sharey=True)
-    axis = axis_of(strips)
+    axis = axis_of(chain(*strips.values()))
     for i, (panel, combination) in enumerate(zip(panels, COMBINATIONS, strict=True)):
         for y, (_, system) in enumerate(lines):
             if system is not None and (strip := strips[system][i]) is not None:

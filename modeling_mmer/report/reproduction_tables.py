@@ -6,7 +6,7 @@ are shown, each has a group of rows in every table.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import starmap, zip_longest
+from itertools import chain, starmap, zip_longest
 
 from . import published
 from .better import result
@@ -57,7 +57,7 @@ def ua_table(grids: Sequence[Grid], body: Rows, strips: Strips, picture: str | N
         "combinations needs."
     )
     header = ["Model", *(column.header for column in UA_OF_INPUTS), "mean", "parameters", "models", "seeds"]
-    axes = dict.fromkeys(range(1, 1 + len(UA)), axis_of(strips))
+    axes = dict.fromkeys(range(1, 1 + len(UA)), axis_of(chain(*strips.values())))
     return Section(
         "Table 1: unweighted accuracy", result(grids), text, header, grouped(grids, rows), axes, LEGEND, picture
     )
@@ -163,10 +163,7 @@ def figure_rows(grids: Sequence[Grid], table: str, columns: Sequence[Column], be
     """The rows of a table that have any figure, each with its cells: the title, and one cell per column."""
     systems = [system for grid in grids for system in grid.systems(table)]
     figures = {system: [system.figure(column.figure, column.combination) for column in columns] for system in systems}
-    highest = [
-        max((figure.mean for figure in of_column if figure), default=None)
-        for of_column in zip(*figures.values(), strict=True)
-    ]
+    highest = [highest_of(of_column) for of_column in zip(*figures.values(), strict=True)]
     rows = []
     for system, of_system in figures.items():
         if any(of_system):
@@ -177,6 +174,12 @@ def figure_rows(grids: Sequence[Grid], table: str, columns: Sequence[Column], be
             is_ours = table == "table1" and system.row.name == FULL and system.grid is grids[0]
             rows.append((system, [Cell(system.title, strong=is_ours), *cells]))
     return rows
+
+
+def highest_of(figures: Sequence[Figure | None]) -> float | None:
+    """The highest mean of a column; None if all are equal."""
+    means = {figure.mean for figure in figures if figure}
+    return max(means) if len(means) > 1 else None
 
 
 def figure_cell(

@@ -20,9 +20,10 @@ class Axis:
     ticks: tuple[float, ...]
 
     @classmethod
-    def around(cls, values: Iterable[float], step: float) -> "Axis":
-        """An axis with ticks at multiples of `step`, and some room beside its lowest and highest value."""
+    def around(cls, values: Iterable[float]) -> "Axis":
+        """An axis with some room beside its lowest and highest value, and few enough ticks at round values."""
         values = list(values)
+        step = next(step for step in (0.05, 0.1, 0.2, 0.5) if max(values) - min(values) <= 4 * step or step == 0.5)
         low, high = min(values) - step / 8, max(values) + step / 8
         ticks = range(math.ceil(low / step), math.floor(high / step) + 1)
         return cls(low, high, tuple(step * tick for tick in ticks))
@@ -59,7 +60,6 @@ LEGEND = {
 Strips = Mapping[Any, Sequence[Strip | None]]  # system → one strip per combination; None where it has no figure
 
 
-def axis_of(strips: Strips) -> Axis:
-    """The common axis of strips of UA, with ticks at tens or twenties of percent."""
-    values = [x for of_system in strips.values() for strip in of_system if strip for x in strip.values()]
-    return Axis.around(values, 0.1 if max(values) - min(values) < 0.3 else 0.2)
+def axis_of(strips: Iterable[Strip | None]) -> Axis:
+    """The axis that strips have in common."""
+    return Axis.around(value for strip in strips if strip for value in strip.values())

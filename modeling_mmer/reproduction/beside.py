@@ -57,12 +57,14 @@ def first_of_folds(records: Records) -> list[RunRecord]:
 
 def grids(material: Material, plan: Plan, others: Sequence[Records]) -> list[Grid]:
     """The grid of the output folder first."""
-    return [Grid(Records(material.folder), plan.tables), *(grid_beside(material.folder, records) for records in others)]
+    own = Grid(Records(material.folder), plan.tables)
+    return [own, *(recorded_grid(records.folder, material.folder) for records in others)]
 
 
-def grid_beside(folder: Path, records: Records) -> Grid:
-    """The grid of another folder, with the tables of the options in its records."""
-    full = records.of(FULL) or records.all
-    options = {name: full[0].settings.get(name, getattr(MMERConfig, name)) for name in CHOICES}
-    records = Records(records.folder)  # read again: other processes may have finished more
-    return Grid(records, make_plan(options).tables, Path(os.path.relpath(records.folder, folder)).as_posix() + "/")
+def recorded_grid(folder: Path, report: Path) -> Grid:
+    """The grid of a folder, with the tables of the options in its records, for a report in the folder `report`."""
+    records = Records(folder)
+    options = (records.of(FULL) or records.all)[0].settings
+    tables = make_plan({name: options.get(name, getattr(MMERConfig, name)) for name in CHOICES}).tables
+    inside = Path(os.path.relpath(folder, report)).as_posix()
+    return Grid(records, tables, "" if inside == "." else f"{inside}/")
