@@ -1,7 +1,6 @@
 """What the full objective is better than: a sentence, and the differences with their intervals."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 from ..model.configuration_mmer import COMBINATIONS
@@ -67,8 +66,8 @@ def difference_of(one: System, other: System, combinations: tuple[str, ...], tas
 
 def comparison(grids: Sequence[Grid]) -> list[Section]:
     """The full objective minus each other row of Table 1, with intervals: UA, and CCC if there are any."""
-    full = grids[0].system(FULL)
-    if full is None or not (systems := others(grids)):
+    full, systems = grids[0].system(FULL), others(grids)
+    if not systems:
         return []
     text = (
         f"{name_of(full, grids)} minus the row, with the 95 % interval of a paired bootstrap over the test utterances "
@@ -76,30 +75,15 @@ def comparison(grids: Sequence[Grid]) -> list[Section]:
         "means that the full objective is better than the row."
     )
     first = f"{full.title} minus"
-    together = {system: difference_of(full, system, TOGETHER, "emotion") for system in systems}
-    single = {system: [difference_of(full, system, (c,), "emotion") for c in COMBINATIONS] for system in systems}
-    dimensions = {
-        system: [(c, difference_of(full, system, (c,), task)) for task in TASKS[1:] for c in COMBINATIONS]
-        for system in systems
-    }
-    ua = {
-        system: [
-            drawn_cell(together[system]),
-            *(percent_cell(difference, system, c) for c, difference in zip(COMBINATIONS, single[system], strict=True)),
-        ]
-        for system in systems
-    }
-    drawn = [cell.strip for cells in ua.values() for cell in cells if cell.strip]
-    axes = {1: axis_of(drawn)} if drawn else {}
+    ua = {s: [together_cell(full, s), *(single_cell(full, s, c, "emotion") for c in COMBINATIONS)] for s in systems}
     header = [first, "UA, all together", *(f"UA, {column.header}" for column in UA_OF_INPUTS), "seeds"]
+    drawn = [cells[0].strip for cells in ua.values() if cells[0].strip]
+    axes = {1: axis_of(drawn)} if drawn else {}
     sections = [Section("Better than?", text=text, header=header, groups=in_groups(grids, full, ua), axes=axes)]
-    if any(difference for of_system in dimensions.values() for _, difference in of_system):
-        cells = {
-            system: [decimal_cell(difference, system, c) for c, difference in of_system]
-            for system, of_system in dimensions.items()
-        }
+    ccc = {s: [single_cell(full, s, c, task) for task in TASKS[1:] for c in COMBINATIONS] for s in systems}
+    if any(cell.text != ABSENT for cells in ccc.values() for cell in cells):
         header = [first, *(column.header for column in CCC), "seeds"]
-        groups = in_groups(grids, full, cells)
+        groups = in_groups(grids, full, ccc)
         sections.append(Section("Better than? CCC", text="As above.", header=header, groups=groups, folded=True))
     return sections
 
@@ -117,27 +101,28 @@ def in_groups(grids: Sequence[Grid], full: System, cells: dict[System, list[Cell
     return [group for group in groups if group.rows]
 
 
-def drawn_cell(difference: Difference | None) -> Cell:
-    """A difference in points of UA, with a strip around zero."""
-    cell = difference_cell(difference, scale=100, digits=1)
-    if difference is None:
-        return cell
-    return replace(cell, strip=Strip(difference.value, (difference.low, difference.high), {"zero": 0.0}))
-
-
-def percent_cell(difference: Difference | None, system: System, combination: str) -> Cell:
-    return replace(difference_cell(difference, scale=100, digits=1), link=system.link(system.row.runs[combination]))
-
-
-def decimal_cell(difference: Difference | None, system: System, combination: str) -> Cell:
-    return replace(difference_cell(difference, scale=1, digits=2), link=system.link(system.row.runs[combination]))
-
-
-def difference_cell(difference: Difference | None, scale: int, digits: int) -> Cell:
+def together_cell(full: System, other: System) -> Cell:
+    """The difference in UA over all combinations, with a strip around zero."""
+    difference = difference_of(full, other, TOGETHER, "emotion")
     if difference is None:
         return Cell(ABSENT)
+    strip = Strip(difference.value, (difference.low, difference.high), {"zero": 0.0})
+    return Cell(in_words(difference, "emotion"), strong=difference.verdict != "level", strip=strip)
+
+
+def single_cell(full: System, other: System, combination: str, task: str) -> Cell:
+    difference = difference_of(full, other, (combination,), task)
+    if difference is None:
+        return Cell(ABSENT)
+    link = other.link(other.row.runs[combination])
+    return Cell(in_words(difference, task), link, strong=difference.verdict != "level")
+
+
+def in_words(difference: Difference, task: str) -> str:
+    """`+1.9 (+0.2, +3.5)`: points of UA, or CCC."""
+    scale, digits = (100, 1) if task == "emotion" else (1, 2)
     value, low, high = (signed(scale * x, digits) for x in (difference.value, difference.low, difference.high))
-    return Cell(f"{value} ({low}, {high})", strong=difference.verdict != "level")
+    return f"{value} ({low}, {high})"
 
 
 def signed(value: float, digits: int) -> str:

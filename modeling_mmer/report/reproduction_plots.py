@@ -78,12 +78,13 @@ def draw_strip(panel: Axes, y: int, strip: Strip) -> None:
 
 def plot_affect(path: Path, records: Records, rows: Sequence) -> bool:
     """Plot valence and arousal of the test utterances as the full objective judges them from audio and text, with the
-    first seed, coloured by the emotion that it recognises. False if it has no such predictions."""
+    first seed, coloured by the emotion that it recognises. False if the corpus has no labels of them to learn from."""
     combination = [*COMBINATIONS][-1]
     run = next((row.runs[combination] for row in rows if row.name == FULL), None)
     counted = records.counted(run) if run else []
     table = records.predictions(run, counted[0].seed) if counted else None
-    if table is None or not {"valence", "arousal"} <= {*table}:
+    measured = counted[0].splits["test"].get(combination, {}) if counted else {}
+    if table is None or not {"valence_ccc", "arousal_ccc"} <= {*measured}:
         return False
     table = table[table["combination"] == combination]
     scale = counted[0].settings.get("label_scale")
