@@ -299,12 +299,12 @@ def test_the_full_objective_on_standardised_states_is_trained_once():
 
 def test_the_other_preset_stands_beside(demo_encoders, tables, tmp_path):
     """Rows of both, each with the records of its folder; rivals get the states of the preset too."""
-    options = ("--preset", "recommended", "--only", "probe", "separate", "contr_mae", "--beside", str(tables))
+    options = ("--preset", "recommended", "--only", "probe", "cascade", "contr_mae", "--beside", str(tables))
     main(command(demo_encoders, tmp_path / "recommended", *options))
     page = Page(html(tmp_path / "recommended"))
     rows = page.sections["Table 1: unweighted accuracy"][1:]
     titles = [row[0].text for row in rows]
-    assert titles[:5] == ["recommended", "Linear probe (the floor)", "Separate models", "+ contr + MAE", "paper"]
+    assert titles[:5] == ["recommended", "Linear probe (the floor)", "Cascade", "+ contr + MAE", "paper"]
     ours, papers = (row for row in rows if row[0].text == "+ contr + MAE")
     for row, folder in ((ours, tmp_path / "recommended"), (papers, tables)):
         (of_run,) = (r for name, r in records(folder).items() if name == "contr_mae-seed-0")
@@ -312,10 +312,10 @@ def test_the_other_preset_stands_beside(demo_encoders, tables, tmp_path):
         assert (tmp_path / "recommended" / row[1].link).resolve() == folder / "runs/contr_mae.json"
     made = records(tmp_path / "recommended")
     assert {record["preset"] for record in made.values()} == {"recommended"}
-    assert made["separate_text-seed-0"]["settings"]["state_normalization"] == "standardize"
+    assert made["cascade-seed-0"]["settings"]["state_normalization"] == "standardize"
     assert {record["preset"] for record in records(tables).values()} == {"paper"}
     got = {row[0].text: row for row in page.sections["What each system got"]}
-    assert got["Separate models, + contr + MAE"][1].text == "standardised"
+    assert got["Cascade, + contr + MAE"][1].text == "standardised"
 
 
 @pytest.mark.parametrize(
