@@ -109,7 +109,7 @@ class MMERModel(MMERBackbone):
         Raises:
             ValueError: an example has no modality, or raw inputs meet a model without encoders.
         """
-        return self.embedders(self.encoders(inputs))
+        return self.embedders(self.encoders.pending(inputs))
 
 
 class MMERForEmotionRecognition(MMERPreTrainedModel):
