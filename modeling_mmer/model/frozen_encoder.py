@@ -36,6 +36,7 @@ class FrozenEncoder(nn.Module):
         self.model_config, self.modality = config, modality
         self.config = config.encoder_config(modality)
         self.layers = config.layers(modality)
+        self.dtype: torch.dtype | None = None  # that it runs in; None: that of the model
         self.encoder = self.build(self.config) if config.encoder_name(modality) is None else None
         self.freeze()
 

@@ -185,7 +185,7 @@ class SharedTransformer(nn.Module):
             record: see [`SharedTransformer.run_layers`]; the other `kwargs` go to the attention function.
         """
         if one_call is None:
-            one_call = self.cls_token.device.type != "cpu"
+            one_call = is_on_accelerator(self.cls_token)
         if not one_call:
             return {name: self._run_alone(of_pass, **kwargs) for name, of_pass in passes.items()}
         assembled = {name: self.assemble(of_pass) for name, of_pass in passes.items()}
@@ -243,7 +243,7 @@ class SharedTransformer(nn.Module):
             inputs_embeds=hidden_states,
             attention_mask=mask,
             # To see that nothing is hidden, the host would have to wait for an accelerator.
-            allow_is_bidirectional_skip=mask.device.type == "cpu",
+            allow_is_bidirectional_skip=not is_on_accelerator(mask),
         )
         for layer in self.layers:
             record.get("hidden_states", []).append(hidden_states)
@@ -253,6 +253,11 @@ class SharedTransformer(nn.Module):
         hidden_states = self.norm(hidden_states)
         record.get("hidden_states", []).append(hidden_states)
         return hidden_states
+
+
+def is_on_accelerator(tensor: torch.Tensor) -> bool:
+    """Whether the host would wait for a device if it looked at the tensor."""
+    return tensor.device.type != "cpu"
 
 
 def only(states: list[torch.Tensor], wanted: int | list[int]) -> list[torch.Tensor | None]:
