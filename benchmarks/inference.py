@@ -69,14 +69,19 @@ def through_scorer(built, size: Size, clock: Clock) -> Iterator[Row]:
         files = [str(Path(folder, f"{i}.wav")) for i in range(len(lengths))]
         for i, (file, seconds) in enumerate(zip(files, lengths, strict=True)):
             soundfile.write(file, clip(seconds, i), RATE)
-        scorer = Scorer(folder, speech="off", device=clock.device, num_workers=1)
+        how = {"device": clock.device, "num_workers": 1}
+        scorer, hearing = Scorer(folder, speech="off", **how), Scorer(folder, **how)
         text = ["I am so glad that we won the game."] * len(files)
         one = inputs([sum(lengths) / len(lengths)], clock.device)  # as long as the mean: the same frames in all
         sorted_runs = bare(
             built, {name: values.repeat(len(lengths), *[1] * (values.dim() - 1)) for name, values in one.items()}
         )
         baseline = "bare encoders, as many frames, one unpadded batch", sorted_runs
-        judged = {f"scorer, {size.clips} files of 2 to 10 s": lambda: scorer({"audio": files, "text": text})}
+        columns = {"audio": files, "text": text}
+        judged = {
+            f"scorer, {size.clips} files of 2 to 10 s": lambda: scorer(columns),
+            "… with speech detection": lambda: hearing(columns),
+        }
         yield from clock.compare("a", baseline, judged, max(1, clock.rounds - 1))
 
 

@@ -88,6 +88,33 @@ def start_up(size: Size, clock: Clock) -> Iterator[Row]:
         yield Row("k", name, "an empty Python program" if against else "`import torch, transformers`", ratios, note)
 
 
+def allocator(clock: Clock) -> Row:
+    """A training step from states with memory that is given back after every tensor. The setting holds for a process,
+    so each is one of its own."""
+    found = {keep: [float(output_of(STEPS.format(keep=keep))) for _ in range(clock.rounds)] for keep in (False, True)}
+    ratios = [given_back / kept for given_back, kept in zip(found[False], found[True], strict=True)]
+    return Row("e", "step from small states, memory given back after every tensor", "memory kept", ratios)
+
+
+STEPS = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from dataclasses import replace
+import sizes, timing, training
+from modeling_mmer.commands.allocator import keep_freed_memory
+if {{keep}}:
+    keep_freed_memory()
+size = replace(sizes.SIZES["small"], audio=(384, 4, 6, 1536), text=(384, 6, 6, 1536))
+built, batch = training.training_model(size, "cpu"), sizes.inputs([3.5] * 32, "cpu")
+run = training.step(built, training.states_of(built, batch), sizes.labels(32, "cpu"))
+print(min(timing.Clock("cpu", 5).side_by_side({{{{"step": run}}}})["step"]))
+"""
+
+
+def output_of(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
 def seconds_of_process(code: str) -> float:
     def used() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)

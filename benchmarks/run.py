@@ -3,14 +3,15 @@
     python benchmarks/run.py [--size paper] [--device cpu] [--threads 1] [--only a,c] [--rounds 3]
 
 Models have random weights in the shapes of Whisper-medium and RoBERTa-large with four shared layers (`--size paper`),
-or small ones. All variants of a row run in turn, in rounds, and the median of the rounds' ratios counts. The rows are
-kept beside the table as JSON: with `--only`, the rows of the other subjects stay.
+of Whisper-base and MiniLM with two (`base`), or small ones. All variants of a row run in turn, in rounds, and the
+median of the rounds' ratios counts. The rows are kept beside the table as JSON: those of other sizes and subjects stay.
 """
 
 import argparse
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import inference
@@ -40,7 +41,8 @@ SUBJECTS = {
 
 
 def measure(letters: list[str], size: str, clock: Clock, rows: list[Row], output: Path | None) -> list[Row]:
-    """The rows of these subjects, with those of others that were there; written after each subject."""
+    """The rows of these subjects, with those that were there of others and of other sizes; written after each
+    subject."""
     for letter in letters:
         title, subject = SUBJECTS[letter]
         print(f"({letter}) {title}", file=sys.stderr, flush=True)
@@ -48,10 +50,11 @@ def measure(letters: list[str], size: str, clock: Clock, rows: list[Row], output
         for row in subject(SIZES[size], clock):
             print(f"    {line(row)}", file=sys.stderr, flush=True)
             found.append(row)
-        rows = sorted([row for row in rows if row.subject != letter] + found, key=lambda row: row.subject)
+        rows = [row for row in rows if (row.subject, row.size) != (letter, size)]
+        rows = sorted(rows + [replace(row, size=size) for row in found], key=lambda row: row.subject)
         if output is not None:
-            write_text(output, document(rows, size, clock))
-            write_json(output.with_suffix(".json"), {"size": size, "rows": [row.as_json() for row in rows]})
+            write_text(output, document(rows, clock))
+            write_json(output.with_suffix(".json"), {"rows": [row.as_json() for row in rows]})
     return rows
 
 
@@ -60,30 +63,33 @@ def line(row: Row) -> str:
     return f"| {row.what} | {row.against} | **{row.ratio:.2f}** | {spread} | {row.note} |"
 
 
-def document(rows: list[Row], size: str, clock: Clock) -> str:
+def document(rows: list[Row], clock: Clock) -> str:
     time = "processor time" if clock.device == "cpu" else "time"
     parts = [
         "# Benchmarks",
-        f"How much {time} (or memory) something takes, as a multiple of what it is compared with. Made by "
-        f"`python benchmarks/run.py --size {size} --device {clock.device}` with random weights. The variants of a row "
-        f"run in turn, {clock.rounds} rounds or one fewer, and the median of the rounds' ratios counts.",
+        f"How much {time} (or memory) something takes, as a multiple of what it is compared with. Made by\n"
+        f"`python benchmarks/run.py --size SIZE --device {clock.device}` with random weights. The variants of a row\n"
+        "run in turn, in rounds, and the median of the rounds' ratios counts. The least and the greatest ratio and an\n"
+        "absolute figure stand beside it.",
         f"Machine: {machine.description(clock.device)}.",
     ]
-    for letter, (title, _) in SUBJECTS.items():
-        own = [line(row) for row in rows if row.subject == letter]
-        if own:
-            head = ["| | compared with | ratio | of the rounds | of a round |", "|---|---|---|---|---|"]
-            parts.append("\n".join([f"## ({letter}) {title}", "", *head, *own]))
+    for size in SIZES:
+        of_size = [row for row in rows if row.size == size]
+        parts += [f"## Size `{size}`: {SIZES[size].shapes}"] if of_size else []
+        for letter, (title, _) in SUBJECTS.items():
+            own = [line(row) for row in of_size if row.subject == letter]
+            if own:
+                head = ["| | compared with | ratio | of the rounds | of a round |", "|---|---|---|---|---|"]
+                parts.append("\n".join([f"### ({letter}) {title}", "", *head, *own]))
     return "\n\n".join(parts) + "\n"
 
 
-def kept_rows(output: Path | None, size: str) -> list[Row]:
-    """The rows of an earlier run of this size."""
+def kept_rows(output: Path | None) -> list[Row]:
+    """The rows of earlier runs."""
     file = output and output.with_suffix(".json")
     if file is None or not file.is_file():
         return []
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    return [Row(**row) for row in kept["rows"]] if kept["size"] == size else []
+    return [Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
 
 
 def parse_options(argv: list[str]) -> argparse.Namespace:
@@ -109,9 +115,9 @@ def main(argv: list[str]) -> int:
     logging.disable_progress_bar()
     torch.set_num_threads(options.threads)
     clock = Clock(options.device, options.rounds)
-    rows = measure(options.letters, options.size, clock, kept_rows(options.output, options.size), options.output)
+    rows = measure(options.letters, options.size, clock, kept_rows(options.output), options.output)
     if options.output is None:
-        print(document(rows, options.size, clock))
+        print(document(rows, clock))
     return int(not all(math.isfinite(row.ratio) for row in rows))
 
 

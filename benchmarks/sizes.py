@@ -33,9 +33,15 @@ class Size:
     batch: int
     clips: int
 
+    @property
+    def shapes(self) -> str:
+        audio, text = (f"{layers} layers of width {width}" for width, layers, *_ in (self.audio, self.text))
+        return f"audio encoder of {audio}, text encoder of {text}, {self.shared_layers} shared layers"
+
 
 SIZES = {
-    "paper": Size("paper", (1024, 24, 16, 4096), (1024, 24, 16, 4096), 4, (2, 6, 10), 8, 16),
+    "paper": Size("paper", (1024, 24, 16, 4096), (1024, 24, 16, 4096), 4, (2, 6, 10), 4, 16),
+    "base": Size("base", (512, 6, 8, 2048), (384, 6, 12, 1536), 2, (2, 6, 10), 16, 32),
     "small": Size("small", (64, 2, 4, 128), (64, 2, 4, 128), 2, (1, 2), 4, 8),
 }
 

@@ -17,6 +17,7 @@ class Row:
     subject: letter of the subject.
     ratios: of each round.
     note: a figure beside the ratio, such as seconds.
+    size: of the models.
     """
 
     subject: str
@@ -24,6 +25,7 @@ class Row:
     against: str
     ratios: list[float] = field(default_factory=list)
     note: str = ""
+    size: str = ""
 
     @property
     def ratio(self) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import machine
 import torch
 from safetensors.torch import load_file, save_file
 from sizes import Size, bare, inputs, labels, mixed_lengths, model
@@ -94,6 +95,8 @@ def calls(size: Size, clock: Clock) -> Iterator[Row]:
     }
     baseline = "a call for each combination", step(separate, states, of_labels)
     yield from clock.compare("e", baseline, variants, 2 * clock.rounds + 1)
+    if clock.device == "cpu":
+        yield machine.allocator(clock)
 
 
 def cached(size: Size, clock: Clock) -> Iterator[Row]:

@@ -88,7 +88,7 @@ class Dropout(nn.Module):
     """Dropout whose mask costs a quarter of a 64-bit draw per value on a CPU; elsewhere it is `nn.functional.dropout`.
 
     The stock generator draws for every value; with it a training step took 1.22 × as long on a CPU
-    (`benchmarks/train_step.py`). The keep probability is exact to 2⁻¹⁶.
+    (`benchmarks/run.py`). The keep probability is exact to 2⁻¹⁶.
     """
 
     def __init__(self, p: float):
@@ -179,7 +179,7 @@ class SharedTransformer(nn.Module):
     def forward(self, passes: Mapping[str, Pass], one_call: bool | None = None, **kwargs) -> dict[str, PassOutput]:
         """Run passes, in one padded call or in one call each, with equal results.
 
-        One call keeps a GPU busy; on a CPU leaving out what a pass hides is faster (`benchmarks/train_step.py`).
+        One call keeps a GPU busy; on a CPU leaving out what a pass hides is faster (`benchmarks/run.py`).
 
         Args:
             record: see [`SharedTransformer.run_layers`]; the other `kwargs` go to the attention function.
