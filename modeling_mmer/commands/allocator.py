@@ -10,7 +10,7 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> None:
     """Let glibc reuse freed memory. Does nothing on other platforms.
 
-    Without it a training step from encoder states took 1.09 × as long on a CPU (`benchmarks/train_step.py`).
+    Without it a training step from encoder states took 1.09 × as long on a CPU (`benchmarks/run.py`).
     """
     if not sys.platform.startswith("linux"):
         return

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, make_dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
@@ -47,6 +48,11 @@ class StartArguments(EncoderArguments):
     )
     self_contained: bool = HfArg(
         default=False, help="Save the encoders' weights in the checkpoint instead of their names."
+    )
+    dtype: Literal["float32", "auto", "bfloat16"] = HfArg(
+        default="float32",
+        help="Precision of the frozen encoders; all that is trained stays in float32. auto: bfloat16 where the device "
+        "has it in hardware, otherwise float32.",
     )
     preset: Preset = HfArg(
         default="recommended",

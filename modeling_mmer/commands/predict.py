@@ -44,7 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("the model").add_argument
     add("--model", metavar="NAME", help="Folder or hub name; by default the model that comes with the package.")
     add("--revision", metavar="NAME", help="Branch, tag or commit of the model on the hub.")
-    add("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="auto: the checkpoint's.")
+    add(
+        "--dtype",
+        choices=("checkpoint", "auto", "float32", "bfloat16", "float16"),
+        default="checkpoint",
+        help="Precision of the encoders. auto: bfloat16 if in hardware; checkpoint: that of the weights.",
+    )
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps; by default an accelerator if there is one.")
     add("--batch_size", type=int, default=8, metavar="N", help="The most windows that are judged at once.")
     add("--num_workers", type=int, metavar="N", help="Threads that read and decode; by default one per core.")

@@ -23,6 +23,7 @@ from ..features.cache import file_digests
 from ..features.transcription import recogniser_identity
 from ..model.configuration_mmer import MMERConfig
 from ..model.hub_names import commit_of
+from ..precision import decide_dtype
 from ..scoring.answers import result_schema
 from ..scoring.archive import SUFFIXES, open_archive
 from ..scoring.formats import FORMATS as TIMELINES
@@ -50,6 +51,7 @@ def predict(options: Namespace) -> int:
     logging.disable_progress_bar()  # of loading weights
     try:
         shard = Shard.parse(options.shard).of_process()
+        decide_precision(options)
         output = None if options.output is None else shard.path(Path(options.output))
         form = format_of(output, options.format)
         asked = rows_to_judge(options, shard)
@@ -67,6 +69,13 @@ def predict(options: Namespace) -> int:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
     return int(options.strict and tally.has_errors)
+
+
+def decide_precision(options: Namespace) -> None:
+    """Put what `--dtype auto` means here in its place, for results depend on it, and say so."""
+    if options.dtype == "auto":
+        options.dtype, sentence = decide_dtype("auto", options.device)
+        print(sentence, file=sys.stderr)
 
 
 def format_of(output: Path | None, named: str | None) -> str | None:

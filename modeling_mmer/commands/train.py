@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from transformers import set_seed
 
 from ..corpora import Corpus
@@ -18,6 +19,7 @@ from ..model.hub_names import commit_of
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
 from ..model.tasks import CLASS_TASKS
+from ..precision import decide_dtype
 from ..report.card import Provenance, write_card
 from ..report.plots import CurvesCallback
 from ..report.tables import write_report
@@ -110,8 +112,10 @@ def prepare(
     start_from = identities(start, commit, model.config)
     if start.self_contained:
         model.make_self_contained()
+    set_precision(model, start, run)
     names = (*vars(model_arguments), "label_scale", *(f"{task}_class_weights" for task in CLASS_TASKS))
     of_config = {name: getattr(model.config, name) for name in names}
+    start_from["dtype"] = start.dtype
     settings = run_settings(corpus, corpus_arguments, run, of_config, content_digests(corpus), **start_from)
     require_same_run(run.output_dir, settings, checkpoint)
     corpus = note_cropped(corpus, processor)
@@ -121,6 +125,29 @@ def prepare(
     callbacks = [CurvesCallback(), Fingerprint(settings), saved]
     how = {"callbacks": callbacks, "processing_class": processor}
     return build_trainer(model, run, corpus.splits, processor, features, **how), corpus
+
+
+def set_precision(model: MMERForEmotionRecognition, start: StartArguments, run: RunArguments) -> None:
+    """Let the encoders run in `--dtype`, of which `auto` is replaced by what it means here, and said.
+
+    Raises:
+        ValueError: the encoders would be saved, or spread over processes, in another precision than all else.
+    """
+    given, (chosen, sentence) = start.dtype, decide_dtype(start.dtype, run.device)
+    spread = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
+    reasons = {
+        "this run saves its encoders, which would be rounded": model.config.audio_encoder_name_or_path is None,
+        "FSDP and DeepSpeed need one precision for all weights": spread or bool(run.fsdp or run.deepspeed),
+    }
+    if chosen != "float32" and (reason := next((reason for reason, holds in reasons.items() if holds), None)):
+        if given != "auto":
+            raise ValueError(f"--dtype {given} cannot be used, because {reason}: leave it out.")
+        chosen, sentence = "float32", f"The encoders run in float32: {reason}."
+    if given == "auto" and run.process_index == 0:
+        print(sentence)
+    start.dtype = chosen
+    if chosen != "float32":
+        model.cast_encoders(getattr(torch, chosen))
 
 
 def select_by_loss(run: RunArguments, given: dict[str, Any]) -> None:

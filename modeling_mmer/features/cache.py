@@ -73,7 +73,8 @@ class FeatureCache:
     def _encoder(self, model: MMERModel, modality: str) -> tuple[str, str]:
         """An identifier of the weights of an encoder, and the dtype that it runs in."""
         encoder, name = model.encoders[modality].encoder, model.config.encoder_name(modality)
-        dtype = str(model.dtype if encoder is None else encoder.dtype)  # encoders are loaded in the dtype of the model
+        # Encoders are loaded in the dtype that was chosen for them, or in that of the model.
+        dtype = str((model.encoders[modality].dtype or model.dtype) if encoder is None else encoder.dtype)
         if name is None:
             return weights_digest(encoder), dtype
         commit = model.config.encoder_revision(modality) or commit_of(name)

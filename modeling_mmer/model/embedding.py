@@ -8,6 +8,7 @@ Shapes: B examples, L+1 encoder states, T frames or tokens, N = ceil(T / k) toke
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch import nn
 
 from .configuration_mmer import MMERConfig
 from .distributed import several_processes
+from .frozen_encoder import PendingStates
+from .mixing import Mix
 
 
 @dataclass
@@ -62,12 +65,19 @@ class StateMixer(nn.Module):
         """w^m of Eq. 1, (L+1,): non-negative, summing to one."""
         return self.layer_logits.softmax(0)
 
-    def mix(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """states (B, L+1, T, D) and mask (B, T), true where real → H (B, T, D), zero at padded positions."""
-        states = states.to(self.layer_logits.dtype)
-        if self.standardizer is not None:
-            states = self.standardizer(states)
-        return mix_layers(self.layer_weights, states).masked_fill(~mask.unsqueeze(-1), 0.0)
+    def mix(self, states: torch.Tensor | PendingStates, mask: torch.Tensor) -> torch.Tensor:
+        """States (B, L+1, T, D), which are computed now if they are pending, and mask (B, T), true where real →
+        H (B, T, D), zero at padded positions."""
+        mean_and_std = () if self.standardizer is None else self.standardizer()
+        mix = partial(Mix, self.layer_weights, *mean_and_std)
+        if isinstance(states, PendingStates):
+            mixed = states.received(mix)
+        else:
+            given = mix()
+            for state in states.unbind(1):
+                given.add(state)
+            mixed = given.result()
+        return mixed.to(self.layer_logits.dtype).masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
 class ModalityEmbedder(StateMixer):
@@ -99,9 +109,9 @@ class ModalityEmbedder(StateMixer):
         token_dropout = config.audio_token_dropout if modality == "audio" else 0.0
         return cls(*shape, config.hidden_size, config.stride(modality), standardize, token_dropout)
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> ModalityTokens:
-        """states (B, L+1, T, D) and mask (B, T), true where real → tokens. What lies at padded positions leaves no
-        trace."""
+    def forward(self, states: torch.Tensor | PendingStates, mask: torch.Tensor) -> ModalityTokens:
+        """States (B, L+1, T, D), or those that are pending, and mask (B, T), true where real → tokens. What lies at
+        padded positions leaves no trace."""
         mixed = self.mix(states, mask)
         if self.training and self.token_dropout:
             mixed, mask = drop_windows(mixed, mask, self.stride, self.token_dropout)
@@ -172,12 +182,15 @@ class ModalityEmbedders(nn.ModuleDict):
     def for_modalities(cls, config: MMERConfig, modalities: Iterable[str]) -> "ModalityEmbedders":
         return cls({modality: ModalityEmbedder.for_modality(config, modality) for modality in modalities})
 
-    def forward(self, states: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, ModalityTokens]:
-        """states (B, L+1, T, D) and mask (B, T) of each modality → its tokens."""
+    def forward(
+        self, states: Mapping[str, tuple[torch.Tensor | PendingStates, torch.Tensor]]
+    ) -> dict[str, ModalityTokens]:
+        """States (B, L+1, T, D), or those that are pending, and mask (B, T) of each modality that some row has → its
+        tokens."""
         any_mask = next(iter(states.values()))[1]
         tokens = {}
         for modality, embedder in self.items():
-            if modality in states and states[modality][1].any():
+            if modality in states:
                 tokens[modality] = embedder(*states[modality])
             elif self.training and several_processes():  # others may have it, and all must share one backward
                 tokens[modality] = embedder(*embedder.no_states(any_mask))
@@ -196,15 +209,18 @@ class StateStandardizer(nn.Module):
         self.register_buffer("mean", torch.zeros(num_states, encoder_width))
         self.register_buffer("std", torch.ones(num_states, encoder_width))
         self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
+        self._is_known = False  # to be calibrated
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """states (B, L+1, T, D) → the same, standardised."""
-        if not self.calibrated:
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation, (L+1, D) each."""
+        # A host that looks at a tensor waits for its device. Statistics are only ever set, so it looks until they are.
+        self._is_known = self._is_known or bool(self.calibrated)
+        if not self._is_known:
             raise ValueError(
                 "state_normalization='standardize' needs statistics of the training states, and this model has none "
                 "yet: train it with MMERTrainer, or call model.calibrate(batches)."
             )
-        return (states - self.mean[:, None]) / self.std[:, None]
+        return self.mean, self.std
 
     def moments(self, frames: torch.Tensor | None = None) -> torch.Tensor:
         """Count, sum and sum of squares over real frames (n, L+1, D), float64 (3, L+1, D); zeros without frames."""
@@ -223,8 +239,3 @@ class StateStandardizer(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(torch.where(variance > 1e-10, variance.clamp(min=0).sqrt(), 1.0))  # a constant stays as it is
         self.calibrated.fill_(True)
-
-
-def mix_layers(weights: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-    """Eq. 1: Σ_l w_l H^l, for weights (L+1,) and states (B, L+1, T, D) → (B, T, D)."""
-    return (weights @ states.flatten(2)).unflatten(1, states.shape[2:])

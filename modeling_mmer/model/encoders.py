@@ -7,154 +7,19 @@ over time would see the padding. Whatever the kind, the caller gets states (B, L
 Shapes: B examples, L+1 encoder states (embedding output and every layer), T frames or tokens, D encoder width.
 """
 
-import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
-from transformers.utils.generic import merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
+from transformers import AutoModel, PreTrainedModel
 
 from .configuration_mmer import MMERConfig
-from .encoder_weights import load_encoder, pack_encoder, unpack_encoder, without_pooler
+from .encoder_weights import load_encoder, without_pooler
+from .frozen_encoder import FrozenEncoder, PendingStates, stacked
+from .lengths import buckets, read_lengths
+from .whisper import MMERWhisperEncoder, fill_window, hiding_mask
 
 States = dict[str, tuple[torch.Tensor, torch.Tensor]]  # modality → states (B, L+1, T, D) and mask (B, T)
-
-
-class MMERWhisperEncoder(WhisperEncoder):
-    """Whisper's encoder for any length up to its window, with a mask that it honours.
-
-    Differs from `WhisperEncoder` in exactly three things: fewer frames than the window are allowed (the first position
-    embeddings are used), `attention_mask` reaches the layers, and masked frames are zero before both convolutions, so
-    that the last real frame sees what it sees without padding. At the full window it equals upstream bit for bit.
-    """
-
-    @merge_with_config_defaults
-    @capture_outputs
-    def forward(self, input_features, attention_mask=None, **kwargs) -> BaseModelOutput:
-        """input_features (B, mels, frames), attention_mask (B, frames) or None → states of ceil(frames / 2) steps."""
-        keep = None if attention_mask is None else attention_mask[:, None].to(input_features.dtype)
-        states = input_features if keep is None else input_features * keep
-        states = nn.functional.gelu(self.conv1(states))
-        states = states if keep is None else states * keep
-        states = nn.functional.gelu(self.conv2(states)).transpose(1, 2)  # (B, ceil(frames / 2), D)
-        states = states + self.embed_positions(torch.arange(states.shape[1], device=states.device))
-        mask = None
-        if attention_mask is not None:
-            mask = create_bidirectional_mask(
-                config=self.config, inputs_embeds=states, attention_mask=attention_mask[:, ::2].bool()
-            )
-        for layer in self.layers:
-            states = layer(states, mask, **kwargs)
-        return BaseModelOutput(last_hidden_state=self.layer_norm(states))
-
-
-# ── one encoder for each modality ───────────────────────────────────────────────────────────────────────────────────
-
-
-class FrozenEncoder(nn.Module):
-    """E^m: where the states of one modality come from, a pretrained encoder or the batch itself.
-
-    The encoder is built here where a checkpoint holds its weights, and loaded by `load` where the config names it. It
-    is in evaluation mode always and has no gradient. Subclasses say which inputs it reads and how.
-
-    Args:
-        config: of the model.
-        modality: whose `<modality>_config`, `<modality>_layers` … of the config are meant.
-    """
-
-    inputs: tuple[str, str] = ()  # names of the raw inputs and of their mask
-
-    def __init__(self, config: MMERConfig, modality: str):
-        super().__init__()
-        self.model_config, self.modality = config, modality
-        self.config = config.encoder_config(modality)
-        self.layers = config.layers(modality)
-        self.encoder = self.build(self.config) if config.encoder_name(modality) is None else None
-        self.freeze()
-
-    @classmethod
-    def build(cls, config: PreTrainedConfig) -> PreTrainedModel | None:
-        """The architecture of an encoder's config, with weights still to come (self-contained checkpoints)."""
-
-    @classmethod
-    def fetch(cls, name_or_path: str, revision: str | None = None, **options) -> PreTrainedModel:
-        """The pretrained encoder of a folder, or of a commit of a hub name.
-
-        `options` are those of `from_pretrained`; without a `dtype` among them, weights are float32.
-
-        Raises:
-            ValueError: the checkpoint lacks a weight of the encoder.
-            OSError: it has no weights.
-        """
-        raise NotImplementedError
-
-    def __getstate__(self):
-        return self.__dict__ | {"_modules": {"encoder": None if self.encoder is None else pack_encoder(self.encoder)}}
-
-    def __setstate__(self, state):
-        packed = state["_modules"]["encoder"]
-        super().__setstate__(state | {"_modules": {"encoder": None if packed is None else unpack_encoder(packed)}})
-
-    def __deepcopy__(self, memo):
-        """A copy within the process copies the encoder as it is, without packing it."""
-        copied = memo[id(self)] = type(self).__new__(type(self))
-        vars(copied).update(copy.deepcopy(vars(self), memo))
-        return copied
-
-    def freeze(self):
-        self.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True):
-        return super().train(False)
-
-    def forward(self, inputs: Mapping[str, torch.Tensor | None]) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """States (B, L+1, T, D) and mask (B, T) bool of a batch; None where it has nothing of this modality.
-
-        Rows that lack the modality get zeros and an all-false mask.
-        """
-        states, mask = inputs.get(f"{self.modality}_hidden_states"), inputs.get(f"{self.modality}_mask")
-        if states is not None:
-            return states, mask_or_ones(mask, states[:, 0, :, 0])
-        raw = inputs.get(self.inputs[0]) if self.inputs else None
-        if raw is None:
-            return None
-        mask = mask_or_ones(self.mask(inputs), raw[:, 0] if raw.dim() == 3 else raw)
-        present = mask.any(-1)
-        if not present.any():
-            return raw.new_zeros((len(raw), 1, 1, 1)), mask[:, :1]
-        self.require_encoder()
-        longest = real_length(mask)
-        of_present, frames = self.run(raw[present][..., :longest], mask[present][:, :longest])
-        if self.layers is not None:
-            of_present = of_present[:, self.layers]
-        states, mask = (values.new_zeros((len(raw), *values.shape[1:])) for values in (of_present, frames))
-        states[present], mask[present] = of_present, frames
-        return states, mask
-
-    def mask(self, inputs: Mapping[str, torch.Tensor | None]) -> torch.Tensor | None:
-        """The mask (B, T) of the raw inputs, or None where everything is real."""
-        return inputs.get(self.inputs[1])
-
-    def run(self, raw: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """All states (B, L+1, T, D) and mask (B, T) of a batch in which every row has the modality."""
-        raise NotImplementedError
-
-    def require_encoder(self):
-        if self.encoder is None:
-            raise ValueError(
-                f"This model has no encoders loaded: give it encoder states ({self.modality}_hidden_states), "
-                "or load it with from_pretrained, from_audio_text_pretrained or load_encoders()."
-            )
-
-    def all_states(self, raw: torch.Tensor, **kwargs) -> torch.Tensor:
-        """The L+1 states of the encoder, stacked: (B, L+1, T, D)."""
-        with torch.no_grad():
-            return torch.stack(self.encoder(raw, output_hidden_states=True, **kwargs).hidden_states, dim=1)
 
 
 class AudioEncoder(FrozenEncoder):
@@ -183,18 +48,39 @@ class WhisperStates(AudioEncoder):
         options["key_mapping"] = {r"^(model\.)?encoder\.": ""}
         return load_encoder(MMERWhisperEncoder, name_or_path, revision, **options)
 
-    def run(self, raw, mask):
-        frames = raw.shape[-1]
-        window = 2 * self.config.max_source_positions
-        if frames > window:
+    @property
+    def is_trimmed(self) -> bool:
+        return self.model_config.audio_context == "trimmed"
+
+    @property
+    def window(self) -> int:
+        """Frames of a log-mel that the encoder has positions for."""
+        return 2 * self.config.max_source_positions
+
+    def frames(self, length):
+        return (length + 1) // 2
+
+    def check(self, lengths):
+        if max(lengths) > self.window:
             raise ValueError(
-                f"{frames} frames of audio do not fit the encoder's window of {window}: cut the audio first."
+                f"{max(lengths)} frames of audio do not fit the encoder's window of {self.window}: cut the audio first."
             )
+
+    def parts(self, longest_first, run):
+        """In `full` context all rows are as long as the window."""
+        return super().parts(longest_first, run) if self.is_trimmed else super().parts([*map(bool, longest_first)], run)
+
+    def layers_of_states(self):
+        """The last state is that behind the final norm."""
+        return self.encoder.layers[0], [*self.encoder.layers[:-1], self.encoder.layer_norm]
+
+    def run(self, raw, mask, add):
+        frames = self.frames(raw.shape[-1])
         raw = raw.to(self.encoder.dtype)
-        if self.model_config.audio_context == "trimmed":
-            return self.all_states(raw, attention_mask=mask), mask[:, ::2]
-        states = self.all_states(fill_window(raw, mask, window))
-        return states[:, :, : mask[:, ::2].shape[1]], mask[:, ::2]
+        if self.is_trimmed:
+            return self.pass_states(raw, add, attention_mask=mask)
+        mask = torch.ones_like(raw[:, 0], dtype=torch.bool) if mask is None else mask
+        self.pass_states(fill_window(raw, mask, self.window), lambda state: add(state[:, :frames]))
 
 
 class WaveformStates(AudioEncoder):
@@ -210,24 +96,32 @@ class WaveformStates(AudioEncoder):
     def fetch(cls, name_or_path, revision=None, **options):
         return load_encoder(AutoModel, name_or_path, revision, **options)
 
-    def run(self, raw, mask):
-        samples, lengths = raw.to(self.encoder.dtype) * mask, mask.sum(-1)
-        frames = self.encoder._get_feat_extract_output_lengths(lengths).long()
-        if int(frames.min()) < 1:
-            raise ValueError(
-                f"A clip of {int(lengths.min())} samples is shorter than one frame of {self.config.model_type}."
-            )
-        frame_mask = torch.arange(int(frames.max()), device=mask.device) < frames[:, None]
-        if self.config.feat_extract_norm != "group":
-            return self.all_states(samples, attention_mask=mask.long()), frame_mask
-        states = None
-        for length in lengths.unique().tolist():
-            rows = lengths == length
-            group = self.all_states(samples[rows, :length])  # (B of this length, L+1, T, D)
-            if states is None:
-                states = group.new_zeros(len(samples), group.shape[1], frame_mask.shape[1], group.shape[3])
-            states[rows, :, : group.shape[2]] = group
-        return states, frame_mask
+    @property
+    def is_masked(self) -> bool:
+        """Whether the encoder may see padding that a mask hides; otherwise only rows of one length are run together."""
+        return self.config.feat_extract_norm != "group"
+
+    def frames(self, length):
+        return self.encoder._get_feat_extract_output_lengths(torch.as_tensor(length)).long()
+
+    def check(self, lengths):
+        if int(self.frames(min(lengths))) < 1:
+            raise ValueError(f"A clip of {min(lengths)} samples is shorter than one frame of {self.config.model_type}.")
+
+    def parts(self, longest_first, run):
+        return super().parts(longest_first, run) if self.is_masked else buckets(longest_first, run=0)
+
+    def layers_of_states(self):
+        """The last state is that before a final norm, if there is one."""
+        known = self.config.model_type in ("wav2vec2", "hubert", "wavlm")
+        return (self.encoder.encoder.layers[0], self.encoder.encoder.layers) if known else None
+
+    def run(self, raw, mask, add):
+        raw = raw.to(self.encoder.dtype)
+        if not self.is_masked:
+            return self.pass_states(raw, add)
+        mask = torch.ones_like(raw, dtype=torch.bool) if mask is None else mask
+        self.pass_states(raw * mask, add, attention_mask=mask.long())
 
 
 class TextStates(FrozenEncoder):
@@ -243,14 +137,25 @@ class TextStates(FrozenEncoder):
     def fetch(cls, name_or_path, revision=None, **options):
         return without_pooler(load_encoder(AutoModel, name_or_path, revision, **options))
 
-    def run(self, raw, mask):
+    def check(self, lengths):
         positions = text_positions(self.encoder)
-        if positions is not None and raw.shape[1] > positions:
+        if positions is not None and max(lengths) > positions:
             raise ValueError(
-                f"A text of {raw.shape[1]} tokens does not fit the text encoder's {positions} positions: cut it, with "
+                f"A text of {max(lengths)} tokens does not fit the text encoder's {positions} positions: cut it, with "
                 f"max_length={positions} (or less) and truncation=True where it is tokenized."
             )
-        return self.all_states(raw, attention_mask=mask.long()), mask
+
+    def layers_of_states(self):
+        layers = self.encoder.encoder.layer if self.config.model_type in ("bert", "roberta", "xlm-roberta") else None
+        return None if layers is None else (layers[0], layers)
+
+    def run(self, raw, mask, add):
+        if self.layers_of_states() is None:
+            mask = torch.ones_like(raw) if mask is None else mask.long()
+        elif mask is not None:
+            like = torch.empty((*raw.shape, 1), dtype=self.encoder.dtype, device=raw.device)
+            mask = hiding_mask(self.encoder.config, like, mask)
+        self.pass_states(raw, add, attention_mask=mask)
 
 
 def encoder_class(config: MMERConfig, modality: str) -> type[FrozenEncoder]:
@@ -273,7 +178,14 @@ class FrozenEncoders(nn.ModuleDict):
         }
 
     def forward(self, inputs: Mapping[str, torch.Tensor | None]) -> States:
-        """States (B, L+1, T, D) and mask (B, T) bool of each modality that the batch gives.
+        """States (B, L+1, T, D) and mask (B, T) bool of each modality that some row has; errors as of `pending`."""
+        return {m: (stacked(states), mask) for m, (states, mask) in self.pending(inputs).items()}
+
+    def pending(
+        self, inputs: Mapping[str, torch.Tensor | None]
+    ) -> dict[str, tuple[torch.Tensor | PendingStates, torch.Tensor]]:
+        """The states of each modality that some row has, as the batch gives them, or yet to be computed, and their mask
+        (B, T) bool.
 
         Raises:
             ValueError: there is an input that the encoders do not read, states are of another shape than this model
@@ -284,35 +196,35 @@ class FrozenEncoders(nn.ModuleDict):
                 f"This model does not read {', '.join(unread)}, but {', '.join(sorted(self.read))}: use the processor "
                 "saved with it."
             )
-        states = {m: of_batch for m, encoder in self.items() if (of_batch := encoder(inputs)) is not None}
-        for modality, (of_modality, mask) in states.items():
-            expected = self.config.states_shape(modality)
-            if mask.any() and (of_modality.shape[1], of_modality.shape[3]) != expected:
-                raise ValueError(
-                    f"{modality} states of shape {tuple(of_modality.shape)} do not fit: they must be (B, L+1, T, D) "
-                    f"with L+1, D = {expected}."
-                )
-        present = sum(mask.any(-1).long() for _, mask in states.values())  # (B,)
-        if not states or not present.all():
-            lacking = "every example" if not states else f"example {(present == 0).nonzero().flatten().tolist()}"
-            what, needed = ("Neither", "at least one of them") if len(self) > 1 else ("No", "it")
-            raise ValueError(f"{what} {' nor '.join(self)} for {lacking} of the batch: each needs {needed}.")
+        found = {m: of_batch for m, encoder in self.items() if (of_batch := encoder.find(inputs)) is not None}
+        masks = {m: mask for m, (_, mask) in found.items()}
+        lengths = read_lengths(masks, [m for m in masks if self[m].reads_raw(inputs)]) if masks else {}
+        self._require_a_modality([of_modality.by_row for of_modality in lengths.values()])
+        states = {}
+        for modality, encoder in self.items():
+            if modality not in found:
+                continue
+            of_batch = encoder.of_batch(inputs, *found[modality], lengths[modality])
+            if of_batch is not None:
+                if isinstance(of_batch[0], torch.Tensor):
+                    self._require_shape(modality, of_batch[0])
+                states[modality] = of_batch
         return states
 
+    def _require_a_modality(self, lengths: Sequence[Sequence[int]]) -> None:
+        lacking = [row for row, of_row in enumerate(zip(*lengths, strict=True)) if not any(of_row)]
+        if lacking or not lengths:
+            whose = f"example {lacking}" if lengths else "every example"
+            what, needed = ("Neither", "at least one of them") if len(self) > 1 else ("No", "it")
+            raise ValueError(f"{what} {' nor '.join(self)} for {whose} of the batch: each needs {needed}.")
 
-# ── functions of tensors ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def real_length(mask: torch.Tensor) -> int:
-    """The longest row of a mask (B, T), in which what is real must come first."""
-    if (mask[:, 1:].bool() & ~mask[:, :-1].bool()).any():
-        raise ValueError("Padding must come last: a mask has real positions behind padded ones (pad on the right).")
-    return int(mask.bool().sum(-1).max())
-
-
-def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-    """A mask as bool; without one everything in `like`, of the mask's shape, is real."""
-    return torch.ones_like(like, dtype=torch.bool) if mask is None else mask.bool()
+    def _require_shape(self, modality: str, states: torch.Tensor) -> None:
+        expected = self.config.states_shape(modality)
+        if (states.shape[1], states.shape[3]) != expected:
+            raise ValueError(
+                f"{modality} states of shape {tuple(states.shape)} do not fit: they must be (B, L+1, T, D) with L+1, "
+                f"D = {expected}."
+            )
 
 
 def mask_of_frames(mask: torch.Tensor, frames: int) -> torch.Tensor | None:
@@ -330,14 +242,3 @@ def text_positions(encoder: PreTrainedModel) -> int | None:
     if not isinstance(table, nn.Embedding):
         return None
     return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-
-
-def fill_window(features: torch.Tensor, mask: torch.Tensor, frames: int) -> torch.Tensor:
-    """Log-mels (B, mels, T) continued by silence to Whisper's window, as its feature extractor would have done.
-
-    That extractor floors a log-mel at 1e-10 and at 8 decades below the clip's loudest bin, then maps x to (x + 4) / 4.
-    """
-    loudest = features.masked_fill(~mask[:, None], -torch.inf).amax((1, 2), keepdim=True)
-    silence = (loudest - 2.0).clamp(min=-1.5)
-    features = torch.where(mask[:, None], features, silence)
-    return torch.cat([features, silence.expand(-1, features.shape[1], frames - features.shape[2])], dim=2)

@@ -2,7 +2,8 @@
 
 L_MAE is the mean of the errors that the decoders return (Eq. 5, `autoencoder.py`). Rows without a label, or without a
 modality, are left out of the terms they cannot judge; a term with nothing to judge is a zero that still carries a
-graph, so that every process runs the same backward.
+graph, so that every process runs the same backward. What a batch holds decides by masks alone, never in Python: the
+host would have to wait for an accelerator at each such place.
 
 Shapes: B examples, d shared width, K classes.
 """
@@ -57,45 +58,70 @@ def class_numbers(task: Task, labels: torch.Tensor) -> torch.Tensor:
     if labels.is_floating_point():
         raise ValueError(f"labels of {task.name} must be whole numbers, not {labels.dtype}.")
     labels = labels.long()
-    outside = labels[(labels != NOT_LABELLED) & ((labels < 0) | (labels >= task.size))]
-    if len(outside):
+    outside = (labels != NOT_LABELLED) & ((labels < 0) | (labels >= task.size))
+    if outside.any():
         raise ValueError(
             f"labels of {task.name} are 0 to {task.size - 1} ({', '.join(task.classes)}), or {NOT_LABELLED} where "
-            f"there is none; {outside[0].item()} is neither."
+            f"there is none; {labels[outside][0].item()} is neither."
         )
     return labels
 
 
 def concordance_correlation(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """CCC of two vectors by population moments, in float32: 2 cov / (var_x + var_y + (mean_x − mean_y)²)."""
-    predictions, targets = predictions.float(), targets.float()
-    covariance = ((predictions - predictions.mean()) * (targets - targets.mean())).mean()
-    variances = predictions.var(correction=0) + targets.var(correction=0)
-    return 2 * covariance / (variances + (predictions.mean() - targets.mean()) ** 2)
+    """CCC of two vectors by population moments, in float32: 2 cov / (var_x + var_y + (mean_x − mean_y)²).
 
-
-def ccc_loss(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
-    """1 − CCC over the labelled rows of predictions (B,) and targets (B,); None without two rows that differ."""
+    Rows whose target is NaN are left out; where no two targets differ it is void.
+    """
     labelled = ~targets.isnan()
-    predictions, targets = predictions[labelled], targets[labelled]
-    if len(targets) < 2 or targets.min() == targets.max():
-        return None
-    return 1 - concordance_correlation(predictions, targets)
+    x, y = (torch.where(labelled, values.float(), 0.0) for values in (predictions, targets))
+    count = labelled.sum().clamp(min=1)
+    mean_x, mean_y = x.sum() / count, y.sum() / count
+    x, y = (x - mean_x) * labelled, (y - mean_y) * labelled
+    spread = (x.square().sum() + y.square().sum()) / count + (mean_x - mean_y) ** 2
+    return 2 * (x * y).sum() / count / torch.where(differ(targets), spread, 1.0)
+
+
+def differ(targets: torch.Tensor) -> torch.Tensor:
+    """Whether two labels of targets (B,) differ, NaN where there is none: () bool."""
+    labelled = ~targets.isnan()
+    lowest, highest = (torch.where(labelled, targets, bound) for bound in (torch.inf, -torch.inf))
+    return lowest.amin() < highest.amax()
+
+
+def ccc_loss(predictions: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """1 − CCC over the labelled rows of predictions (B,) and targets (B,); 0 without two that differ."""
+    return torch.where(differ(targets), 1 - concordance_correlation(predictions, targets), 0.0)
 
 
 def class_loss(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
-) -> torch.Tensor | None:
-    """Cross-entropy over the labelled rows of logits (B, K) and targets (B,), optionally weighted; None without any.
+) -> torch.Tensor:
+    """Cross-entropy over the labelled rows of logits (B, K) and targets (B,), optionally weighted; 0 without any.
 
     Label smoothing moves this share of each target to all K classes alike.
     """
-    labelled = targets[targets != NOT_LABELLED]
-    if len(labelled) == 0 or (weights is not None and not weights[labelled].any()):
-        return None
-    return nn.functional.cross_entropy(
-        logits.float(), targets, weight=weights, ignore_index=NOT_LABELLED, label_smoothing=smoothing
-    )
+    logits = torch.where((targets != NOT_LABELLED)[:, None], logits.float(), 0.0)
+    how = {"weight": weights, "ignore_index": NOT_LABELLED, "label_smoothing": smoothing}
+    total = nn.functional.cross_entropy(logits, targets, reduction="sum", **how)
+    counted = weight_of(targets, None, logits.shape[-1], weights)
+    return torch.where(counted > 0, total / torch.where(counted > 0, counted, 1.0), 0.0)
+
+
+def shares_of(targets: torch.Tensor, votes: torch.Tensor | None, classes: int) -> torch.Tensor:
+    """Each row's distribution over the classes (B, K): of its votes, or else its label; zero without either."""
+    hard = (nn.functional.one_hot(targets.clamp(min=0), classes) * (targets != NOT_LABELLED)[:, None]).float()
+    if votes is None:
+        return hard
+    total = votes.float().sum(-1, keepdim=True)
+    return torch.where(total > 0, votes / total.clamp(min=torch.finfo(torch.float32).tiny), hard)
+
+
+def weight_of(
+    targets: torch.Tensor, votes: torch.Tensor | None, classes: int, weights: torch.Tensor | None
+) -> torch.Tensor:
+    """What the mean of a cross-entropy is over: the number of rows with a label or votes, or their weights: ()."""
+    shares = shares_of(targets, votes, classes)
+    return (shares if weights is None else shares * weights).sum()
 
 
 def vote_loss(
@@ -104,39 +130,43 @@ def vote_loss(
     votes: torch.Tensor,
     weights: torch.Tensor | None = None,
     smoothing: float = 0.0,
-) -> torch.Tensor | None:
+) -> torch.Tensor:
     """Cross-entropy to the distribution of votes (B, K), which is its KL divergence but for a constant; a row without
-    votes, all zero, has its label (B,) instead. None without any row that has either.
+    votes, all zero, has its label (B,) instead. 0 without any row that has either.
 
     Votes for one class alone are its label: weights and smoothing are those of `class_loss`.
     """
-    total = votes.sum(-1, keepdim=True)
-    hard = nn.functional.one_hot(targets.clamp(min=0), logits.shape[-1]) * (targets != NOT_LABELLED)[:, None]
-    shares = torch.where(total > 0, votes / total.clamp(min=torch.finfo(votes.dtype).tiny), hard.to(votes.dtype))
-    weights = torch.ones_like(shares[0]) if weights is None else weights
-    if not (counted := (shares * weights).sum()) > 0:
-        return None
+    shares = shares_of(targets, votes, logits.shape[-1])
     labelled = shares.sum(-1, keepdim=True)
+    logits = torch.where(labelled > 0, logits.float(), 0.0)
     smoothed = (1 - smoothing) * shares + smoothing * labelled / logits.shape[-1]
-    return -(smoothed * weights * logits.float().log_softmax(-1)).sum() / counted
+    counted = weight_of(targets, votes, logits.shape[-1], weights)
+    total = -(smoothed * logits.log_softmax(-1) * (1.0 if weights is None else weights)).sum()
+    return torch.where(counted > 0, total / torch.where(counted > 0, counted, 1.0), 0.0)
 
 
 def task_loss(
     task: Task,
     predictions: torch.Tensor,
     targets: torch.Tensor,
+    rows: torch.Tensor,
     smoothing: float = 0.0,
     votes: torch.Tensor | None = None,
-) -> torch.Tensor | None:
-    """One task's loss over its labelled rows, or None where they are too few for it."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One task's loss over its labelled ones among `rows` (B,), and whether there are enough for it: () bool. Without,
+    the loss is 0."""
     if not task.is_class:
-        return ccc_loss(predictions, targets)
+        targets = torch.where(rows, targets, torch.nan)
+        return ccc_loss(predictions, targets), differ(targets)
     weights = None
-    if task.class_weights is not None:
-        weights = torch.tensor(task.class_weights, dtype=torch.float32, device=predictions.device)
-    if task.soft_labels and votes is not None and votes.any():
-        return vote_loss(predictions, targets, votes, weights, smoothing)
-    return class_loss(predictions, targets, weights, smoothing)
+    if task.class_weights is not None:  # not `torch.tensor`: the host would wait for an accelerator
+        weights = torch.stack([predictions.new_full((), w, dtype=torch.float32) for w in task.class_weights])
+    targets = torch.where(rows, targets, NOT_LABELLED)
+    votes = None if votes is None or not task.soft_labels else torch.where(rows[:, None], votes, 0.0)
+    counted = weight_of(targets, votes, task.size, weights)
+    if votes is not None:
+        return vote_loss(predictions, targets, votes, weights, smoothing), counted > 0
+    return class_loss(predictions, targets, weights, smoothing), counted > 0
 
 
 def supervised_loss(
@@ -157,31 +187,32 @@ def supervised_loss(
         smoothing: of the labels, in the cross-entropies.
 
     Returns:
-        `supervised`, and each task's mean over its combinations (detached, for logging).
+        `supervised`, and each task's mean over its combinations (detached, for logging): NaN where the batch has
+        nothing to judge of it, infinite where it is NaN.
     """
     terms = {}
     for task in tasks:
-        if task.name not in labels:
-            continue
-        votes = labels.get(task.votes)
-        losses = [
-            task_loss(
-                task,
-                of_tasks[task.name][rows],
-                labels[task.name][rows],
-                smoothing,
-                None if votes is None else votes[rows],
-            )
-            for of_tasks, rows in ((predictions[name], present[name]) for name in predictions)
-            if task.name in of_tasks
-        ]
-        if found := [loss for loss in losses if loss is not None]:
-            terms[task.name] = torch.stack(found)
-    if terms:
-        total = torch.cat(list(terms.values())).mean()
-    else:
-        total = sum(predicted.sum() * 0.0 for of_tasks in predictions.values() for predicted in of_tasks.values())
-    return {"supervised": total, **{name: losses.mean().detach() for name, losses in terms.items()}}
+        if task.name in labels:
+            terms[task.name] = [
+                task_loss(
+                    task, of_tasks[task.name], labels[task.name], present[name], smoothing, labels.get(task.votes)
+                )
+                for name, of_tasks in predictions.items()
+                if task.name in of_tasks
+            ]
+    terms = {name: tuple(map(torch.stack, zip(*of_task, strict=True))) for name, of_task in terms.items() if of_task}
+    if not terms:
+        nothing = [predicted.sum() * 0.0 for of_tasks in predictions.values() for predicted in of_tasks.values()]
+        return {"supervised": sum(nothing)}
+    losses, judged = (torch.cat(parts) for parts in zip(*terms.values(), strict=True))
+    total = losses.sum() / judged.sum().clamp(min=1)
+    return {"supervised": total, **{name: mean_to_log(*of_task) for name, of_task in terms.items()}}
+
+
+def mean_to_log(losses: torch.Tensor, judged: torch.Tensor) -> torch.Tensor:
+    """The mean of those losses (n,) that are `judged` (n,), detached; the others are 0."""
+    mean = losses.detach().sum() / judged.sum()
+    return torch.where(judged.any(), mean.nan_to_num(torch.inf), torch.nan)
 
 
 # ── contrastive: L_C ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,17 +237,20 @@ def contrastive_loss(
         paired: (B,) bool, the rows that have both modalities.
         scale: of the similarities, the inverse of the temperature.
     """
-    audio_embeds, text_embeds = audio_embeds[paired].float(), text_embeds[paired].float()
-    if len(audio_embeds) < 2:
-        return (audio_embeds.sum() + text_embeds.sum()) * 0.0
+    paired_rows = paired[:, None]
+    audio_embeds, text_embeds = (torch.where(paired_rows, z.float(), 0.0) for z in (audio_embeds, text_embeds))
     with torch.autocast(audio_embeds.device.type, enabled=False):  # unscaled products overflow a half float
-        similarity = scale * (audio_embeds @ text_embeds.T)  # (pairs, pairs)
-    if form != "ratio":
+        similarity = scale * (audio_embeds @ text_embeds.T)  # (B, B)
+    if form == "ratio":
+        own = similarity.diagonal() + RATIO_EPSILON
+        of_rows, of_columns = similarity.sum(1) + RATIO_EPSILON, similarity.sum(0) + RATIO_EPSILON
+        of_pairs = -((own / of_rows).log() + (own / of_columns).log())
+    else:
         own = torch.arange(len(similarity), device=similarity.device)
-        return (nn.functional.cross_entropy(similarity, own) + nn.functional.cross_entropy(similarity.T, own)) / 2
-    own = similarity.diagonal() + RATIO_EPSILON
-    of_rows, of_columns = similarity.sum(1) + RATIO_EPSILON, similarity.sum(0) + RATIO_EPSILON
-    return -((own / of_rows).log() + (own / of_columns).log()).mean() / 2
+        hidden = (~(paired_rows & paired_rows.T)).fill_diagonal_(False)  # a row without a partner keeps its own 0
+        similarity = similarity.masked_fill(hidden, -torch.inf)
+        of_pairs = sum(nn.functional.cross_entropy(of, own, reduction="none") for of in (similarity, similarity.T))
+    return torch.where(paired, of_pairs, 0.0).sum() / paired.sum().clamp(min=1) / 2
 
 
 # ── total: L ────────────────────────────────────────────────────────────────────────────────────────────────────────

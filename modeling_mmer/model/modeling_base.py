@@ -158,17 +158,26 @@ class MMERPreTrainedModel(PreTrainedModel):
             raise ValueError(
                 f"The config names no {' or '.join(encoders)} encoder to load: the model is self-contained."
             )
-        options = {"dtype": self.dtype, **hub}
+        options = dict(hub)
         if (attention := self.config._attn_implementation) != "sdpa":  # asked for; by default each takes its best
             options["attn_implementation"] = attention
         # What is offloaded is on no device of its own.
         device = next((p.device for p in self.parameters() if p.device.type != "meta"), torch.device("cpu"))
         for modality, name in named.items():
             commit = commit_of(name, self.config.encoder_revision(modality), **hub)
-            encoders[modality].encoder = encoders[modality].fetch(name, commit, **options).to(device)
+            dtype = encoders[modality].dtype or self.dtype
+            encoders[modality].encoder = encoders[modality].fetch(name, commit, dtype=dtype, **options).to(device)
             encoders[modality].freeze()
             setattr(self.config, f"{modality}_encoder_revision", commit)
         self._leave_out_encoders()
+        return self
+
+    def cast_encoders(self, dtype: torch.dtype):
+        """Let the frozen encoders run in `dtype`, also those that are loaded later. All else keeps its own."""
+        for encoder in self.base_model.encoders.values():
+            encoder.dtype = dtype
+            if encoder.encoder is not None:
+                encoder.encoder.to(dtype)
         return self
 
     def make_light(self, audio: str, text: str, **hub):

@@ -109,7 +109,7 @@ class MMERModel(MMERBackbone):
         Raises:
             ValueError: an example has no modality, or raw inputs meet a model without encoders.
         """
-        return self.embedders(self.encoders(inputs))
+        return self.embedders(self.encoders.pending(inputs))
 
 
 class MMERForEmotionRecognition(MMERPreTrainedModel):
@@ -177,6 +177,9 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         options = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
         if labels is None and not return_combinations:
             return self._predict_fullest(inputs, options)
+        rows = next((len(value) for value in inputs.values() if value is not None), None)
+        if labels is not None and rows is not None:  # first, while an accelerator has nothing to do that it waits for
+            labels = read_labels(labels, self.config.tasks, rows)
         tokens = self.model.embed(**inputs)
         outputs = self._predict_combinations(tokens, labels, smoothing)
         if self.model.recorded(**options):
@@ -208,7 +211,6 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         if labels is None:
             return MMEROutput.of_combinations(predictions, present, embeds)
 
-        labels = read_labels(labels, self.config.tasks, rows=len(next(iter(present.values()))))
         batch = {"predictions": predictions, "labels": labels, "present": present}
         if with_mae:
             batch["errors"] = self.decoders(outputs["masked"], tokens, masked)

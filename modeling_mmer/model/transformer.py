@@ -88,7 +88,7 @@ class Dropout(nn.Module):
     """Dropout whose mask costs a quarter of a 64-bit draw per value on a CPU; elsewhere it is `nn.functional.dropout`.
 
     The stock generator draws for every value; with it a training step took 1.22 × as long on a CPU
-    (`benchmarks/train_step.py`). The keep probability is exact to 2⁻¹⁶.
+    (`benchmarks/run.py`). The keep probability is exact to 2⁻¹⁶.
     """
 
     def __init__(self, p: float):
@@ -179,13 +179,13 @@ class SharedTransformer(nn.Module):
     def forward(self, passes: Mapping[str, Pass], one_call: bool | None = None, **kwargs) -> dict[str, PassOutput]:
         """Run passes, in one padded call or in one call each, with equal results.
 
-        One call keeps a GPU busy; on a CPU leaving out what a pass hides is faster (`benchmarks/train_step.py`).
+        One call keeps a GPU busy; on a CPU leaving out what a pass hides is faster (`benchmarks/run.py`).
 
         Args:
             record: see [`SharedTransformer.run_layers`]; the other `kwargs` go to the attention function.
         """
         if one_call is None:
-            one_call = self.cls_token.device.type != "cpu"
+            one_call = is_on_accelerator(self.cls_token)
         if not one_call:
             return {name: self._run_alone(of_pass, **kwargs) for name, of_pass in passes.items()}
         assembled = {name: self.assemble(of_pass) for name, of_pass in passes.items()}
@@ -238,7 +238,13 @@ class SharedTransformer(nn.Module):
         if self.config.position_type == "sinusoidal":
             hidden_states = hidden_states + sinusoids(positions, self.config.hidden_size).to(hidden_states.dtype)
         rotation = self.rotary(hidden_states, positions) if self.rotary is not None else None
-        attention_mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden_states, attention_mask=mask)
+        attention_mask = create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=mask,
+            # To see that nothing is hidden, the host would have to wait for an accelerator.
+            allow_is_bidirectional_skip=not is_on_accelerator(mask),
+        )
         for layer in self.layers:
             record.get("hidden_states", []).append(hidden_states)
             hidden_states, weights = layer(hidden_states, attention_mask, rotation, **kwargs)
@@ -247,6 +253,11 @@ class SharedTransformer(nn.Module):
         hidden_states = self.norm(hidden_states)
         record.get("hidden_states", []).append(hidden_states)
         return hidden_states
+
+
+def is_on_accelerator(tensor: torch.Tensor) -> bool:
+    """Whether the host would wait for a device if it looked at the tensor."""
+    return tensor.device.type != "cpu"
 
 
 def only(states: list[torch.Tensor], wanted: int | list[int]) -> list[torch.Tensor | None]:

@@ -13,9 +13,10 @@ from ..model.hub_names import CONFIG, commit_of
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.pipeline_mmer import MMERPipeline
 from ..model.processing_mmer import MMERProcessor
+from ..precision import decide_dtype
 
 RELEASED = Path(__file__).parents[1] / "released"  # the model that is used where none is named
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+CHECKPOINT = "checkpoint"  # the dtype that the weights have
 
 
 def model_name(model: str | None) -> str:
@@ -46,16 +47,21 @@ def model_commit(name: str, revision: str | None = None) -> str | None:
     return commit
 
 
-def load_pipeline(name: str, commit: str | None, dtype: str = "auto", device: str | None = None) -> MMERPipeline:
+def load_pipeline(name: str, commit: str | None, dtype: str = CHECKPOINT, device: str | None = None) -> MMERPipeline:
     """The pipeline of a model, on `device` (default: an accelerator if there is one).
+
+    Args:
+        dtype: of the encoders, as of [`decide_dtype`], all else in float32; or `checkpoint`, the whole model in that of
+            its weights.
 
     Raises:
         OSError, ValueError: it cannot be loaded.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, not {dtype!r}.")
-    dtype = dtype if dtype == "auto" else getattr(torch, dtype)
-    model = MMERForEmotionRecognition.from_pretrained(name, revision=commit, dtype=dtype).eval()
+    of_encoders = None if dtype == CHECKPOINT else getattr(torch, decide_dtype(dtype, device)[0])
+    of_model = "auto" if of_encoders is None else torch.float32
+    model = MMERForEmotionRecognition.from_pretrained(name, revision=commit, dtype=of_model).eval()
+    if of_encoders is not None:
+        model.cast_encoders(of_encoders)
     processor = MMERProcessor.from_pretrained(name, revision=commit)
     task = "multimodal-emotion-recognition"
     return MMERPipeline(model=model, processor=processor, task=task, device=device)

@@ -14,7 +14,7 @@ import torch
 from ..features.lengths import FRAMES_PER_SECOND, rough_length
 from .answers import Answerer, Row, result_schema, with_windows
 from .batches import LEAST_PADDING, PADDING, batches_of_like_length
-from .models import load_pipeline, model_commit, model_name
+from .models import CHECKPOINT, load_pipeline, model_commit, model_name
 from .reading import Reading, RowReader, Window, read_ahead
 from .speech import DETECTORS, has_speech
 from .transcripts import Transcriber
@@ -48,7 +48,8 @@ class Scorer:
         embedding: whether results have an `embedding` (d,): z at CLS.
         min_confidence: an emotion or sentiment whose probability is lower is left out; its probabilities remain.
         batch_size: the most windows that are judged at once.
-        dtype: `auto` (that of the checkpoint), `float32`, `bfloat16` or `float16`.
+        dtype: of the encoders, `float32`, `bfloat16` or `float16`, all else in float32; `auto`: bfloat16 where the
+            device has it in hardware, otherwise float32; `checkpoint`: the whole model in that of its weights.
         device: as of a pipeline; by default an accelerator if there is one.
         num_workers: threads that read and decode; by default as many as there are cores, at most 8.
 
@@ -68,7 +69,7 @@ class Scorer:
         embedding: bool = False,
         min_confidence: float = 0.0,
         batch_size: int = 8,
-        dtype: str = "auto",
+        dtype: str = CHECKPOINT,
         device: str | int | None = None,
         num_workers: int | None = None,
     ):

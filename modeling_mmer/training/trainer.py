@@ -59,7 +59,9 @@ class MMERTrainer(ResumableTrainer):
     """
 
     def __init__(self, *args, **kwargs):
-        self._terms: dict[str, tuple[torch.Tensor, int]] = {}  # figure of the log → sum and count since the last one
+        self._terms: dict[
+            str, tuple[torch.Tensor, torch.Tensor]
+        ] = {}  # figure of the log → sum and count since the last one
         self._measured_step = -1  # the last whose gradients were measured
         arguments = inspect.signature(Trainer.__init__).bind(self, *args, **kwargs).arguments
         arguments.pop("self")
@@ -137,7 +139,9 @@ class MMERTrainer(ResumableTrainer):
             figures |= gradient_figures(outputs.losses, core.loss_weights, core.base_model.transformer)
         for name, figure in figures.items():
             total, count = self._terms.get(name, (0.0, 0))
-            self._terms[name] = (total + figure.detach().float(), count + 1)
+            figure = figure.detach().float()
+            judged = ~figure.isnan()  # a task of which the batch has no label has no mean
+            self._terms[name] = (total + torch.where(judged, figure, 0.0), count + judged)
         # The model has weighted and summed the terms: the λs are in its config, and any other Trainer needs `loss`.
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
@@ -200,12 +204,12 @@ class MMERTrainer(ResumableTrainer):
 
     def _mean_terms(self) -> dict[str, float]:
         """The mean of each term and of each figure of gradients since the last log, over all processes."""
-        own = {name: (float(total), count) for name, (total, count) in self._terms.items()}
+        own = {name: (float(total), int(count)) for name, (total, count) in self._terms.items()}
         sums = defaultdict(lambda: (0.0, 0))
         for of_process in gather_object([own]):
             for name, (total, count) in of_process.items():
                 sums[name] = (sums[name][0] + total, sums[name][1] + count)
-        return {name: total / count for name, (total, count) in sums.items()}
+        return {name: total / count for name, (total, count) in sums.items() if count}
 
     def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
         return figures_of(prediction.predictions, prediction.label_ids, self.model.config.trained_tasks)

@@ -127,7 +127,7 @@ def test_the_loss_and_every_gradient_are_finite(batch, name, scale, padding):
     output = model(**inputs_of(batch, scale, padding), labels=labels_of(batch))
     output.loss.backward()
     assert output.loss.isfinite()
-    assert all(term.isfinite() for term in output.losses.values())
+    assert not any(term.isinf() for term in output.losses.values())  # NaN: a task that the batch has no label of
     for name, parameter in model.named_parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
 
@@ -136,14 +136,14 @@ def test_the_loss_and_every_gradient_are_finite(batch, name, scale, padding):
 @given(batches, options, st.randoms(use_true_random=False))
 def test_no_term_depends_on_the_order_of_the_rows(batch, name, random):
     shuffled = random.sample(batch, len(batch))
-    assert losses_of(name, shuffled) == pytest.approx(losses_of(name, batch), rel=1e-4, abs=1e-4)
+    assert losses_of(name, shuffled) == pytest.approx(losses_of(name, batch), rel=1e-4, abs=1e-4, nan_ok=True)
 
 
 @few
 @given(batches, options, st.integers(1, 5), st.integers(1, 3))
 def test_no_term_depends_on_padding(batch, name, padding, noise):
     padded = losses_of(name, batch, padding=padding, noise=noise)
-    assert padded == pytest.approx(losses_of(name, batch), rel=1e-4, abs=1e-4)
+    assert padded == pytest.approx(losses_of(name, batch), rel=1e-4, abs=1e-4, nan_ok=True)
 
 
 @few
@@ -155,7 +155,7 @@ def test_a_row_takes_part_in_the_terms_it_has_something_for_and_in_no_other(batc
     with_it, without = losses_of(name, [*batch, single]), losses_of(name, batch)
     mae = (len(batch) * without.pop("mae") + losses_of(name, [single])["mae"]) / (len(batch) + 1)
     assert with_it.pop("mae") == pytest.approx(mae, rel=1e-4)
-    assert with_it == pytest.approx(without, rel=1e-4, abs=1e-4)
+    assert with_it == pytest.approx(without, rel=1e-4, abs=1e-4, nan_ok=True)
 
 
 # ── what leaves no trace ────────────────────────────────────────────────────────────────────────────────────────────

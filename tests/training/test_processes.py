@@ -165,7 +165,7 @@ def test_two_processes_give_the_loss_and_gradients_of_one(of_two_processes, seed
     losses, gradients = losses_and_gradients(process_model(), *random_batch(seed))
     for of_process in of_two_processes:
         found_losses, found_gradients = of_process[seed]
-        assert found_losses == pytest.approx(losses, abs=1e-5, rel=1e-5)
+        assert found_losses == pytest.approx(losses, abs=1e-5, rel=1e-5, nan_ok=True)
         assert gradients.keys() <= found_gradients.keys()
         for name, gradient in found_gradients.items():
             expected = gradients.get(name, torch.zeros(()))  # a part that nothing reached
@@ -226,7 +226,7 @@ def test_a_process_may_lack_a_modality_under_every_system(of_systems, name, lack
         assert all(gradient.isfinite().all() for gradient in found_gradients.values())
         if name in RANDOM:
             continue
-        assert found_losses == pytest.approx(losses, abs=1e-5, rel=1e-5)
+        assert found_losses == pytest.approx(losses, abs=1e-5, rel=1e-5, nan_ok=True)
         for parameter, gradient in found_gradients.items():
             expected = gradients.get(parameter, torch.zeros(()))  # a part that nothing reached
             torch.testing.assert_close(gradient, expected.expand_as(gradient), atol=1e-5, rtol=1e-4, msg=parameter)

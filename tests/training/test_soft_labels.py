@@ -46,7 +46,7 @@ def test_the_loss_is_the_cross_entropy_to_shares_of_votes():
     logs = log_softmax(LOGITS.numpy().astype(float))
     expected = -(0.25 * logs[0, 0] + 0.75 * logs[0, 2] + logs[1, 1] + 0.5 * logs[2, 1] + 0.5 * logs[2, 2]) / 3
     assert vote_loss(LOGITS, targets, votes).item() == pytest.approx(expected, rel=1e-6)
-    assert vote_loss(LOGITS[3:], targets[3:], votes[3:]) is None
+    assert vote_loss(LOGITS[3:], targets[3:], votes[3:]) == 0
 
 
 def test_only_with_soft_labels_does_the_loss_follow_votes():
@@ -58,7 +58,7 @@ def test_only_with_soft_labels_does_the_loss_follow_votes():
         found = supervised_loss({"audio": {"emotion": LOGITS}}, of_votes, present, [task])["supervised"]
         kept = [0, 1, 3]
         expected = vote_loss(LOGITS[kept], hard[kept], votes[kept]) if soft else class_loss(LOGITS[kept], hard[kept])
-        assert found.item() == expected.item()
+        assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_model_takes_votes_with_its_labels():

@@ -1,0 +1,121 @@
+"""What becomes of the states of an encoder while it runs: they are mixed (Eq. 1) or kept, one after the other.
+
+Mixing needs no copy of all states. Without gradients a state is gone once the next layer has read it, so memory does
+not grow with the number of layers; with gradients the states stay as the encoder has made them, for the backward pass.
+
+Shapes: B examples, L+1 encoder states, T frames or tokens, D encoder width.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+class Receiver(Protocol):
+    """Takes the states (B, T, D) of one run of an encoder in their order, and makes one tensor (B, …, T, D) of them."""
+
+    def add(self, state: torch.Tensor) -> None: ...
+
+    def result(self) -> torch.Tensor: ...
+
+
+class Stack:
+    """All states as they are: (B, L+1, T, D)."""
+
+    def __init__(self):
+        self.states: list[torch.Tensor] = []
+
+    def add(self, state: torch.Tensor) -> None:
+        self.states.append(state)
+
+    def result(self) -> torch.Tensor:
+        return torch.stack(self.states, dim=1)
+
+
+class Mix:
+    """Eq. 1: Σ_l w_l H^l as (B, T, D) in float32, of states of any dtype, standardised before if asked for.
+
+    Args:
+        weights: w (L+1,). Where they need a gradient, all states are kept until the result is asked for.
+        mean, std: (L+1, D), by which each state is standardised.
+    """
+
+    def __init__(self, weights: torch.Tensor, mean: torch.Tensor | None = None, std: torch.Tensor | None = None):
+        self.weights, self.mean, self.std = weights.float(), mean, std
+        self.kept: list[torch.Tensor] | None = [] if self.weights.requires_grad and torch.is_grad_enabled() else None
+        self.sum = _RunningSum(self.weights.detach(), mean, std)
+
+    def add(self, state: torch.Tensor) -> None:
+        self.sum.add(state) if self.kept is None else self.kept.append(state)
+
+    def result(self) -> torch.Tensor:
+        if self.kept is None:
+            return self.sum.value
+        return _WeightedSum.apply(self.weights, self.mean, self.std, *self.kept)
+
+
+class _RunningSum:
+    """Σ_l w_l (H^l − μ_l) / σ_l, as Σ_l H^l (w_l / σ_l) − Σ_l w_l μ_l / σ_l: no state is copied to be standardised."""
+
+    def __init__(self, weights: torch.Tensor, mean: torch.Tensor | None, std: torch.Tensor | None):
+        self.factors = list(weights if std is None else weights[:, None] / std.float())  # () or (D,) of each state
+        self.offset = None if mean is None else (mean.float() * torch.stack(self.factors)).sum(0)
+        self.value: torch.Tensor | None = None
+        self.count = 0
+
+    def add(self, state: torch.Tensor) -> None:
+        factor = self.factors[self.count]
+        if self.value is None:
+            self.value = state.float() * factor if self.offset is None else torch.addcmul(-self.offset, state, factor)
+        else:
+            self.value.addcmul_(state, factor)
+        self.count += 1
+
+
+class _WeightedSum(torch.autograd.Function):
+    """Eq. 1 over a list of states, with the gradient of the weights alone: the states are those of frozen encoders.
+
+    Autograd's own sum would keep a float32 copy of the states, stacked, and another for each step of standardising.
+    """
+
+    @staticmethod
+    def forward(ctx, weights, mean, std, *states):
+        ctx.save_for_backward(mean, std, *states)
+        total = _RunningSum(weights, mean, std)
+        for state in states:
+            total.add(state)
+        return total.value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        mean, std, *states = ctx.saved_tensors
+        found = []
+        for layer, state in enumerate(states):
+            of_state = gradient if std is None else gradient / std[layer]
+            state = state.float() if mean is None else state - mean[layer]
+            found.append(torch.dot(of_state.flatten(), state.flatten()))
+        return torch.stack(found), None, None, *(None for _ in states)
+
+
+@contextmanager
+def passed_on(first: nn.Module, outputs: Sequence[nn.Module], add: Callable[[torch.Tensor], None]) -> Iterator[None]:
+    """Within it `add` gets what enters `first` and what each of `outputs` puts out, of runs in this thread.
+
+    transformers' `output_hidden_states` gives the same, but only once all are there, and so keeps them all.
+    """
+    thread = threading.get_ident()
+
+    def take(state) -> None:
+        if threading.get_ident() == thread:
+            add(state[0] if isinstance(state, tuple) else state)
+
+    with ExitStack() as hooks:
+        hooks.callback(first.register_forward_pre_hook(lambda _, inputs: take(inputs)).remove)
+        for module in outputs:
+            hooks.callback(module.register_forward_hook(lambda _, __, output: take(output)).remove)
+        yield
