@@ -74,6 +74,7 @@ class MMERConfig(PreTrainedConfig):
         layer_norm_eps: Epsilon of the layer norms.
         initializer_range: Standard deviation of the weight initialisation.
         readout: Input of the task heads: z at CLS, alone (cls) or with pooled tokens of each modality.
+        state_heads: Judge classes also by linear heads on the means of all encoder states (an extension).
         emotion_labels: Emotion classes; other emotions count as unlabelled.
         sentiment_labels: Sentiment classes.
         dimensions: Dimensions to predict by regression.
@@ -152,6 +153,7 @@ class MMERConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     readout: Literal["cls", "mean", "attention"] = "cls"
+    state_heads: bool = False
     emotion_labels: list[str] | tuple[str, ...] = ("neutral", "happiness", "sadness", "anger")
     sentiment_labels: list[str] | tuple[str, ...] = ("negative", "neutral", "positive")
     dimensions: list[str] | tuple[str, ...] = DIMENSIONS

@@ -6,9 +6,8 @@ of text (the same thing with windows of one).
 Shapes: B examples, L+1 encoder states, T frames or tokens, N = ceil(T / k) tokens, D encoder width, d shared width.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -17,7 +16,7 @@ from torch import nn
 from .configuration_mmer import MMERConfig
 from .distributed import several_processes
 from .frozen_encoder import PendingStates
-from .mixing import Mix
+from .mixing import Each, Means, Mix, Receiver
 
 
 @dataclass
@@ -26,7 +25,8 @@ class ModalityTokens:
 
     projected (B, N, d) are the embeddings h before v^m, mask (B, N); states (B, T, D) are the mixed encoder
     embeddings H, states_mask (B, T); type_embedding (d,) is v^m. It is kept here because offloaded weights of an
-    embedder are only loaded in its `forward`.
+    embedder are only loaded in its `forward`. state_means (B, L+1, D) are the means of the encoder states over time,
+    zero in rows that lack the modality; None where the model does not read them.
     """
 
     projected: torch.Tensor
@@ -34,6 +34,7 @@ class ModalityTokens:
     states: torch.Tensor
     states_mask: torch.Tensor
     type_embedding: torch.Tensor
+    state_means: torch.Tensor | None = None
 
     @property
     def embeddings(self) -> torch.Tensor:
@@ -68,15 +69,29 @@ class StateMixer(nn.Module):
     def mix(self, states: torch.Tensor | PendingStates, mask: torch.Tensor) -> torch.Tensor:
         """States (B, L+1, T, D), which are computed now if they are pending, and mask (B, T), true where real →
         H (B, T, D), zero at padded positions."""
-        mean_and_std = () if self.standardizer is None else self.standardizer()
-        mix = partial(Mix, self.layer_weights, *mean_and_std)
+        return self.hide_padding(*self.receive(states, mask, self.mixing), mask)
+
+    def mixing(self, mask: torch.Tensor) -> Mix:
+        """A receiver of states that mixes them."""
+        return Mix(self.layer_weights, *self.statistics())
+
+    def statistics(self) -> tuple[torch.Tensor, ...]:
+        """Mean and deviation, (L+1, D) each, by which states are standardised; none if they are not."""
+        return () if self.standardizer is None else self.standardizer()
+
+    def receive(
+        self, states: torch.Tensor | PendingStates, mask: torch.Tensor, receiver: Callable[[torch.Tensor], Receiver]
+    ) -> tuple[torch.Tensor, ...]:
+        """What a receiver makes of states (B, L+1, T, D), or of those that are pending, and their mask (B, T)."""
         if isinstance(states, PendingStates):
-            mixed = states.received(mix)
-        else:
-            given = mix()
-            for state in states.unbind(1):
-                given.add(state)
-            mixed = given.result()
+            return states.received(receiver)
+        receiving = receiver(mask)
+        for state in states.unbind(1):
+            receiving.add(state)
+        return receiving.result()
+
+    def hide_padding(self, mixed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """A mix (B, T, D) in the dtype of the weights, zero where the mask (B, T) is false."""
         return mixed.to(self.layer_logits.dtype).masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
@@ -91,10 +106,12 @@ class ModalityEmbedder(StateMixer):
         stride: int,
         standardize: bool,
         token_dropout: float = 0.0,
+        with_means: bool = False,
     ):
         super().__init__(num_states, encoder_width, standardize)
         self.stride = stride
         self.token_dropout = token_dropout
+        self.with_means = with_means
         self.projection = (
             WindowConvolution(encoder_width, hidden_size, stride)
             if stride > 1
@@ -107,16 +124,22 @@ class ModalityEmbedder(StateMixer):
         """The embedder of one modality of a config: its encoder's states, its stride, how many tokens are dropped."""
         shape, standardize = config.states_shape(modality), config.state_normalization == "standardize"
         token_dropout = config.audio_token_dropout if modality == "audio" else 0.0
-        return cls(*shape, config.hidden_size, config.stride(modality), standardize, token_dropout)
+        options = (standardize, token_dropout, config.state_heads)
+        return cls(*shape, config.hidden_size, config.stride(modality), *options)
 
     def forward(self, states: torch.Tensor | PendingStates, mask: torch.Tensor) -> ModalityTokens:
         """States (B, L+1, T, D), or those that are pending, and mask (B, T), true where real → tokens. What lies at
         padded positions leaves no trace."""
-        mixed = self.mix(states, mask)
+        mixed, *means = self.receive(states, mask, self.mixing_with_means if self.with_means else self.mixing)
+        mixed = self.hide_padding(mixed, mask)
         if self.training and self.token_dropout:
             mixed, mask = drop_windows(mixed, mask, self.stride, self.token_dropout)
         projected, token_mask = self.project(mixed, mask)
-        return ModalityTokens(projected, token_mask, states=mixed, states_mask=mask, type_embedding=self.type_embedding)
+        return ModalityTokens(projected, token_mask, mixed, mask, self.type_embedding, *means)
+
+    def mixing_with_means(self, mask: torch.Tensor) -> Each:
+        """A receiver of states that mixes them and takes their means."""
+        return Each(self.mixing(mask), Means(mask, *self.statistics()))
 
     def no_states(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """States (B, L+1, 1, D) and mask (B, 1) of a modality that no row has, beside any mask (B, T) of another."""

@@ -177,30 +177,32 @@ class PendingStates:
 
     def stacked(self) -> torch.Tensor:
         """All states: (B, L+1, T, D), zero in rows without the modality."""
-        return self.received(Stack)
+        return self.received(Stack)[0]
 
-    def received(self, receiver: Callable[[], Receiver]) -> torch.Tensor:
-        """What a receiver makes of the states, zero in rows without the modality: (B, …, T, D).
+    def received(self, receiver: Callable[[torch.Tensor], Receiver]) -> tuple[torch.Tensor, ...]:
+        """What a receiver makes of the states, zero in rows without the modality: (B, …, D).
 
         Args:
-            receiver: makes a new one, for the rows that are run together.
+            receiver: makes a new one for the rows that are run together, from the mask of their frames (B, T).
         """
         longest_first = self.lengths.longest_first
         parts = self.encoder.parts(longest_first, FRAMES_OF_A_RUN.get(self.raw.device.type, FRAMES_OF_A_RUN_ELSEWHERE))
         if len(parts) == 1 and longest_first[-1]:  # all rows at once
-            return self._run(self.raw, self.mask, longest_first, receiver)
-        whole, frames = None, self.frame_mask.shape[1]
+            return self._run(self.raw, self.mask, longest_first, receiver(self.frame_mask))
+        whole = None
         for part in parts:
             rows = self.lengths.order[part]
-            of_rows = self._run(self.raw[rows], self.mask[rows], longest_first[part], receiver)
-            if whole is None:
-                whole = of_rows.new_zeros((len(self.raw), *of_rows.shape[1:-2], frames, of_rows.shape[-1]))
-            whole[..., : of_rows.shape[-2], :][rows] = of_rows
+            receiving = receiver(self.frame_mask[rows])
+            of_rows = self._run(self.raw[rows], self.mask[rows], longest_first[part], receiving)
+            if whole is None:  # of the longest rows
+                whole = tuple(values.new_zeros((len(self.raw), *values.shape[1:])) for values in of_rows)
+            for values, of_part in zip(whole, of_rows, strict=True):
+                values[..., : of_part.shape[-2], :][rows] = of_part
         return whole
 
-    def _run(self, raw, mask, longest_first: Sequence[int], receiver: Callable[[], Receiver]) -> torch.Tensor:
+    def _run(self, raw, mask, longest_first: Sequence[int], receiving: Receiver) -> tuple[torch.Tensor, ...]:
         longest, shortest = longest_first[0], longest_first[-1]
-        receiving, wanted, count = receiver(), self.encoder.layers, 0
+        wanted, count = self.encoder.layers, 0
 
         def add(state: torch.Tensor) -> None:
             nonlocal count

@@ -16,24 +16,62 @@ from torch import nn
 
 
 class Receiver(Protocol):
-    """Takes the states (B, T, D) of one run of an encoder in their order, and makes one tensor (B, …, T, D) of them."""
+    """Takes the states (B, T, D) of one run of an encoder in their order, and makes tensors (B, …, D) of them."""
 
     def add(self, state: torch.Tensor) -> None: ...
 
-    def result(self) -> torch.Tensor: ...
+    def result(self) -> tuple[torch.Tensor, ...]: ...
 
 
 class Stack:
     """All states as they are: (B, L+1, T, D)."""
 
-    def __init__(self):
+    def __init__(self, mask: torch.Tensor):
         self.states: list[torch.Tensor] = []
 
     def add(self, state: torch.Tensor) -> None:
         self.states.append(state)
 
-    def result(self) -> torch.Tensor:
-        return torch.stack(self.states, dim=1)
+    def result(self) -> tuple[torch.Tensor]:
+        return (torch.stack(self.states, dim=1),)
+
+
+class Means:
+    """The mean of each state over the real frames of each row, standardised if asked for, as (B, L+1, D) in float32.
+
+    Args:
+        mask: (B, T), true where real.
+        mean, std: (L+1, D), by which each state is standardised.
+    """
+
+    def __init__(self, mask: torch.Tensor, mean: torch.Tensor | None = None, std: torch.Tensor | None = None):
+        self.mean, self.std, self.present = mean, std, mask.any(-1)
+        self.weights = mask / mask.sum(-1, keepdim=True).clamp(min=1)
+        self.means: list[torch.Tensor] = []
+
+    def add(self, state: torch.Tensor) -> None:
+        weights = self.weights[:, None, : state.shape[1]].to(state.dtype)
+        self.means.append((weights @ state).squeeze(1).float())
+
+    def result(self) -> tuple[torch.Tensor]:
+        means = torch.stack(self.means, dim=1)
+        if self.mean is not None:
+            means = (means - self.mean) / self.std
+        return (means * self.present[:, None, None],)
+
+
+class Each:
+    """What each of several receivers makes of the same states."""
+
+    def __init__(self, *receivers: Receiver):
+        self.receivers = receivers
+
+    def add(self, state: torch.Tensor) -> None:
+        for receiver in self.receivers:
+            receiver.add(state)
+
+    def result(self) -> tuple[torch.Tensor, ...]:
+        return tuple(result for receiver in self.receivers for result in receiver.result())
 
 
 class Mix:
@@ -52,10 +90,10 @@ class Mix:
     def add(self, state: torch.Tensor) -> None:
         self.sum.add(state) if self.kept is None else self.kept.append(state)
 
-    def result(self) -> torch.Tensor:
+    def result(self) -> tuple[torch.Tensor]:
         if self.kept is None:
-            return self.sum.value
-        return _WeightedSum.apply(self.weights, self.mean, self.std, *self.kept)
+            return (self.sum.value,)
+        return (_WeightedSum.apply(self.weights, self.mean, self.std, *self.kept),)
 
 
 class _RunningSum:

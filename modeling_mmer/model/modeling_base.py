@@ -21,6 +21,7 @@ from .encoder_weights import loading_reports_off
 from .encoders import FrozenEncoders
 from .heads import INITIAL_LOGIT_SCALE, ContrastiveHead
 from .hub_names import commit_of, hub_options
+from .state_heads import StateHead
 from .transformer import SharedTransformer
 
 logger = logging.get_logger(__name__)
@@ -60,6 +61,8 @@ class MMERPreTrainedModel(PreTrainedModel):
             init.normal_(module.sep_token, std=self.config.initializer_range)
         elif isinstance(module, ContrastiveHead) and module.logit_scale is not None:
             init.constant_(module.logit_scale, INITIAL_LOGIT_SCALE)
+        elif isinstance(module, StateHead):
+            init.zeros_(module.weight)
         elif isinstance(module, TokenMasking):
             init.normal_(module.mask_token, std=self.config.initializer_range)
         elif isinstance(module, StateMixer):

@@ -23,6 +23,7 @@ from .losses import contrastive_loss, read_labels, supervised_loss, total_loss
 from .modeling_base import MMERBackbone, MMERPreTrainedModel
 from .outputs import MMERModelOutput, MMEROutput
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
+from .state_heads import StateHeads, averaged
 from .transformer import PassOutput, SharedTransformer, only, show
 
 
@@ -54,7 +55,7 @@ class MMERInputs(TypedDict, total=False):
 class MMERModel(MMERBackbone):
     """Frozen encoders, their embedding, and the shared transformer over what each row has."""
 
-    _parts_above = ("readout.", "heads.", "decoders.", "contrastive_head.")
+    _parts_above = ("readout.", "heads.", "state_heads.", "decoders.", "contrastive_head.")
 
     def __init__(self, config: MMERConfig):
         super().__init__(config)
@@ -120,6 +121,7 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         self.model = MMERModel(config)
         self.readout = Readout(config)
         self.heads = TaskHeads(config, partial(TaskHead, inputs=self.readout.width))
+        self.state_heads = StateHeads(config) if config.state_heads else None
         self.decoders = StateDecoders(config)
         self.contrastive_head = ContrastiveHead(config)
         self._untrained: set[str] = set()  # the parts that `freeze_untrained` froze
@@ -131,13 +133,14 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         """Of the terms of Eq. 7."""
         config = self.config
         weights = {"supervised": config.lambda_supervised, "mae": config.lambda_mae}
-        return {**weights, "contrastive": config.lambda_contrastive}
+        of_states = {"state_heads": config.lambda_supervised} if config.state_heads else {}
+        return {**weights, "contrastive": config.lambda_contrastive, **of_states}
 
     def freeze_untrained(self):
         """Stop the gradient of the parts whose term has λ = 0: they are not trained, and not counted as trained. Once λ
         is raised they are trained again."""
         parts = {
-            "supervised": ("readout", "heads"),
+            "supervised": ("readout", "heads", "state_heads"),
             "mae": ("decoders", "masking"),
             "contrastive": ("contrastive_head",),
         }
@@ -188,8 +191,12 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         return outputs
 
     def _predict_fullest(self, inputs, options) -> MMEROutput:
-        output, outputs = self.model.run_one_pass(self.model.embed(**inputs), **options)
-        return MMEROutput.of(self.heads(self.readout(output)), **_recorded(outputs))
+        tokens = self.model.embed(**inputs)
+        output, outputs = self.model.run_one_pass(tokens, **options)
+        predictions = self.heads(self.readout(output))
+        if self.state_heads is not None:
+            predictions = averaged(predictions, self.state_heads(tokens, self.config.modalities))
+        return MMEROutput.of(predictions, **_recorded(outputs))
 
     def _predict_combinations(self, tokens, labels, smoothing) -> MMEROutput:
         combinations, modalities = self.config.combinations, self.config.modalities
@@ -204,6 +211,10 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         outputs = self.model.transformer(passes)
 
         predictions = {name: self.heads(self.readout(outputs[name])) for name in combinations if name in outputs}
+        batch = {"predictions": predictions, "labels": labels, "present": present}
+        if self.state_heads is not None:
+            batch["of_states"] = {name: self.state_heads(tokens, combinations[name]) for name in predictions}
+            predictions = {name: averaged(predictions[name], batch["of_states"][name]) for name in predictions}
         embeds = {}
         with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
         if with_contrast or (not self.training and self.contrastive_head is not None):
@@ -211,7 +222,6 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         if labels is None:
             return MMEROutput.of_combinations(predictions, present, embeds)
 
-        batch = {"predictions": predictions, "labels": labels, "present": present}
         if with_mae:
             batch["errors"] = self.decoders(outputs["masked"], tokens, masked)
         if with_contrast:
@@ -220,7 +230,9 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         loss = total_loss(losses, self.loss_weights)
         return MMEROutput.of_combinations(predictions, present, embeds, loss=loss, losses=losses)
 
-    def _losses(self, predictions, labels, present, smoothing, errors=None, embeds=None) -> dict[str, torch.Tensor]:
+    def _losses(
+        self, predictions, labels, present, smoothing, of_states=None, errors=None, embeds=None
+    ) -> dict[str, torch.Tensor]:
         """The terms of Eq. 7 of a global batch, and each task's part of the first.
 
         Eq. 6 is of audio and text; with more modalities, it is the mean over their pairs.
@@ -228,6 +240,10 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         losses = {}
         if self.config.lambda_supervised > 0 or (errors is None and embeds is None):
             losses |= supervised_loss(predictions, labels, present, self.config.tasks, smoothing)
+            if of_states is not None:
+                tasks = [task for task in self.config.tasks if task.is_class]
+                of_states = supervised_loss(of_states, labels, present, tasks, smoothing)
+                losses["state_heads"] = of_states["supervised"]
         if errors is not None:
             losses["mae"] = errors.mean()
         if embeds is not None:

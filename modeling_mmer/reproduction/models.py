@@ -10,7 +10,7 @@ from ..baselines import CIFMMIN, BaselineConfig, Cascade, CIFMMINTeacher, LateFu
 from ..baselines.cif_mmin_training import IMAGINATION_STAGE, TEACHER_STAGE
 from ..model.configuration_mmer import MMERConfig
 from ..model.modeling_mmer import MMERForEmotionRecognition
-from .systems import SUPERVISED, Run
+from .systems import RIVAL, Run
 
 STAGES = {"cif_mmin_teacher": TEACHER_STAGE, "cif_mmin": IMAGINATION_STAGE}  # systems with their own training procedure
 SYSTEMS = {
@@ -43,7 +43,7 @@ def build_model(
         )
     if run.system == "cif_mmin":
         return CIFMMIN.from_teacher(CIFMMINTeacher.from_pretrained(trained(run.needs[0]), with_encoders=False))
-    fields = {**fields, **SUPERVISED}
+    fields = {**fields, **RIVAL}
     if run.system == "cif_mmin_teacher":
         fields |= EMOTION_ONLY
     if run.combination is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..model.configuration_mmer import COMBINATIONS
 
 SUPERVISED = {"lambda_mae": 0, "lambda_contrastive": 0}
+RIVAL = {**SUPERVISED, "state_heads": False}  # what is ours alone
 CONTRASTIVE = {"lambda_mae": 0}
 AUTOENCODING = {"lambda_contrastive": 0}
 

@@ -19,7 +19,7 @@ DIMENSIONS = ("valence", "arousal", "dominance")
 LONGEST = 11  # of a row, in frames or tokens
 OPTIONS = {
     "paper": {},
-    "ours": {"state_normalization": "standardize", "position_type": "none", "audio_stride": 1},
+    "ours": {"state_normalization": "standardize", "position_type": "none", "audio_stride": 1, "state_heads": True},
     "projected": {"mae_target": "projected", "mae_loss_on": "masked", "position_type": "sinusoidal"},
     "printed": {"contrastive_form": "ratio", "mae_detach_target": False, "mae_loss_on": "masked", "mask_ratio": 1.0},
 }

@@ -1,0 +1,95 @@
+"""`state_heads`: linear heads on the means of all encoder states, against NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import labels, raw_batch, tiny_config, tiny_model
+
+from modeling_mmer import MMERForEmotionRecognition
+from modeling_mmer.model.state_heads import REFERENCE_WIDTH
+
+CLASS_TASKS = ("emotion", "sentiment")
+
+
+def states_of(model, batch) -> dict[str, torch.Tensor]:
+    """A batch's encoder states as transformers gives them, as inputs, with noise behind each row's own."""
+    given = {}
+    with torch.no_grad():
+        for modality, (states, mask) in model.model.encoders(batch).items():
+            noise = torch.randn(states.shape, generator=torch.Generator().manual_seed(5))
+            states = torch.where(mask[:, None, :, None], states, noise)
+            given |= {f"{modality}_hidden_states": states, f"{modality}_mask": mask.long()}
+    return given
+
+
+def without_state_heads(model, **config):
+    """The same weights without these heads: what f alone says."""
+    alone = tiny_model(**config)
+    alone.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("state_heads")})
+    return alone
+
+
+def in_numpy(model, given, task: str, row: int, modalities: tuple[str, ...]) -> np.ndarray:
+    """The sum of the modalities' linear maps of a row's mean states."""
+    total = np.zeros(getattr(model.config, f"num_{task}_labels", len(getattr(model.config, f"{task}_labels"))))
+    for modality in modalities:
+        mask = given[f"{modality}_mask"][row].numpy().astype(bool)
+        if mask.any():
+            mean = given[f"{modality}_hidden_states"][row].double().numpy()[:, mask].mean(1).flatten()
+            standardizer = model.model.embedders[modality].standardizer
+            if standardizer is not None:
+                mean = (mean - standardizer.mean.flatten().numpy()) / standardizer.std.flatten().numpy()
+            head = model.state_heads[modality][task]
+            weight, bias = head.weight.detach().double().numpy(), head.bias.detach().double().numpy()
+            total = total + weight @ mean * (REFERENCE_WIDTH / mean.size) + bias
+    return total
+
+
+@pytest.mark.parametrize("normalization", ["none", "standardize"])
+def test_logits_are_the_mean_of_f_and_of_linear_maps_of_the_mean_states(normalization):
+    config = {"state_normalization": normalization}
+    model, batch = tiny_model(state_heads=True, **config), raw_batch()
+    if normalization == "standardize":
+        model.model.calibrate([batch])
+    given, alone = states_of(model, batch), without_state_heads(model, **config)
+    for inputs in (batch, given):
+        found = model(**inputs, return_combinations=True).combinations
+        of_f = alone(**inputs, return_combinations=True).combinations
+        for name, modalities in model.config.combinations.items():
+            for task in CLASS_TASKS:
+                rows = ~of_f[name][task].isnan().any(-1)
+                for row in rows.nonzero().flatten().tolist():
+                    expected = (
+                        of_f[name][task][row].detach().numpy() + in_numpy(model, given, task, row, modalities)
+                    ) / 2
+                    np.testing.assert_allclose(found[name][task][row].detach().numpy(), expected, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(found[name]["arousal"], of_f[name]["arousal"], equal_nan=True)
+
+
+def test_the_fullest_pass_says_what_its_combination_says():
+    model, batch = tiny_model(state_heads=True), raw_batch()
+    combinations = model(**batch, return_combinations=True).combinations
+    logits = model(**batch).logits
+    for row, name in enumerate(["audio_text", "audio", "text", "audio_text"]):
+        torch.testing.assert_close(logits[row], combinations[name]["emotion"][row], rtol=1e-4, atol=1e-4)
+
+
+def test_they_start_at_zero_and_learn_by_a_term_of_their_own():
+    model, batch = MMERForEmotionRecognition(tiny_config(state_heads=True)), raw_batch()
+    output = model.train()(**batch, labels=labels())
+    uniform = np.mean([np.log(4), np.log(3)])  # of two tasks with as many judged combinations
+    assert output.losses["state_heads"].item() == pytest.approx(uniform, rel=1e-5)
+    output.losses["state_heads"].backward()
+    touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert touched == {"state_heads"}
+    weights = model.loss_weights
+    total = sum(weights[name] * output.losses[name] for name in weights)
+    torch.testing.assert_close(output.loss, total)
+
+
+def test_they_are_saved_with_the_model(tmp_path):
+    model, batch = tiny_model(state_heads=True), raw_batch()
+    model.save_pretrained(tmp_path)
+    loaded = MMERForEmotionRecognition.from_pretrained(tmp_path).eval()
+    assert loaded.config.state_heads
+    torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits)
