@@ -25,6 +25,7 @@ from ..report.plots import CurvesCallback
 from ..report.tables import write_report
 from ..scoring.models import model_commit
 from ..training.arguments import CorpusArguments, RunArguments
+from ..training.balance import fit_balance
 from ..training.checking import load_checked, note_cropped
 from ..training.collator import UtteranceError
 from ..training.fingerprint import Fingerprint, require_same_run
@@ -250,6 +251,7 @@ def checkpoint_to_resume(run: RunArguments) -> str | None:
 def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
     """Save model and processor, evaluate the labelled splits except train, and write results, report and card."""
     folder = Path(trainer.args.output_dir)
+    fit_balance(trainer, corpus.splits["validation"])
     trainer.save_model()
     trainer.save_state()
     without_labels = trainer.model.config.lambda_supervised == 0

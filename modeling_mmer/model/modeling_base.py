@@ -21,7 +21,7 @@ from .encoder_weights import loading_reports_off
 from .encoders import FrozenEncoders
 from .heads import INITIAL_LOGIT_SCALE, ContrastiveHead
 from .hub_names import commit_of, hub_options
-from .state_heads import StateHead
+from .state_heads import StateHead, StateHeads
 from .transformer import SharedTransformer
 
 logger = logging.get_logger(__name__)
@@ -63,6 +63,9 @@ class MMERPreTrainedModel(PreTrainedModel):
             init.constant_(module.logit_scale, INITIAL_LOGIT_SCALE)
         elif isinstance(module, StateHead):
             init.zeros_(module.weight)
+        elif isinstance(module, StateHeads):
+            for task in module.tasks:
+                init.constant_(module.balance(task), 0.5)
         elif isinstance(module, TokenMasking):
             init.normal_(module.mask_token, std=self.config.initializer_range)
         elif isinstance(module, StateMixer):

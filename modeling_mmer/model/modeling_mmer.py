@@ -23,7 +23,7 @@ from .losses import contrastive_loss, read_labels, supervised_loss, total_loss
 from .modeling_base import MMERBackbone, MMERPreTrainedModel
 from .outputs import MMERModelOutput, MMEROutput
 from .pipeline_mmer import MMERPipeline  # noqa: F401 — an import is what makes save_pretrained copy the file
-from .state_heads import StateHeads, averaged
+from .state_heads import StateHeads
 from .transformer import PassOutput, SharedTransformer, only, show
 
 
@@ -195,7 +195,8 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         output, outputs = self.model.run_one_pass(tokens, **options)
         predictions = self.heads(self.readout(output))
         if self.state_heads is not None:
-            predictions = averaged(predictions, self.state_heads(tokens, self.config.modalities))
+            of_states = self.state_heads.logits(tokens, self.config.modalities)
+            predictions = self.state_heads.join(predictions, of_states, self.state_heads.fullest(tokens))
         return MMEROutput.of(predictions, **_recorded(outputs))
 
     def _predict_combinations(self, tokens, labels, smoothing) -> MMEROutput:
@@ -213,8 +214,10 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         predictions = {name: self.heads(self.readout(outputs[name])) for name in combinations if name in outputs}
         batch = {"predictions": predictions, "labels": labels, "present": present}
         if self.state_heads is not None:
-            batch["of_states"] = {name: self.state_heads(tokens, combinations[name]) for name in predictions}
-            predictions = {name: averaged(predictions[name], batch["of_states"][name]) for name in predictions}
+            of_states = {name: self.state_heads.logits(tokens, combinations[name]) for name in predictions}
+            batch["of_states"] = of_states
+            numbers = {name: number for number, name in enumerate(combinations)}
+            predictions = {n: self.state_heads.join(predictions[n], of_states[n], numbers[n]) for n in predictions}
         embeds = {}
         with_contrast = labels is not None and self._wants("contrastive_head", self.config.lambda_contrastive)
         if with_contrast or (not self.training and self.contrastive_head is not None):

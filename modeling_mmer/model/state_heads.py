@@ -32,7 +32,12 @@ class StateHead(nn.Linear):
 
 
 class StateHeads(nn.ModuleDict):
-    """A head for each modality and class task. A combination's logits are the sum over its modalities."""
+    """A head for each modality and class task, and how much they count beside f.
+
+    The logits of a combination are α · those of f + β · the sum of those of its modalities. α and β, of each task and
+    combination, are ½ until `set_balance` says better: training fits both, and validation shows which of the two to
+    believe, and how far.
+    """
 
     def __init__(self, config: MMERConfig):
         tasks = [task for task in config.tasks if task.is_class]
@@ -42,8 +47,16 @@ class StateHeads(nn.ModuleDict):
                 for modality in config.modalities
             }
         )
+        self.combinations = config.combinations
+        self.tasks = [task.name for task in tasks]
+        for task in self.tasks:
+            self.register_buffer(f"balance_{task}", torch.full((len(self.combinations), 2), 0.5))  # rows of α, β
 
-    def forward(self, tokens: Mapping[str, ModalityTokens], modalities: Iterable[str]) -> Predictions:
+    def balance(self, task: str) -> torch.Tensor:
+        """α and β of each combination, in the config's order: (combinations, 2)."""
+        return self.get_buffer(f"balance_{task}")
+
+    def logits(self, tokens: Mapping[str, ModalityTokens], modalities: Iterable[str]) -> Predictions:
         """Logits (B, K) of each class task, from those of `modalities` that the batch has; a row that lacks one gets
         nothing from it."""
         total: Predictions = {}
@@ -56,7 +69,26 @@ class StateHeads(nn.ModuleDict):
                 total[task] = logits + total[task] if task in total else logits
         return total
 
+    def join(self, predictions: Predictions, of_states: Predictions, combination: torch.Tensor | int) -> Predictions:
+        """Predictions of f with the logits of both where both have a task.
 
-def averaged(predictions: Predictions, of_states: Predictions) -> Predictions:
-    """Predictions whose logits are the mean of both, where both have a task."""
-    return predictions | {task: (predictions[task] + logits) / 2 for task, logits in of_states.items()}
+        Args:
+            combination: the number of the combination that they are of, one for all rows or one for each (B,).
+        """
+        joined = dict(predictions)
+        for task, logits in of_states.items():
+            alpha, beta = self.balance(task)[combination].unbind(-1)
+            if alpha.dim():
+                alpha, beta = alpha.unsqueeze(-1), beta.unsqueeze(-1)
+            joined[task] = alpha * predictions[task] + beta * logits
+        return joined
+
+    def fullest(self, tokens: Mapping[str, ModalityTokens]) -> torch.Tensor:
+        """The number of the fullest combination of each row, (B,)."""
+        number = None
+        for i, modalities in enumerate(self.combinations.values()):
+            if all(modality in tokens for modality in modalities):
+                has_all = torch.stack([tokens[modality].present for modality in modalities]).all(0)
+                number = torch.zeros_like(has_all, dtype=torch.long) if number is None else number
+                number = torch.where(has_all, i, number)
+        return number

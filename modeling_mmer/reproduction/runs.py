@@ -32,6 +32,7 @@ from ..evaluation.predictions import write_answers
 from ..redaction import command_line
 from ..report.records import RunRecord, predictions_path, record_path, run_key
 from ..training.arguments import RunArguments
+from ..training.balance import fit_balance
 from ..training.fingerprint import Fingerprint, read_fingerprint
 from ..training.preparation import build_trainer
 from ..training.resumable_trainer import DivergedError
@@ -115,6 +116,7 @@ def run_task(task: Task, material: Material) -> RunRecord:
     try:
         if task.run.epochs != 0:
             trainer.train(resume_from_checkpoint=checkpoint)
+            fit_balance(trainer, splits["validation"])
         trained, start = fingerprint.seconds, time.monotonic()
         outcome = evaluate(task, trainer, splits["test"], material.folder)
     except DivergedError as error:

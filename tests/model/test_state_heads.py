@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import labels, raw_batch, tiny_config, tiny_model
+from trainers import toy_trainer
 
 from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.model.state_heads import REFERENCE_WIDTH
+from modeling_mmer.training.balance import best_balance, fit_balance
 
 CLASS_TASKS = ("emotion", "sentiment")
 
@@ -93,3 +95,64 @@ def test_they_are_saved_with_the_model(tmp_path):
     loaded = MMERForEmotionRecognition.from_pretrained(tmp_path).eval()
     assert loaded.config.state_heads
     torch.testing.assert_close(loaded(**batch).logits, model(**batch).logits)
+
+
+def test_the_balance_minimises_the_cross_entropy():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 200)
+    of_f, of_states = random.normal(size=(2, 200, 3))
+    of_f[np.arange(200), labels] += 1
+    of_states[np.arange(200), labels] += 2
+    of_f[:5], labels[5:10] = np.nan, -100  # rows without the modality, and without a label
+
+    def cross_entropy(alpha, beta):
+        logits = (alpha * of_f + beta * of_states)[10:]
+        return np.mean(np.log(np.exp(logits).sum(-1)) - logits[np.arange(190), labels[10:]])
+
+    grid = np.linspace(0, 3, 61)
+    best = min((cross_entropy(alpha, beta), alpha, beta) for alpha in grid for beta in grid)
+    assert best_balance(of_f, of_states, labels) == pytest.approx(best[1:], abs=0.05)
+    assert best_balance(of_f, -of_states, labels)[1] == pytest.approx(0, abs=1e-3)  # never turned round
+    assert best_balance(of_f[:20], of_states[:20], labels[:20]) == (0.5, 0.5)  # ten rows say nothing
+
+
+def test_each_row_counts_by_the_balance_of_what_it_has():
+    model, batch = tiny_model(state_heads=True), raw_batch()
+    for number, weights in enumerate([(1.0, 0.0), (0.0, 1.0), (0.25, 2.0)]):
+        for task in CLASS_TASKS:
+            model.state_heads.balance(task)[number] = torch.tensor(weights)
+    given, alone = states_of(model, batch), without_state_heads(model)
+    of_f = alone(**batch, return_combinations=True).combinations
+    logits, combinations = model(**batch).logits, model(**batch, return_combinations=True).combinations
+    for row, name in enumerate(["audio_text", "audio", "text", "audio_text"]):
+        alpha, beta = {"audio": (1, 0), "text": (0, 1), "audio_text": (0.25, 2)}[name]
+        of_states = in_numpy(model, given, "emotion", row, model.config.combinations[name])
+        expected = alpha * of_f[name]["emotion"][row].detach().numpy() + beta * of_states
+        for found in (logits[row], combinations[name]["emotion"][row]):
+            np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_run_ends_with_the_balance_of_its_validation_rows(tmp_path):
+    model = tiny_model(state_heads=True, audio_context="trimmed")
+    trainer = toy_trainer(tmp_path, model, rows=32)
+    rows = trainer.train_dataset
+    before = {name: value.clone() for name, value in model.state_dict().items() if "balance" not in name}
+    fit_balance(trainer, rows)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    predicted = trainer.predict(rows)
+    labels = np.asarray(predicted.label_ids["emotion"])
+    for number, name in enumerate(model.config.combinations):
+        logits = predicted.predictions[name]["emotion"]
+        judged = (labels >= 0) & np.isfinite(logits).all(-1)
+
+        def cross_entropy(logits, judged=judged):
+            return np.mean(np.logaddexp.reduce(logits[judged], axis=-1) - logits[judged, labels[judged]])
+
+        found = cross_entropy(logits)
+        for change in ([0.1, 0], [0, 0.1], [-0.1, 0], [0, -0.1]):
+            balance = model.state_heads.balance("emotion")
+            kept = balance[number].clone()
+            balance[number] = (kept + torch.tensor(change)).clamp(min=0)
+            assert found <= cross_entropy(trainer.predict(rows).predictions[name]["emotion"]) + 1e-6
+            balance[number] = kept
