@@ -1,0 +1,225 @@
+"""The page: what a visitor gives, what is shown, and the server that runs it."""
+
+import atexit
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before the import: it reads this then
+
+try:
+    import gradio as gr
+except ImportError as error:
+    raise ImportError('The page needs Gradio: pip install "modeling-mmer[space]".') from error
+
+from . import wording
+from .examples import make_examples
+from .judging import Answer, Channels, Judge
+from .limits import FORMATS, MOST_CHARACTERS, MOST_MEGABYTES, MOST_MINUTES, Refused
+from .results import EMPTY, answer_html, refusal_html
+from .uploads import forget, taken
+
+HERE = Path(__file__).parent
+AT_ONCE, WAITING = 2, 40  # inputs that are judged at once, and that may wait; the next is turned away
+KEPT = (60, 600)  # seconds: uploads that are never judged are looked for this often, and deleted at this age
+CHANNELS = [
+    ("Find out", "auto"),
+    ("All channels together", "mix"),
+    ("A speaker on each channel", "split"),
+]
+SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
+CODE_FONTS = ("ui-monospace", "Consolas", "monospace")
+INTRODUCTION = f"""# Which emotion comes across?
+
+Give a recording, its words, or both. You see what the voice says, what the words say, and where they disagree.
+Recordings are deleted as soon as they are judged.
+
+<p class="mmer-limits">{FORMATS}, up to {MOST_MINUTES} minutes and {MOST_MEGABYTES} MB.</p>"""
+
+
+class Recording(gr.Audio):
+    """Takes uploads and what the microphone records, and does not fetch addresses for whoever asks."""
+
+    is_template = True  # it looks as its parent
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        if "://" in str(url_or_file_path):
+            raise gr.Error("Addresses are not fetched. Upload the recording itself.")
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+class Page:
+    """The page of one model.
+
+    Args:
+        model: a folder or a hub name; by default the model that comes with the package.
+        transcribe: a speech recogniser, a folder or a hub name; without one the page does not offer it.
+
+    Raises:
+        OSError, ValueError: one of them cannot be loaded.
+    """
+
+    def __init__(self, model: str | None = None, transcribe: str | None = None):
+        self.judge = Judge(model, transcribe)
+        self.uploads = own_folder()
+        self.blocks = self._build()
+
+    def launch(self, **options: Any) -> tuple[Any, str, str]:
+        """Start the server. Options are those of Gradio's `launch`; those that keep visitors' data here are set."""
+        self.blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+        theme = gr.themes.Base(
+            primary_hue="teal", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=CODE_FONTS, radius_size="lg"
+        )
+        script = (HERE / "page.js").read_text(encoding="utf-8")
+        ours = {
+            **{"theme": theme, "css_paths": HERE / "page.css", "head": f"<script>{script}</script>"},
+            **{"max_file_size": MOST_MEGABYTES * 2**20, "run_history": False, "footer_links": ["api"]},
+            **{"share": False, "ssr_mode": False, "pwa": False, "mcp_server": False, "enable_monitoring": False},
+        }
+        return self.blocks.launch(**(options | ours))
+
+    # ── what is on it ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _build(self) -> gr.Blocks:
+        with gr.Blocks(title="Which emotion comes across?", analytics_enabled=False, delete_cache=KEPT) as blocks:
+            gr.Markdown(INTRODUCTION, elem_classes="mmer-introduction")
+            with gr.Row(equal_height=False, elem_classes="mmer-columns"):
+                with gr.Column(scale=2, min_width=300, elem_classes="mmer-inputs"):
+                    inputs = self._inputs()
+                    button = gr.Button("Judge", variant="primary", elem_id="mmer-judge")
+                    self._examples(inputs[:2])
+                with gr.Column(scale=3, min_width=300):
+                    shown = gr.HTML(EMPTY, elem_id="mmer-answer")
+            first = gr.Textbox(visible=False)  # where the upload was at first: the browser sends it anew
+            self._connect(inputs, first, button, shown)
+            self._api()
+        return blocks
+
+    def _inputs(self) -> list[gr.components.Component]:
+        """The recording, its text, and the options, in the order in which they are judged."""
+        recording = Recording(
+            label="Recording", type="filepath", sources=["upload", "microphone"], buttons=[], elem_id="mmer-recording"
+        )
+        text = gr.Textbox(
+            label="Words", placeholder="What is said, or any text", lines=3, max_lines=8, max_length=MOST_CHARACTERS
+        )
+        heard = gr.Checkbox(
+            label="Write down the words that are heard",
+            visible=self.judge.transcriber is not None,
+            elem_id="mmer-transcribe",
+        )
+        with gr.Accordion("Who speaks (calls and conversations)", open=False):
+            channels = gr.Radio(CHANNELS, value="auto", label="Channels of a stereo recording")
+            turns = gr.File(
+                label="Who speaks when: RTTM, or JSON of whisperX, Whisper or pyannote",
+                file_types=[".rttm", ".json", ".txt", ".csv", ".tsv"],
+                height=120,
+            )
+        return [recording, text, heard, channels, turns]
+
+    def _examples(self, inputs: Sequence[gr.components.Component]) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="mmer-examples-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        labels, *columns = zip(*make_examples(folder), strict=True)
+        examples = [list(one) for one in zip(*columns, strict=True)]
+        gr.set_static_paths(sorted({one for one, _ in examples if one}))  # served as they are, and not copied
+        gr.Examples(
+            examples,
+            list(inputs),
+            label="Examples (synthetic voices)",
+            example_labels=list(labels),
+            cache_examples=False,
+        )
+
+    def _connect(self, inputs: Sequence[Any], first: gr.Textbox, button: gr.Button, shown: gr.HTML) -> None:
+        recording, text = inputs[:2]
+        recording.change(None, [recording], js="mmer.keep", api_visibility="private")
+        asked = {
+            **{"fn": self._show, "inputs": [*inputs, first], "outputs": shown, "js": "mmer.send"},
+            **{"concurrency_id": "judge", "concurrency_limit": AT_ONCE, "api_visibility": "private"},
+        }
+        for event in (button.click, text.submit):
+            event(**asked, show_progress="full", trigger_mode="once").then(
+                None, js="mmer.arrived", api_visibility="private"
+            )
+
+    # ── what it does ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _show(self, recording, text, transcribe, channels, turns, first, progress=gr.Progress()) -> str:  # noqa: B008
+        """Judge what is on the page → HTML."""
+
+        def report(done: int, total: int, what: str) -> None:
+            progress((done, total), desc=what)
+
+        try:
+            with self._reading(recording, turns) as (recording, turns):
+                answer = self.judge.judge(recording, text, channels, turns, transcribe, report)
+            return answer_html(answer, self.judge.config)
+        except Refused as error:
+            return refusal_html(str(error))
+        finally:
+            forget([first] if first else [], self.uploads)
+
+    def _api(self) -> None:
+        """The endpoint `/judge` for programs: the same inputs, JSON out."""
+        with gr.Column(visible=False):
+            inputs = [
+                Recording(label="recording", type="filepath"),
+                gr.Textbox(label="text"),
+                gr.Radio(CHANNELS, value="auto", label="channels"),
+                gr.Checkbox(label="transcribe"),
+            ]
+            gr.Button().click(
+                self._answer_as_json,
+                inputs,
+                gr.JSON(label="answer"),
+                api_name="judge",
+                api_description="Judge a recording, a text or both.",
+                concurrency_id="judge",
+                concurrency_limit=AT_ONCE,
+            )
+
+    def _answer_as_json(
+        self, recording: str | None = None, text: str = "", channels: Channels = "auto", transcribe: bool = False
+    ) -> dict[str, Any]:
+        try:
+            with self._reading(recording) as (recording,):
+                return as_json(self.judge.judge(recording, text, channels, transcribe=transcribe))
+        except Refused as error:
+            raise gr.Error(str(error)) from error
+
+    @contextmanager
+    def _reading(self, *uploads: str | None) -> Iterator[list[str | None]]:
+        with taken(uploads, self.uploads, self._wanted(uploads)) as read:
+            yield read
+
+    def _wanted(self, uploads: Sequence[str | None]) -> set[str]:
+        """Those of these uploads that inputs in the queue wait for as well."""
+        waiting = [
+            event for queue in self.blocks._queue.event_queue_per_concurrency_id.values() for event in queue.queue
+        ]
+        named = [json.dumps(event.data.data, default=str) for event in waiting if event.data is not None]
+        return {path for path in uploads if path and any(json.dumps(path) in one for one in named)}
+
+
+def as_json(answer: Answer) -> dict[str, Any]:
+    """An answer as the endpoint `/judge` gives it."""
+    title, sure = wording.headline(answer)
+    return {
+        **{"headline": title, "sureness": sure, "comparison": wording.comparison(answer.ways)},
+        **{"notes": wording.notes(answer), "caution": wording.CAUTION, "answers": answer.ways},
+        **{"over_time": answer.over_time, "seconds": answer.seconds, "transcript": answer.transcript},
+    }
+
+
+def own_folder() -> Path:
+    """A folder for the uploads of this process alone, which Gradio uses from now on; it is deleted at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="mmer-space-")).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    return folder
