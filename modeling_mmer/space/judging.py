@@ -1,6 +1,6 @@
 """A recording, a text or both → what the model answers: from each alone, from both, and over time."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -8,17 +8,18 @@ from typing import Any, Literal
 import numpy as np
 
 from ..scoring import Scorer
-from ..scoring.inputs import InputError, by_channels, with_turns
+from ..scoring.inputs import InputError, with_turns
 from ..scoring.speech import has_speech
 from ..scoring.transcripts import Transcriber
 from ..scoring.turns import read_turns
 from .limits import MOST_MINUTES, MOST_TURNS, Refused, checked_recording, checked_text, seconds_of
-from .sound import has_a_speaker_per_channel, peaks_of
+from .sound import has_a_speaker_per_channel, levels_of, parts_of, peaks_of
 
 LONG = 30.0  # seconds: longer recordings are also judged over time
-PART, MOST_PARTS = 5.0, 120  # seconds of a part, which are longer where a recording would have more parts
-AT_ONCE = 16  # parts between two reports of progress
+AT_ONCE = 16  # rows between two reports of progress
 AUDIO, TEXT, BOTH = "audio", "text", "audio_text"
+MODALITIES = {AUDIO: ["audio"], TEXT: ["text"], BOTH: ["audio", "text"]}
+TIMES, SCORES = ("start", "end", "seconds"), ("emotion_score", "sentiment_score")
 SPEAKERS = ("left channel", "right channel")
 
 Row = dict[str, Any]
@@ -30,8 +31,8 @@ Channels = Literal["auto", "mix", "split"]
 class Answer:
     """What the model answers.
 
-    ways: `audio`, `text`, `audio_text`, those that there are → its row, as of `mmer predict`. Without speech there is
-        no row of the audio.
+    ways: `audio`, `text`, `audio_text`, those that there are → its row, as of `mmer predict`; of a recording that is
+        judged over time, the mean of its parts. Without speech there is no row of the audio.
     over_time: rows with start and end; empty for short recordings without turns.
     seconds: length of the recording; None without one.
     peaks: (channels, points) of its waveform.
@@ -47,9 +48,13 @@ class Answer:
     transcript: str | None = None
 
     @property
+    def main_way(self) -> str | None:
+        """The way in which everything was judged that was given."""
+        return next((way for way in (BOTH, AUDIO, TEXT) if way in self.ways), None)
+
+    @property
     def main(self) -> Row | None:
-        """The row of everything that was given."""
-        return next((self.ways[way] for way in (BOTH, AUDIO, TEXT) if way in self.ways), None)
+        return self.ways.get(self.main_way)
 
 
 class Judge:
@@ -100,55 +105,90 @@ class Judge:
         path = checked_recording(recording)
         answer = Answer(seconds=seconds_of(path), peaks=peaks_of(path))
         parts = self._parts(path, answer.seconds, channels, turns)
+        whole = parts or ([{"audio": path}] if answer.seconds <= LONG else [])
         if transcribe and self.transcriber and not text:
             report(0, 1, "Listening for words")
-            parts = self._transcribed(parts)
-            heard = [row["text"] for row in parts or self._transcribed([{"audio": path}]) if row.get("text")]
-            text = answer.transcript = " ".join(_plain(one) for one in heard)
-        report(0, len(parts) + 1, "Listening")
-        answer.ways = self._ways(path, text)
-        answer.no_speech = answer.ways[AUDIO]["speech"] is False
-        if answer.no_speech:
-            answer.ways = {TEXT: answer.ways[TEXT]} if text else {}
-        for done in range(0, len(parts), AT_ONCE):
-            report(done + 1, len(parts) + 1, "Listening to each part")
-            answer.over_time += _without_faults(self.scorer.stream(parts[done : done + AT_ONCE]))
+            with ThreadPoolExecutor(1, "mmer-hear") as pool:
+                whole = list(self.transcriber.fill(whole, pool))
+            answer.transcript = " ".join(_plain(row["text"]) for row in whole if row.get("text"))
+        judged = self._judged(_asked(whole, text), report)
+        heard = [row for row, way in judged if way == AUDIO and row["speech"] is not False]
+        answer.no_speech = not heard
+        answer.ways = _ways(judged)
+        if parts:
+            has_words = any(part.get("text") for part in whole)
+            answer.over_time = [row for row, way in judged if way == (BOTH if has_words else AUDIO)]
         return answer
 
     def _one(self, row: Row) -> Row:
         return _without_faults(self.scorer.stream([row]))[0]
 
-    def _ways(self, path: str, text: str) -> dict[str, Row]:
-        """The same input from the audio alone and, with a text, from the text alone and from both."""
-        ways = {AUDIO: {"audio": path}}
-        if text:
-            ways |= {TEXT: {"text": text}, BOTH: {"audio": path, "text": text}}
-        return dict(zip(ways, _without_faults(self.scorer.stream(ways.values())), strict=True))
+    def _judged(self, asked: Sequence[tuple[Row, str]], report: Report) -> list[tuple[Row, str]]:
+        judged = []
+        for done in range(0, len(asked), AT_ONCE):
+            some = asked[done : done + AT_ONCE]
+            report(done, len(asked), f"Listening: {done} of {len(asked)} parts" if done else "Listening")
+            rows = _without_faults(self.scorer.stream(row for row, _ in some))
+            judged += zip(rows, (way for _, way in some), strict=True)
+        return judged
 
     def _parts(self, path: str, seconds: float, channels: Channels, turns: str | None) -> list[Row]:
-        """The parts of a recording that are judged for themselves: its turns or, of a long one, parts of a few
-        seconds of each speaker."""
+        """The parts of a recording that are judged for themselves: its turns or, of a long one, what each speaker
+        says between pauses."""
         split = channels == "split" or (channels == "auto" and has_a_speaker_per_channel(path))
         if turns is not None:
             return _turns(path, turns, split)
         if seconds <= LONG:
             return []
-        rows: Iterable[Row] = [{"id": "recording", "audio": path}]
-        if split:
-            rows = ({**row, "speaker": _speaker(row.get("channel"))} for row in by_channels(rows))
-        length = max(PART, seconds / MOST_PARTS)
-        starts = np.arange(0, seconds - 0.5, length)  # what is left of less than half a second says nothing
-        spans = [{"start": float(start), "end": min(float(start) + length, seconds)} for start in starts]
-        return [row | span for row in rows for span in spans]
-
-    def _transcribed(self, rows: Sequence[Row]) -> list[Row]:
-        with ThreadPoolExecutor(1, "mmer-hear") as pool:
-            return list(self.transcriber.fill(rows, pool))
+        levels = levels_of(path)
+        if not split:
+            return [{"audio": path, "start": start, "end": end} for start, end in parts_of(levels.max(axis=0))]
+        return [
+            {"audio": path, "channel": channel, "speaker": _speaker(channel), "start": start, "end": end}
+            for channel in range(len(levels))
+            for start, end in parts_of(levels[channel])
+        ]
 
 
-def _speaker(channel: int | None) -> str | None:
-    if channel is None:
-        return None
+def _asked(parts: Sequence[Row], text: str) -> list[tuple[Row, str]]:
+    """The rows to judge, and the way of each: every part from its audio and, with a text, from both; and the text."""
+    asked = []
+    has_words = any(part.get("text") for part in parts)
+    for part in parts:
+        words = part.get("text") if has_words else text
+        asked.append(({**part, "text": None}, AUDIO))
+        if words or has_words:
+            asked.append(({**part, "text": words}, BOTH))
+        if words and has_words:
+            asked.append(({"text": _plain(words), "start": part.get("start"), "end": part.get("end")}, TEXT))
+    return asked + ([({"text": text}, TEXT)] if text and not has_words else [])
+
+
+def _ways(judged: Sequence[tuple[Row, str]]) -> dict[str, Row]:
+    """The row of each way: its only one, or the mean of its parts."""
+    ways = {}
+    for way in (AUDIO, TEXT, BOTH):
+        rows = [row for row, of in judged if of == way and row["modalities"] == MODALITIES[way]]
+        if rows:
+            ways[way] = rows[0] if len(rows) == 1 else mean_of(rows)
+    return ways
+
+
+def mean_of(rows: Sequence[Row]) -> Row:
+    """The mean of rows with times, weighted by how long each lasts, with the label that is likeliest then."""
+    seconds = [row["end"] - row["start"] for row in rows]
+    mean = {**rows[0], "start": None, "end": None, "speaker": None, "text": None, "seconds": sum(seconds)}
+    numbers = [name for name, value in rows[0].items() if isinstance(value, float) and name not in TIMES]
+    mean |= {name: float(np.average([row[name] for row in rows], weights=seconds)) for name in numbers}
+    for task in ("emotion", "sentiment"):
+        scores = {n.removeprefix(f"{task}_"): mean[n] for n in numbers if n.startswith(f"{task}_") and n not in SCORES}
+        if scores:
+            mean[task] = max(scores, key=scores.get)
+            mean |= {f"{task}_score": scores[mean[task]]} if f"{task}_score" in mean else {}
+    return mean
+
+
+def _speaker(channel: int) -> str:
     return SPEAKERS[channel] if channel < len(SPEAKERS) else f"channel {channel + 1}"
 
 

@@ -12,6 +12,8 @@ from ..scoring.drawing import clock, tick_step
 from . import wording
 from .judging import SPEAKERS, Answer
 
+PER_SECOND, WIDEST = 9, 8000  # pixels; on a narrower page, the timeline scrolls
+GAP = 0.12  # of the whole: a curve is interrupted where its speaker says nothing for longer
 WIDTH, HEIGHT = 1000, 100  # of a picture, in its own units: it is stretched to the width of the page
 STROKES = dict(zip(DASHES, ("", "9 5", "2 4", "9 4 2 4"), strict=True))  # matplotlib's dashes → those of SVG
 
@@ -25,13 +27,15 @@ def timeline_html(answer: Answer, config: MMERConfig) -> str:
         rows = [row for row in answer.over_time if row["speaker"] == speaker]
         waveform = _waveform(answer.peaks[SPEAKERS.index(speaker)]) if by_channel else ""
         panels.append(_speaker(speaker, rows, emotions, answer.seconds, waveform))
+    width = min(WIDEST, round(PER_SECOND * answer.seconds))
     hint = (
         "Choose a part to hear it: with a pointer, or with the Tab and arrow keys and Enter. "
         "The height of a curve is the probability of the emotion, from 0 to 100 %."
     )
     return (
         f'<p>{hint}</p>{_legend(emotions)}<div class="mmer-scroll" tabindex="0" role="group" aria-label="Emotions over '
-        f'time"><div class="mmer-timeline">{"".join(panels)}{_clock(answer.seconds)}</div></div>'
+        f'time"><div class="mmer-timeline" style="width:{width}px">{"".join(panels)}{_clock(answer.seconds)}</div>'
+        "</div>"
         f'<p class="mmer-heard" aria-live="polite"></p>{_table(answer.over_time, len(speakers) > 1)}'
     )
 
@@ -43,10 +47,23 @@ def _styles(emotions: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         yield emotion, colors[emotion], STROKES[DASHES[i % len(DASHES)]]
 
 
+def abbreviations(emotions: Sequence[str]) -> dict[str, str]:
+    """The first letters of each emotion, as many as no other begins with."""
+    return {
+        emotion: next(
+            emotion[:n].capitalize()
+            for n in range(1, len(emotion) + 1)
+            if n == len(emotion) or not any(other.startswith(emotion[:n]) for other in emotions if other != emotion)
+        )
+        for emotion in emotions
+    }
+
+
 def _legend(emotions: Sequence[str]) -> str:
+    short = abbreviations(emotions)
     items = "".join(
         f'<li><svg viewBox="0 0 36 10" aria-hidden="true"><path d="M0 5H36" stroke="{color}" stroke-width="3" '
-        f'stroke-dasharray="{dashes}"/></svg>{escape(emotion)}</li>'
+        f'stroke-dasharray="{dashes}"/></svg>{escape(emotion)} <span class="mmer-short">({short[emotion]})</span></li>'
         for emotion, color, dashes in _styles(emotions)
     )
     return f'<ul class="mmer-legend">{items}</ul>'
@@ -72,25 +89,26 @@ def _speaker(speaker: str | None, rows: Sequence[Row], emotions: Sequence[str], 
         f'<path d="{_curve(rows, f"emotion_{emotion}", total)}" stroke="{color}" stroke-dasharray="{dashes}"/>'
         for emotion, color, dashes in _styles(emotions)
     )
-    colors = colors_of(emotions)
-    buttons = "".join(_button(row, i, colors, total, speaker) for i, row in enumerate(rows))
+    looks = colors_of(emotions), abbreviations(emotions)
+    buttons = "".join(_button(row, i, *looks, total, speaker) for i, row in enumerate(rows))
     title = f"<h4>{escape(speaker)}</h4>" if speaker else ""
     return (
         f'<div class="mmer-speaker">{title}<p class="mmer-hidden">{escape(said)}</p>{waveform}'
         f"{_picture(curves, 'mmer-curves')}"
-        f'<div class="mmer-lane" role="group" aria-label="Parts of {escape(name)}, arrow keys move">{buttons}</div></div>'
+        f'<div class="mmer-lane" role="group" aria-label="Parts of {escape(name)}, arrow keys move">{buttons}</div>'
+        "</div>"
     )
 
 
 def _curve(rows: Sequence[Row], column: str, total: float) -> str:
-    """A path through the middle of each part, interrupted where nobody speaks."""
+    """A path through the middle of each part."""
     path, open_until = [], None
     for row in rows:
         if row[column] is None:
             continue
         y = HEIGHT * (0.97 - 0.94 * row[column])  # lines at 0 and 1 are not cut off
         start, end = (WIDTH * row[name] / total for name in ("start", "end"))
-        if open_until is None or start - open_until[0] > 1:
+        if open_until is None or start - open_until[0] > GAP * WIDTH:
             path += [f"L{open_until[0]:.1f} {open_until[1]:.1f}"] if open_until else []
             path.append(f"M{start:.1f} {y:.1f}")
         path.append(f"L{(start + end) / 2:.1f} {y:.1f}")
@@ -98,20 +116,27 @@ def _curve(rows: Sequence[Row], column: str, total: float) -> str:
     return "".join([*path, f"L{open_until[0]:.1f} {open_until[1]:.1f}"]) if open_until else ""
 
 
-def _button(row: Row, i: int, colors: Mapping[str, str], total: float, speaker: str | None) -> str:
+def _button(
+    row: Row, i: int, colors: Mapping[str, str], short: Mapping[str, str], total: float, speaker: str | None
+) -> str:
     left, width = 100 * row["start"] / total, 100 * (row["end"] - row["start"]) / total
     said = escape(wording.part(row) if speaker is None else f"{speaker}, {wording.part(row)}")
     emotion = row["emotion"]
+    shown = f'<span>{escape(emotion)}</span><span class="mmer-short">{short[emotion]}</span>' if emotion else "–"
     color = f"--emotion:{colors[emotion]};" if emotion else ""
     return (
         f'<button type="button" class="mmer-part{"" if emotion else " mmer-silent"}" tabindex="{0 if i == 0 else -1}" '
-        f'style="{color}left:{left:.3f}%;width:{width:.3f}%" data-start="{row["start"]:.3f}" data-end="{row["end"]:.3f}" '
-        f'aria-label="Hear {said}" title="{said}"><span>{escape(emotion) if emotion else "–"}</span></button>'
+        f'style="{color}left:{left:.3f}%;width:{width:.3f}%" {_span(row)} '
+        f'aria-label="Hear {said}" title="{said}">{shown}</button>'
     )
 
 
+def _span(row: Row) -> str:
+    return f'data-start="{row["start"]:.3f}" data-end="{row["end"]:.3f}"'
+
+
 def _clock(total: float) -> str:
-    step = tick_step(total, 6)
+    step = tick_step(total, max(6, min(WIDEST, PER_SECOND * total) // 110))
     ticks = "".join(
         f'<span style="left:{100 * time / total:.3f}%">{clock(time, step < 1)}</span>'
         for time in np.arange(0, total, step)
@@ -126,7 +151,7 @@ def _table(rows: Sequence[Row], with_speaker: bool) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     lines = []
     for row in sorted(rows, key=lambda row: (row["start"], row["end"])):
-        hear = f'data-start="{row["start"]:.3f}" data-end="{row["end"]:.3f}" aria-label="Hear {wording.span(row)}"'
+        hear = f'{_span(row)} aria-label="Hear {wording.span(row)}"'
         cells = [f'<button type="button" class="mmer-hear" {hear}>{wording.span(row)}</button>']
         cells += [escape(row["speaker"] or "")] if with_speaker else []
         cells += [escape(row["emotion"] or "no speech")]
@@ -136,5 +161,6 @@ def _table(rows: Sequence[Row], with_speaker: bool) -> str:
     table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return (
         f'<details class="mmer-parts"><summary>All {len(rows)} parts as a table</summary><div class="mmer-scroll" '
-        f'tabindex="0" role="group" aria-label="Table of all parts"><table class="mmer-numbers">{table}</table></div></details>'
+        f'tabindex="0" role="group" aria-label="Table of all parts"><table class="mmer-numbers">{table}</table></div>'
+        "</details>"
     )

@@ -34,6 +34,12 @@ CHANNELS = [
 ]
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 CODE_FONTS = ("ui-monospace", "Consolas", "monospace")
+CONTRAST = {  # what the theme draws too pale to be read by everybody
+    **{"body_text_color_subdued": "#475569", "body_text_color_subdued_dark": "#b4c0d0"},
+    **{"button_primary_background_fill": "*primary_700", "button_primary_background_fill_hover": "*primary_800"},
+    **{"button_primary_background_fill_dark": "*primary_700", "input_placeholder_color": "#5b677a"},
+    **{"input_placeholder_color_dark": "#9aa7b8", "block_label_text_color": "*neutral_700"},
+}
 INTRODUCTION = f"""# Which emotion comes across?
 
 Give a recording, its words, or both. You see what the voice says, what the words say, and where they disagree.
@@ -42,15 +48,18 @@ Recordings are deleted as soon as they are judged.
 <p class="mmer-limits">{FORMATS}, up to {MOST_MINUTES} minutes and {MOST_MEGABYTES} MB.</p>"""
 
 
-class Recording(gr.Audio):
-    """Takes uploads and what the microphone records, and does not fetch addresses for whoever asks."""
+def recording_input(**options: Any) -> gr.Audio:
+    """A field for uploads and what the microphone records. It does not fetch addresses for whoever asks."""
+    field = gr.Audio(type="filepath", **options)
+    place = field.async_move_resource_to_block_cache
 
-    is_template = True  # it looks as its parent
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        if "://" in str(url_or_file_path):
+    async def place_upload(path: str | Path | None) -> str | None:
+        if "://" in str(path):
             raise gr.Error("Addresses are not fetched. Upload the recording itself.")
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
+        return await place(path)
+
+    field.async_move_resource_to_block_cache = place_upload
+    return field
 
 
 class Page:
@@ -74,7 +83,7 @@ class Page:
         self.blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
         theme = gr.themes.Base(
             primary_hue="teal", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=CODE_FONTS, radius_size="lg"
-        )
+        ).set(**CONTRAST)
         script = (HERE / "page.js").read_text(encoding="utf-8")
         ours = {
             **{"theme": theme, "css_paths": HERE / "page.css", "head": f"<script>{script}</script>"},
@@ -89,11 +98,11 @@ class Page:
         with gr.Blocks(title="Which emotion comes across?", analytics_enabled=False, delete_cache=KEPT) as blocks:
             gr.Markdown(INTRODUCTION, elem_classes="mmer-introduction")
             with gr.Row(equal_height=False, elem_classes="mmer-columns"):
-                with gr.Column(scale=2, min_width=300, elem_classes="mmer-inputs"):
+                with gr.Column(scale=4, min_width=300, elem_classes="mmer-inputs"):
                     inputs = self._inputs()
                     button = gr.Button("Judge", variant="primary", elem_id="mmer-judge")
                     self._examples(inputs[:2])
-                with gr.Column(scale=3, min_width=300):
+                with gr.Column(scale=9, min_width=300):
                     shown = gr.HTML(EMPTY, elem_id="mmer-answer")
             first = gr.Textbox(visible=False)  # where the upload was at first: the browser sends it anew
             self._connect(inputs, first, button, shown)
@@ -102,8 +111,8 @@ class Page:
 
     def _inputs(self) -> list[gr.components.Component]:
         """The recording, its text, and the options, in the order in which they are judged."""
-        recording = Recording(
-            label="Recording", type="filepath", sources=["upload", "microphone"], buttons=[], elem_id="mmer-recording"
+        recording = recording_input(
+            label="Recording", sources=["upload", "microphone"], buttons=[], elem_id="mmer-recording"
         )
         text = gr.Textbox(
             label="Words", placeholder="What is said, or any text", lines=3, max_lines=8, max_length=MOST_CHARACTERS
@@ -169,7 +178,7 @@ class Page:
         """The endpoint `/judge` for programs: the same inputs, JSON out."""
         with gr.Column(visible=False):
             inputs = [
-                Recording(label="recording", type="filepath"),
+                recording_input(label="recording"),
                 gr.Textbox(label="text"),
                 gr.Radio(CHANNELS, value="auto", label="channels"),
                 gr.Checkbox(label="transcribe"),

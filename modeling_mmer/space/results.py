@@ -27,9 +27,9 @@ FILES = {  # format → its ending and media type
 MARKERS = {AUDIO: "circle", TEXT: "square", BOTH: "triangle"}
 SIDE, MARGIN = 200, 12  # of the plane, in its own units; no marker is cut off at its edge
 
-EMPTY = """<div class="mmer-empty"><p>The answer appears here.</p>
-<p>Give a recording to hear what the voice says, type the words to see what they say, or give both to compare them.</p>
-</div>"""
+EMPTY = f"""<div class="mmer-empty"><p>The answer appears here.</p>
+<p>Give a recording to see what the voice says, type the words to see what they say, or give both to compare them.</p>
+<p>{wording.CAUTION}</p></div>"""
 
 
 def refusal_html(message: str) -> str:
@@ -38,9 +38,10 @@ def refusal_html(message: str) -> str:
 
 def answer_html(answer: Answer, config: MMERConfig) -> str:
     """All that is shown of an answer."""
-    sections = [_headline(answer)]
+    sections = [_headline(answer, config)]
     if answer.ways:
-        sections.append(_section("From voice, words and both", _bars_of_all(answer.ways, config)))
+        title = "Voice, words and both, side by side" if len(answer.ways) > 1 else "Emotion and sentiment"
+        sections.append(_section(title, _bars_of_all(answer.ways, config)))
     if answer.ways and {"valence", "arousal"} <= set(config.dimensions):
         sections.append(_section("Valence, arousal and dominance", _dimensions(answer.ways, config)))
     if answer.over_time:
@@ -54,12 +55,15 @@ def _section(title: str, content: str) -> str:
     return f'<section class="mmer-card"><h3>{title}</h3>{content}</section>'
 
 
-def _headline(answer: Answer) -> str:
+def _headline(answer: Answer, config: MMERConfig) -> str:
     title, sure = map(escape, wording.headline(answer))
-    lines = [line for line in (wording.comparison(answer.ways), *wording.notes(answer)) if line]
-    said = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    emotions = config.emotion_labels
+    lines = [wording.comparison(answer.ways), *wording.notes(answer), *wording.speakers(answer.over_time, emotions)]
+    judged = f'<p class="mmer-judged">{wording.judged(answer)}</p>' if answer.ways else ""
+    said = "".join(f"<p>{escape(line)}</p>" for line in lines if line)
     return (
-        f'<section class="mmer-card mmer-headline"><h2 tabindex="-1">{title}</h2><p class="mmer-sure">{sure}</p>{said}'
+        f'<section class="mmer-card mmer-headline">{judged}<h2 tabindex="-1">{title}</h2>'
+        f'<p class="mmer-sure">{sure}</p>{said}'
         f'<p class="mmer-caution">{escape(wording.CAUTION)}</p></section>'
     )
 
@@ -87,7 +91,8 @@ def _bars(row: Row, task: str, labels: Sequence[str], way: str) -> str:
             f'<tr{best}><th scope="row">{escape(label)}</th><td class="mmer-track" aria-hidden="true">{bar}</td>'
             f"<td>{wording.percent(score)}</td></tr>"
         )
-    return f'<table class="mmer-bars"><caption>{task}<span class="mmer-hidden">, {way}</span></caption>{"".join(lines)}</table>'
+    caption = f'<caption>{task}<span class="mmer-hidden">, {way}</span></caption>'
+    return f'<table class="mmer-bars">{caption}{"".join(lines)}</table>'
 
 
 def _background(color: str | None) -> str:
@@ -113,8 +118,8 @@ def _dimensions(ways: Mapping[str, Row], config: MMERConfig) -> str:
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
     legend = (
-        "<p>Valence runs from negative to positive, arousal from calm to excited, dominance from giving way to being in "
-        "control.</p>"
+        "<p>Valence runs from negative to positive, arousal from calm to excited, dominance from giving way to being "
+        "in control.</p>"
     )
     return f'<div class="mmer-dimensions">{_plane(ways, named, config)}<div>{table}{legend}</div></div>'
 

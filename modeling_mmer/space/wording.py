@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ..corpora.schema import counted
 from ..scoring.answers import Row
 from ..scoring.drawing import clock
 from .judging import AUDIO, BOTH, TEXT, Answer
@@ -9,8 +10,8 @@ from .judging import AUDIO, BOTH, TEXT, Answer
 WAYS = {AUDIO: "Voice alone", TEXT: "Words alone", BOTH: "Voice and words"}
 SURENESS = ((0.9, "very sure"), (0.7, "fairly sure"), (0.5, "not very sure"), (0.0, "unsure"))  # least probability
 CAUTION = (
-    "It estimates how speech and words come across to others, not what a person feels. It is often wrong, above all about "
-    "spontaneous speech. Do not use it for decisions about people."
+    "It estimates how speech and words come across to others, not what a person feels. It is often wrong, above all "
+    "about spontaneous speech. Do not use it for decisions about people."
 )
 NO_SPEECH = "No speech was found in the recording."
 
@@ -21,6 +22,13 @@ def percent(probability: float) -> str:
 
 def sureness(probability: float) -> str:
     return next(words for least, words in SURENESS if probability >= least)
+
+
+def judged(answer: Answer) -> str:
+    """What the headline is about."""
+    about = {AUDIO: "The voice", TEXT: "The words", BOTH: "Voice and words together"}[answer.main_way]
+    heard = sum(row["emotion"] is not None for row in answer.over_time)
+    return f"{about}, mean of {heard} parts" if heard > 1 else about
 
 
 def headline(answer: Answer) -> tuple[str, str]:
@@ -52,8 +60,6 @@ def notes(answer: Answer) -> list[str]:
         said.append(
             f"A speech recogniser heard: “{answer.transcript}”" if answer.transcript else "No words were heard."
         )
-    if answer.over_time and answer.main is not None:
-        said.append("The figures are for the recording as a whole. Below it is judged over time.")
     return said
 
 
@@ -76,11 +82,17 @@ def _named(row: Row) -> str:
     return f"{row['emotion']}, {percent(row['emotion_score'])}"
 
 
+def speakers(rows: Sequence[Row], emotions: Sequence[str]) -> list[str]:
+    """A sentence for each speaker of a recording that is judged over time."""
+    names = dict.fromkeys(row["speaker"] for row in rows)
+    said = {name: over_time([row for row in rows if row["speaker"] == name], emotions) for name in names}
+    return [f"{(name or 'over time').capitalize()}: {sentence}" for name, sentence in said.items()]
+
+
 def over_time(rows: Sequence[Row], emotions: Sequence[str]) -> str:
-    """A speaker's parts in a sentence: how many of them say what, for those who cannot see the curve."""
-    heard = [row["emotion"] for row in rows if row["emotion"] is not None]
+    """The parts of a speaker in a sentence: `8 parts: sadness in 5, neutral in 2, no speech in 1.`"""
+    heard = [row["emotion"] for row in rows]
     counts = sorted(((heard.count(emotion), emotion) for emotion in emotions if emotion in heard), reverse=True)
-    listed = ", ".join(f"{emotion} in {count}" for count, emotion in counts)
-    silent = len(rows) - len(heard)
-    said = f"{len(rows)} parts: {listed}" if counts else f"{len(rows)} parts"
-    return f"{said}{', ' if counts else ': '}no speech in {silent}." if silent else f"{said}."
+    listed = [f"{emotion} in {count}" for count, emotion in counts]
+    listed += [f"no speech in {silent}"] if (silent := heard.count(None)) else []
+    return f"{counted(len(rows), 'part')}: {', '.join(listed)}."
