@@ -84,9 +84,9 @@ class Page:
         theme = gr.themes.Base(
             primary_hue="teal", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=CODE_FONTS, radius_size="lg"
         ).set(**CONTRAST)
-        script = (HERE / "page.js").read_text(encoding="utf-8")
+        style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
         ours = {
-            **{"theme": theme, "css_paths": HERE / "page.css", "head": f"<script>{script}</script>"},
+            **{"theme": theme, "head": f"<style>{style}</style><script>{script}</script>"},
             **{"max_file_size": MOST_MEGABYTES * 2**20, "run_history": False, "footer_links": ["api"]},
             **{"share": False, "ssr_mode": False, "pwa": False, "mcp_server": False, "enable_monitoring": False},
         }
