@@ -103,7 +103,7 @@ class Page:
                     button = gr.Button("Judge", variant="primary", elem_id="mmer-judge")
                     self._examples(inputs[:2])
                 with gr.Column(scale=9, min_width=300):
-                    shown = gr.HTML(EMPTY, elem_id="mmer-answer")
+                    shown = gr.HTML(EMPTY, elem_id="mmer-answer", apply_default_css=False)
             first = gr.Textbox(visible=False)  # where the upload was at first: the browser sends it anew
             self._connect(inputs, first, button, shown)
             self._api()
