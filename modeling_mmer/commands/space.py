@@ -1,6 +1,7 @@
 """`mmer space`: a page in the browser that judges recordings and texts, for people who would rather look than read."""
 
 import argparse
+import signal
 import sys
 
 from . import COMMANDS
@@ -25,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> None:
     options = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is on disk is deleted then, too
     try:
         from ..space.page import Page
 

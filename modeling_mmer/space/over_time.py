@@ -29,8 +29,8 @@ def timeline_html(answer: Answer, config: MMERConfig) -> str:
         panels.append(_speaker(speaker, rows, emotions, answer.seconds, waveform))
     width = min(WIDEST, round(PER_SECOND * answer.seconds))
     hint = (
-        "Choose a part to hear it: with a pointer, or with the Tab and arrow keys and Enter. "
-        "The height of a curve is the probability of the emotion, from 0 to 100 %."
+        "Choose a part to hear it, with a pointer or with the Tab and arrow keys and Enter. The height of a curve is "
+        "the probability of the emotion, from 0 to 100 %."
     )
     return (
         f'<p>{hint}</p>{_legend(emotions)}<div class="mmer-scroll" tabindex="0" role="group" aria-label="Emotions over '

@@ -26,7 +26,7 @@ from .uploads import forget, taken
 
 HERE = Path(__file__).parent
 AT_ONCE, WAITING = 2, 40  # inputs that are judged at once, and that may wait; the next is turned away
-KEPT = (60, 600)  # seconds: uploads that are never judged are looked for this often, and deleted at this age
+KEPT = (60, 1800)  # seconds: uploads that are never judged are looked for this often, and deleted at this age
 CHANNELS = [
     ("Find out", "auto"),
     ("All channels together", "mix"),
@@ -179,7 +179,7 @@ class Page:
         with gr.Column(visible=False):
             inputs = [
                 recording_input(label="recording"),
-                gr.Textbox(label="text"),
+                gr.Textbox("", label="text"),
                 gr.Radio(CHANNELS, value="auto", label="channels"),
                 gr.Checkbox(label="transcribe"),
             ]

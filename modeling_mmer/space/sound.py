@@ -7,7 +7,7 @@ import soundfile
 
 ALIKE = 0.9  # correlation: channels above it are one microphone's stereo, below it two speakers
 BLOCK = 2**18  # samples that are in memory at once
-POINTS = 600  # of a waveform
+POINTS, POINTS_PER_SECOND = 600, 5  # of a waveform: at least, and of a long recording
 
 FRAME = 0.05  # seconds
 QUIETEST = -60.0  # dB of full scale: nothing below it is heard
@@ -31,9 +31,10 @@ def has_a_speaker_per_channel(path: str) -> bool:
     return bool(powers.min() > 1e-6 * powers.max() and abs(products[0, 1]) < ALIKE * np.sqrt(powers.prod()))
 
 
-def peaks_of(path: str, points: int = POINTS) -> np.ndarray:
-    """The loudest sample of each part of a recording, (channels, points) or fewer points; full scale is 1."""
+def peaks_of(path: str) -> np.ndarray:
+    """The loudest sample of each of many parts of a recording, (channels, points); full scale is 1."""
     with soundfile.SoundFile(path) as file:
+        points = max(POINTS, POINTS_PER_SECOND * file.frames // file.samplerate)
         size = max(1, -(-file.frames // points))
         peaks = [np.abs(part).max(axis=0) for part in file.blocks(size, dtype="float32", always_2d=True) if len(part)]
     return np.array(peaks).T
