@@ -27,6 +27,7 @@ const mmer = (() => {
 
   async function send(recording, ...rest) {
     play.forget();
+    document.querySelector("#mmer-answer")?.setAttribute("aria-busy", "true");
     if (!recording) return [recording, ...rest.slice(0, -1), ""];
     await keep(recording);
     const content = kept.get(recording.url);
@@ -69,6 +70,7 @@ const mmer = (() => {
     requestAnimationFrame(() => {
       const answer = document.querySelector("#mmer-answer");
       const title = answer?.querySelector("h2");
+      answer?.setAttribute("aria-busy", "false");
       title?.setAttribute("tabindex", "-1");
       title?.focus({ preventScroll: true });
       const box = answer?.getBoundingClientRect();
