@@ -68,13 +68,12 @@ def _sure(row: Row) -> str:
 
 
 def span(row: Row) -> str:
-    """`0:15 to 0:20`."""
-    tenths = row["end"] - row["start"] < 2
-    return f"{clock(row['start'], tenths)} to {clock(row['end'], tenths)}"
+    """`0:15.2 to 0:17.0`."""
+    return f"{clock(row['start'], tenths=True)} to {clock(row['end'], tenths=True)}"
 
 
 def part(row: Row) -> str:
-    """A part of a recording: `0:15 to 0:20: anger, 78 %`."""
+    """A part of a recording: `0:15.2 to 0:17.0: anger, 78 %`."""
     return f"{span(row)}: {'no speech' if row['emotion'] is None else _named(row)}"
 
 
