@@ -174,14 +174,16 @@ def test_a_wrong_file_of_turns_is_refused(judge, tmp_path, content):
     assert str(tmp_path) not in str(refused.value)
 
 
-def test_a_recogniser_hears_the_words(saved_model, tmp_path, call):
-    judge = Judge(str(saved_model), str(make_whisper(tmp_path)))
+def test_a_recogniser_hears_the_words(saved_model, tmp_path):
+    judge = Judge(str(saved_model), str(make_whisper(tmp_path / "recogniser")))
     answer = judge.judge(RECORDING, transcribe=True)
     assert answer.transcript and answer.ways["text"]["text"] == answer.transcript
     assert judge.judge(RECORDING).transcript is None
     assert judge.judge(RECORDING, TEXT, transcribe=True).ways["text"]["text"] == TEXT
-    over_time = judge.judge(call, transcribe=True).over_time
-    assert all(row["modalities"] == ["audio", "text"] for row in over_time if row["text"])
+    (tmp_path / "turns.csv").write_text("start,end,speaker\n0.0,1.0,ANN\n1.0,2.2,BEN\n")
+    turns = judge.judge(RECORDING, turns=str(tmp_path / "turns.csv"), transcribe=True)
+    assert [row["modalities"] for row in turns.over_time] == [["audio", "text"]] * 2
+    assert turns.transcript == " ".join(row["text"] for row in turns.over_time)
 
 
 def test_there_is_no_emotion_without_speech(judge, tmp_path):

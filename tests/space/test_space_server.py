@@ -7,7 +7,6 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -19,6 +18,7 @@ from modeling_mmer.commands.space import main as space_command
 from modeling_mmer.scoring import Scorer
 
 gradio_client = pytest.importorskip("gradio_client", reason="needs Gradio: make test-space")
+httpx = pytest.importorskip("httpx", reason="needs Gradio: make test-space")
 pytest.importorskip("gradio", reason="needs Gradio: make test-space")
 pytestmark = pytest.mark.slow
 
