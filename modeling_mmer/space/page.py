@@ -1,12 +1,10 @@
 """The page: what a visitor gives, what is shown, and the server that runs it."""
 
 import atexit
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from .examples import make_examples
 from .judging import Answer, Channels, Judge
 from .limits import FORMATS, MOST_CHARACTERS, MOST_MEGABYTES, MOST_MINUTES, Refused
 from .results import EMPTY, answer_html, refusal_html
-from .uploads import forget, taken
+from .uploads import Uploads
 
 HERE = Path(__file__).parent
 AT_ONCE, WAITING = 2, 40  # inputs that are judged at once, and that may wait; the next is turned away
@@ -75,8 +73,9 @@ class Page:
 
     def __init__(self, model: str | None = None, transcribe: str | None = None):
         self.judge = Judge(model, transcribe)
-        self.uploads = own_folder()
+        self.uploads = Uploads(own_folder(), age=KEPT[1])
         self.blocks = self._build()
+        self.blocks.upload_file_set = self.uploads
 
     def launch(self, **options: Any) -> tuple[Any, str, str]:
         """Start the server. Options are those of Gradio's `launch`; those that keep visitors' data here are set."""
@@ -166,13 +165,13 @@ class Page:
             progress((done, total), desc=what)
 
         try:
-            with self._reading(recording, turns) as (recording, turns):
+            with self.uploads.taken(recording, turns) as (recording, turns):
                 answer = self.judge.judge(recording, text, channels, turns, transcribe, report)
             return answer_html(answer, self.judge.config)
         except Refused as error:
             return refusal_html(str(error))
         finally:
-            forget([first] if first else [], self.uploads)
+            self.uploads.forget(first)
 
     def _api(self) -> None:
         """The endpoint `/judge` for programs: the same inputs, JSON out."""
@@ -197,23 +196,10 @@ class Page:
         self, recording: str | None = None, text: str = "", channels: Channels = "auto", transcribe: bool = False
     ) -> dict[str, Any]:
         try:
-            with self._reading(recording) as (recording,):
+            with self.uploads.taken(recording) as (recording,):
                 return as_json(self.judge.judge(recording, text, channels, transcribe=transcribe))
         except Refused as error:
             raise gr.Error(str(error)) from error
-
-    @contextmanager
-    def _reading(self, *uploads: str | None) -> Iterator[list[str | None]]:
-        with taken(uploads, self.uploads, self._wanted(uploads)) as read:
-            yield read
-
-    def _wanted(self, uploads: Sequence[str | None]) -> set[str]:
-        """Those of these uploads that inputs in the queue wait for as well."""
-        waiting = [
-            event for queue in self.blocks._queue.event_queue_per_concurrency_id.values() for event in queue.queue
-        ]
-        named = [json.dumps(event.data.data, default=str) for event in waiting if event.data is not None]
-        return {path for path in uploads if path and any(json.dumps(path) in one for one in named)}
 
 
 def as_json(answer: Answer) -> dict[str, Any]:

@@ -1,43 +1,62 @@
-"""Uploaded files: they are on disk while they are judged, and no longer."""
+"""Uploaded files: they are on disk while they wait and are judged, and no longer."""
 
 import os
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 
 
-@contextmanager
-def taken(paths: Collection[str | None], folder: Path, wanted: Collection[str] = ()) -> Iterator[list[str | None]]:
-    """Yields the paths under which uploaded files are read meanwhile, and leaves none of them on disk.
+class Uploads(set):
+    """The uploads below a folder. Gradio adds the path of each as it arrives (`Blocks.upload_file_set`).
 
-    Gradio names an upload by its content: equal files of two users are one file, which the second may still wait for.
-    Each is therefore read under a path of its own.
-
-    Args:
-        paths: of the files; None where there is none. Those outside of `folder`, such as examples, are left alone.
-        folder: where uploads are.
-        wanted: the uploads that others still wait for.
+    Gradio names an upload by its content and name: equal files of two users are one file. It is deleted when each of
+    its arrivals was judged, or is older than `age` seconds.
     """
-    with TemporaryDirectory(dir=folder, prefix="taken-") as own:
-        read = []
-        for number, path in enumerate(paths):
-            if path is None or not Path(path).resolve().is_relative_to(folder.resolve()):
+
+    def __init__(self, folder: Path, age: float):
+        super().__init__()
+        self.folder, self.age = folder.resolve(), age
+        self._arrivals: dict[str, list[float]] = {}
+        self._lock = Lock()
+
+    def update(self, *paths: Iterable[str]) -> None:
+        super().update(*paths)
+        with self._lock:
+            for path in (str(path) for some in paths for path in some):
+                self._arrivals.setdefault(path, []).append(time.monotonic())
+
+    def has(self, path: str | None) -> bool:
+        return bool(path) and Path(path).resolve().is_relative_to(self.folder)
+
+    def forget(self, path: str) -> None:
+        """One of the arrivals of an upload is done with. Files that are no uploads, as of examples, are left alone."""
+        if not self.has(path):
+            return
+        with self._lock:
+            arrivals = sorted(self._arrivals.pop(path, []))[1:]
+            if waiting := [arrival for arrival in arrivals if time.monotonic() - arrival < self.age]:
+                self._arrivals[path] = waiting
+                return
+            Path(path).unlink(missing_ok=True)
+            with suppress(OSError):  # not empty: an equal file of another name
+                Path(path).parent.rmdir()
+
+    @contextmanager
+    def taken(self, *paths: str | None) -> Iterator[list[str | None]]:
+        """Yields the paths under which files are read meanwhile: uploads under one of their own, which is deleted at
+        the end, others as they are."""
+        with TemporaryDirectory(dir=self.folder, prefix="taken-") as own:
+            read = []
+            for number, path in enumerate(paths):
+                if self.has(path):
+                    place = Path(own, str(number), Path(path).name)
+                    place.parent.mkdir()
+                    with suppress(FileNotFoundError):  # reading it will say so
+                        os.link(path, place)
+                    self.forget(path)
+                    path = str(place)
                 read.append(path)
-                continue
-            place = Path(own, str(number), Path(path).name)
-            place.parent.mkdir()
-            with suppress(FileNotFoundError):  # reading it will say so
-                os.link(path, place)
-                forget([path], folder, wanted)
-            read.append(str(place))
-        yield read
-
-
-def forget(paths: Collection[str], folder: Path, wanted: Collection[str] = ()) -> None:
-    """Delete uploads, and folders that are then empty."""
-    for path in map(Path, paths):
-        if path.resolve().is_relative_to(folder.resolve()) and str(path) not in wanted:
-            path.unlink(missing_ok=True)
-            with suppress(OSError):
-                path.parent.rmdir()
+            yield read

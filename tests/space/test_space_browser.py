@@ -89,9 +89,9 @@ def test_a_recording_and_its_words(space, browser, size, dark):
     assert "Voice and words together" in answer and answer.count("Voice alone") >= 2
     visitor.page.wait_for_function("document.activeElement.tagName === 'H2'")  # where a screen reader goes on
     assert visitor.page.locator("#mmer-answer h2").bounding_box()["y"] < SIZES[size]["height"]
-    assert files_below(space[0].uploads) == []
+    assert files_below(space[0].uploads.folder) == []
     again = visitor.give(None, "How dare they, they lost my order.").judge()  # the server no longer has the recording
-    assert "Voice and words together" in again and again != answer and files_below(space[0].uploads) == []
+    assert "Voice and words together" in again and again != answer and files_below(space[0].uploads.folder) == []
     visitor.leave(f"both-{size}")
 
 
@@ -117,7 +117,7 @@ def test_a_wrong_file(space, browser):
     wrong = {"name": "notes.wav", "mimeType": "audio/wav", "buffer": b"This is no recording. " * 100}
     visitor = Visitor(browser, space[1]).give(wrong)
     assert "This file cannot be read as a recording. Give WAV" in visitor.judge()
-    assert files_below(space[0].uploads) == []
+    assert files_below(space[0].uploads.folder) == []
     visitor.leave("wrong")
 
 
@@ -129,7 +129,7 @@ def test_the_microphone(space, browser):
     with visitor.page.expect_response(lambda response: "/upload" in response.url):
         visitor.page.get_by_role("button", name="Stop").first.click()
     visitor.page.wait_for_timeout(500)  # until the recording has arrived in the page
-    assert "The voice" in visitor.judge() and files_below(space[0].uploads) == []
+    assert "The voice" in visitor.judge() and files_below(space[0].uploads.folder) == []
     visitor.leave("microphone")
 
 
@@ -163,5 +163,5 @@ def test_ten_minutes_of_a_stereo_call(space, browser, tmp_path):
     answer = visitor.judge()
     assert "Left channel: " in answer and "Right channel: " in answer
     ends = [float(end) for end in visitor.page.eval_on_selector_all(".mmer-part", "all => all.map(e => e.dataset.end)")]
-    assert len(ends) > 150 and max(ends) > 590 and files_below(space[0].uploads) == []
+    assert len(ends) > 150 and max(ends) > 590 and files_below(space[0].uploads.folder) == []
     visitor.leave("long")

@@ -23,7 +23,7 @@ from modeling_mmer.space.limits import Refused, checked_recording, checked_text
 from modeling_mmer.space.over_time import abbreviations
 from modeling_mmer.space.results import answer_html, refusal_html
 from modeling_mmer.space.sound import FRAME, LONGEST, has_a_speaker_per_channel, parts_of, peaks_of
-from modeling_mmer.space.uploads import taken
+from modeling_mmer.space.uploads import Uploads
 
 (RECORDING, TEXT), *_ = spoken(1)
 
@@ -316,34 +316,48 @@ def test_names_from_a_file_are_no_markup(judge, tmp_path):
 # ── uploads and examples ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_upload_is_gone_after_it_was_read(tmp_path):
-    upload, other = tmp_path / "uploads/abc/a.wav", tmp_path / "example.wav"
-    upload.parent.mkdir(parents=True)
-    for path in (upload, other):
-        path.write_bytes(b"sound")
-    with (
-        pytest.raises(RuntimeError),
-        taken([str(upload), None, str(other)], tmp_path / "uploads") as (path, none, same),
-    ):
-        assert Path(path).read_bytes() == b"sound" and none is None and same == str(other)
+@pytest.fixture
+def upload(tmp_path):
+    """The uploads below a folder, and the path of one of them."""
+    path = tmp_path / "uploads/abc/a.wav"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"sound")
+    return Uploads(tmp_path / "uploads", age=60), str(path)
+
+
+def test_an_upload_is_gone_after_it_was_read(upload, tmp_path):
+    uploads, path = upload
+    uploads.update([path])
+    (example := tmp_path / "example.wav").touch()
+    with pytest.raises(RuntimeError), uploads.taken(path, None, str(example)) as (read, none, same):
+        assert Path(read).read_bytes() == b"sound" and none is None and same == str(example)
         raise RuntimeError
-    assert not list((tmp_path / "uploads").iterdir()) and other.exists()
+    assert not list(uploads.folder.iterdir()) and example.exists()
 
 
-def test_an_upload_that_others_wait_for_stays(tmp_path):
-    upload = tmp_path / "uploads/abc/a.wav"
-    upload.parent.mkdir(parents=True)
-    upload.write_bytes(b"sound")
-    with taken([str(upload)], tmp_path / "uploads", wanted=[str(upload)]):
-        pass
-    assert upload.exists()
+def test_equal_uploads_are_one_file_that_goes_with_the_last(upload):
+    uploads, path = upload
+    uploads.update([path])
+    uploads.update([path])
+    with uploads.taken(path) as (first,), uploads.taken(path) as (second,):
+        assert first != second and Path(first).read_bytes() == Path(second).read_bytes() == b"sound"
+        assert not Path(path).exists()
+    uploads.update([path])
+    uploads.update([path])
+    Path(path).parent.mkdir()
+    Path(path).touch()
+    uploads.forget(path)
+    assert Path(path).exists()
+    uploads.age = 0  # the other one has waited for too long
+    uploads.forget(path)
+    assert not list(uploads.folder.iterdir())
 
 
-def test_paths_outside_of_the_uploads_are_not_deleted(tmp_path):
-    (tmp_path / "uploads").mkdir()
+def test_paths_outside_of_the_uploads_are_not_deleted(upload, tmp_path):
+    uploads, _ = upload
     (tmp_path / "a.wav").touch()
-    with taken([str(tmp_path / "uploads/../a.wav")], tmp_path / "uploads"):
-        pass
+    for path in (str(tmp_path / "a.wav"), f"{uploads.folder}/../a.wav", ""):
+        uploads.forget(path)
     assert (tmp_path / "a.wav").exists()
 
 

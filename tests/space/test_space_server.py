@@ -46,7 +46,7 @@ def judge(space):
 def left(page) -> list:
     """The uploads that are on disk once the answer's last step is done."""
     until = time.monotonic() + 5
-    while (files := files_below(page.uploads)) and time.monotonic() < until:
+    while (files := files_below(page.uploads.folder)) and time.monotonic() < until:
         time.sleep(0.05)
     return files
 
@@ -112,10 +112,14 @@ def test_uploads_over_the_limit_end_at_the_door(space):
 def test_paths_of_the_machine_are_refused(space):
     page, address = space
     inside = {"path": str(REPOSITORY / "README.md"), "meta": {"_type": "gradio.FileData"}}
-    for path in ("/etc/passwd", inside["path"], f"{page.uploads}/../../etc/passwd", "../README.md"):
+    for path in ("/etc/passwd", inside["path"], f"{page.uploads.folder}/../../etc/passwd", "../README.md"):
         answer = raw(address, {**inside, "path": path}, "", "auto", False)
         assert "event: error" in answer and "root:" not in answer and "MMER" not in answer
-    for path in ("/etc/passwd", inside["path"], f"{page.uploads}/../{page.uploads.name}/../../etc/passwd"):
+    for path in (
+        "/etc/passwd",
+        inside["path"],
+        f"{page.uploads.folder}/../{page.uploads.folder.name}/../../etc/passwd",
+    ):
         assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404)
     assert (REPOSITORY / "README.md").exists()
 
@@ -129,9 +133,9 @@ def test_the_browser_cannot_have_other_files_deleted(space, tmp_path):
     """It says where an upload was at first; only uploads are deleted."""
     page, _ = space
     (tmp_path / "a.wav").touch()
-    (page.uploads / "x").mkdir()
-    (page.uploads / "x/a.wav").touch()
-    for path in (tmp_path / "a.wav", page.uploads / "x/a.wav"):
+    (page.uploads.folder / "x").mkdir()
+    (page.uploads.folder / "x/a.wav").touch()
+    for path in (tmp_path / "a.wav", page.uploads.folder / "x/a.wav"):
         assert "Not judged" not in page._show(None, "I am glad.", False, "auto", None, str(path), lambda *_, **__: None)
     assert (tmp_path / "a.wav").exists() and left(page) == []
 
@@ -149,7 +153,7 @@ def test_only_as_many_are_judged_at_once_as_there_are_places(space):
     page, _ = space
     judging = [fn for fn in page.blocks.fns.values() if fn.concurrency_id == "judge"]
     assert len(judging) == 3 and {fn.concurrency_limit for fn in judging} == {2}
-    assert page.blocks._queue.max_size == 40
+    assert page.blocks._queue.max_size == 40 and page.blocks.upload_file_set is page.uploads
     assert [fn.api_name for fn in judging if fn.api_visibility == "public"] == ["judge"]
 
 
