@@ -161,7 +161,8 @@ def test_shares_and_the_processes_of_torchrun_write_a_file_each(saved_model, tmp
     """The second half by two processes of torchrun, the first as shares of their own."""
     words = ["predict", str(RECORDINGS[0].parent / "test_00*.opus"), "--model", str(saved_model), "--speech", "off"]
     words += ["--output", str(tmp_path / "s.csv"), "--shard"]
-    done = run("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "modeling_mmer", *words, "2/2")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "modeling_mmer")
+    done = run(*torchrun, *words, "2/2")
     assert done.returncode == 0, done.stderr
     files = [tmp_path / f"s-0000{i}-of-00004.csv" for i in range(1, 5)]
     assert sorted(tmp_path.glob("*.csv")) == files[2:]
