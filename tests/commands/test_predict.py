@@ -189,6 +189,7 @@ def test_shares_and_the_processes_of_torchrun_write_a_file_each(saved_model, tmp
         (("a.wav", "--turns", "absent.rttm"), "absent.rttm"),
         (("a.wav", "b.wav", "--text", "one"), "one recording"),
         (("a.wav", "b.wav", "--plot", "a.png"), "one recording"),
+        (("a.wav", "b.wav", "--output", "c.txt"), "give a folder: --output c --format audacity"),
         (("a.wav", "--windows", "-1"), "windows must be"),
         (("a.wav", "--colour", "red"), "--colour"),
         (("a.wav", "--column_map", "audio"), "FIELD=COLUMN"),
