@@ -4,9 +4,10 @@ The recordings are speech of 2 to 10 seconds and have a text, in no order: RAVDE
 `shared` beside the repository) if it is there, and the demo corpus otherwise. The bare encoders get them one after the
 other, read and prepared: what is left is what any program would have to compute. The variants run in rounds, and each
 is compared with the bare encoders of its round, because other processes slow down single rounds; shown are medians.
+Where other processes run all the time, compare by processor time.
 
-Without --model, weights are random and sizes are those of Whisper-tiny and MiniLM. It takes about two minutes on two
-cores, with --model modeling_mmer/released about five.
+Without --model, weights are random and sizes are those of Whisper-tiny and MiniLM, and it takes about two minutes of
+processor time.
 
     python benchmarks/predict.py [--model NAME] [--clips 32] [--rounds 5]
 """
@@ -14,7 +15,6 @@ cores, with --model modeling_mmer/released about five.
 import argparse
 import csv
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -91,16 +91,17 @@ def bare_encoders(pipe: MMERPipeline, rows: list[dict]) -> Callable[[], None]:
     return run
 
 
-def seconds_of(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """The seconds that each variant takes in each round, after one that warms up."""
-    taken: dict[str, list[float]] = {name: [] for name in variants}
+def seconds_of(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """What each variant takes in each round (rounds, 2), after one that warms up: seconds by the clock, and of the
+    processor."""
+    taken: dict[str, list[list[float]]] = {name: [] for name in variants}
     for number in range(rounds + 1):
         for name, run in variants.items():
-            start = time.perf_counter()
+            start = np.array([time.perf_counter(), time.process_time()])
             run()
             if number:
-                taken[name].append(time.perf_counter() - start)
-    return taken
+                taken[name].append(np.array([time.perf_counter(), time.process_time()]) - start)
+    return {name: np.stack(of_rounds) for name, of_rounds in taken.items()}
 
 
 def variants_of(name: str, rows: list[dict]) -> dict[str, Callable[[], object]]:
@@ -129,11 +130,13 @@ def main() -> None:
         rows = write_clips(Path(folder), samples, options.clips)
         variants = variants_of(options.model or str(save_model(Path(folder) / "model")), rows)
         taken = seconds_of(variants, options.rounds)
-    print(f"{options.clips} clips of 2 to 10 s of {corpus} with text, {torch.get_num_threads()} threads")
+    print(
+        f"{options.clips} clips of 2 to 10 s of {corpus} with text, {torch.get_num_threads()} threads; × bare encoders"
+    )
     for name, seconds in taken.items():
-        ratio = statistics.median(bare / own for bare, own in zip(taken[BARE], seconds, strict=True))
-        rate = options.clips / statistics.median(seconds)
-        print(f"{name:26} {rate:7.1f} clips a second   {ratio:5.2f} × bare encoders")
+        clock, processor = np.median(taken[BARE] / seconds, axis=0)
+        rate = options.clips / np.median(seconds[:, 0])
+        print(f"{name:26} {rate:7.1f} clips a second {clock:7.2f} × by the clock {processor:7.2f} × by processor time")
 
 
 if __name__ == "__main__":
