@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor
 from transformers.hf_argparser import HfArg
 
+from ..exporting.endpoint import write_endpoint
 from ..exporting.onnx_folder import require_libraries, write_onnx
 from ..files import written_beside
 from ..model.modeling_mmer import MMERForEmotionRecognition
@@ -124,7 +125,7 @@ def export_onnx(
     of_each = ", ".join(f"{combination} {difference:.1g}" for combination, difference in differences.items())
     print(f"{destination}: ONNX, {'int8' if arguments.int8 else 'float32'}, {size:.1f} MB.")
     print(f"Largest difference from the model over random batches: {of_each}.")
-    print(f"Use it: python {destination / 'onnx_inference.py'} call.wav --text \"I want my money back.\"")
+    print(f'Use it: python {destination / "onnx_inference.py"} call.wav --text "I want my money back."')
 
 
 def prepare(model: MMERForEmotionRecognition, arguments: ExportArguments) -> None:
@@ -165,6 +166,7 @@ def write_verified(
     with written_beside(destination) as beside:
         model.save_pretrained(beside)
         processor.save_pretrained(beside)
+        write_endpoint(beside)
         copy_card(source, beside, model_id or destination.name)
         if (training_corpus := TrainingCorpus.load(source)) is not None:
             training_corpus.save(beside)

@@ -53,7 +53,10 @@ def random_batches(
     for number in range(count):
         rows = 1 if number < 2 else int(random.integers(1, MOST_ROWS + 1))
         frames = most_frames if number == 1 else int(random.integers(1, min(MOST_FRAMES, most_frames) + 1))
-        lengths = {"audio": 1 if number == 0 else frames, "text": 1 if number == 0 else int(random.integers(1, most_tokens + 1))}
+        lengths = {
+            "audio": 1 if number == 0 else frames,
+            "text": 1 if number == 0 else int(random.integers(1, most_tokens + 1)),
+        }
         batch = {}
         for modality in modalities:
             longest = lengths[modality]

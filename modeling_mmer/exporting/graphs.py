@@ -6,6 +6,7 @@ encoders' windows. Every row must have all modalities of the graph.
 """
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -147,20 +148,28 @@ def quantize(folder: Path) -> None:
     Weights have 7 bits and a scale for each column: processors without VNNI add up pairs of products in 16 bits, which
     8 bits would overflow. What is above the encoders stays as it is; it is a hundredth of the whole.
     """
+    with TemporaryDirectory(dir=folder) as drafts:
+        for file in sorted(folder.glob("*.onnx")):
+            quantize_graph(file, Path(drafts) / file.name)
+        share_weights(Path(drafts), folder)
+
+
+def quantize_graph(file: Path, quantized: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with TemporaryDirectory(dir=folder) as drafts:
-        for file in sorted(folder.glob("*.onnx")):
-            nodes = onnx.load(file, load_external_data=False).graph.node
-            kept = [node.name for node in nodes if not node.name.startswith(ENCODER)]
-            quantize_dynamic(
-                file,
-                Path(drafts) / file.name,
-                op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                reduce_range=True,
-                nodes_to_exclude=kept,
-            )
-        share_weights(Path(drafts), folder)
+    nodes = onnx.load(file, load_external_data=False).graph.node
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it advises a step that these graphs do without
+    try:
+        quantize_dynamic(
+            file,
+            quantized,
+            op_types_to_quantize=["MatMul", "Gather"],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+            nodes_to_exclude=[node.name for node in nodes if not node.name.startswith(ENCODER)],
+        )
+    finally:
+        logging.disable(disabled)

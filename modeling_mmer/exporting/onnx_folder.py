@@ -1,4 +1,4 @@
-"""The folder that `mmer export --format onnx` writes: graphs, weights, and all that running them without torch needs."""
+"""The folder that `mmer export --format onnx` writes: graphs, and all that running them without torch needs."""
 
 import json
 import shutil
@@ -24,12 +24,10 @@ INT8_FIGURES = "int8.json"  # beside a model: what `scripts/int8_figures.py` mea
 def require_libraries() -> None:
     """Raise a ValueError if a library of the extra `onnx` is not installed."""
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise ValueError(
-            f'--format onnx needs {error.name or "onnx"}: pip install "modeling-mmer[onnx]"'
-        ) from error
+        raise ValueError(f'--format onnx needs {error.name or "onnx"}: pip install "modeling-mmer[onnx]"') from error
 
 
 def write_onnx(
@@ -83,9 +81,7 @@ def settings(model: MMERForEmotionRecognition, processor: MMERProcessor, int8: b
         "sampling_rate": extractor.sampling_rate,
         "n_fft": extractor.n_fft,
         "hop_length": extractor.hop_length,
-        "window_samples": min(
-            extractor.n_samples, 2 * config.audio_config.max_source_positions * extractor.hop_length
-        ),
+        "window_samples": min(extractor.n_samples, 2 * config.audio_config.max_source_positions * extractor.hop_length),
         "max_tokens": min(longest),
         "weights": "int8" if int8 else "float32",
     }
@@ -103,19 +99,23 @@ def readme(config: MMERConfig, stored: dict, source: Path, name: str) -> str:
     """The README of the folder, with the licence of the model's card and, where it was measured, the cost of int8."""
     low, high = (f"{end:g}" for end in config.label_scale)
     dimensions = ", ".join(f"`{name}`" for name in config.dimensions)
-    return (HERE / "onnx_readme.md").read_text(encoding="utf-8").format(
-        front_matter=front_matter(source / "README.md"),
-        name=Path(name).name,
-        precision=precision(stored["weights"], source / INT8_FIGURES),
-        sampling_rate=stored["sampling_rate"],
-        tasks=f"probabilities of {', '.join(stored['classes'])}, and {', '.join(config.dimensions) or 'no dimensions'}",
-        scale=f"from {low} to {high}",
-        window=stored["window_samples"] / stored["sampling_rate"],
-        mels=config.audio_config.num_mel_bins,
-        frames=stored["window_samples"] // stored["hop_length"],
-        max_tokens=stored["max_tokens"],
-        classes=" and ".join(f"`{task}`" for task in stored["classes"]),
-        dimensions=dimensions or "nothing else",
+    return (
+        (HERE / "onnx_readme.md")
+        .read_text(encoding="utf-8")
+        .format(
+            front_matter=front_matter(source / "README.md"),
+            name=Path(name).name,
+            precision=precision(stored["weights"], source / INT8_FIGURES),
+            sampling_rate=stored["sampling_rate"],
+            tasks=", ".join([*stored["classes"], *config.dimensions]),
+            scale=f"from {low} to {high}",
+            window=stored["window_samples"] / stored["sampling_rate"],
+            mels=config.audio_config.num_mel_bins,
+            frames=stored["window_samples"] // stored["hop_length"],
+            max_tokens=stored["max_tokens"],
+            classes=" and ".join(f"`{task}`" for task in stored["classes"]),
+            dimensions=dimensions or "nothing else",
+        )
     )
 
 
@@ -139,4 +139,6 @@ def precision(weights: str, figures: Path) -> str:
         f"{of['float32']:.1%} → {of['int8']:.1%} from {combination.replace('_', ' and ')}"
         for combination, of in measured["combinations"].items()
     )
-    return f"{sentence} UA of emotion on the {measured['split']} split of {measured['corpus']}, float32 → int8: {costs}."
+    return (
+        f"{sentence} UA of emotion on the {measured['split']} split of {measured['corpus']}, float32 → int8: {costs}."
+    )

@@ -1,4 +1,4 @@
-"""Emotion from speech, text or both with onnxruntime, numpy and tokenizers: python onnx_inference.py call.wav --text "…" """
+"""Emotion from speech, text or both with onnxruntime, tokenizers: python onnx_inference.py a.wav --text "…" """
 
 import argparse
 import functools
@@ -56,7 +56,7 @@ def judge(samples=None, text=None):
     for place, task in enumerate(output.name for output in session.get_outputs()):
         mean = np.average([outputs[place][0] for _, outputs in seen], axis=0, weights=[length for length, _ in seen])
         if task in CONFIG["classes"]:
-            scores = dict(sorted(zip(CONFIG["classes"][task], mean.tolist()), key=lambda score: -score[1]))
+            scores = dict(sorted(zip(CONFIG["classes"][task], mean.tolist(), strict=True), key=lambda score: -score[1]))
             answer[task] = {"label": next(iter(scores)), "score": max(scores.values()), "scores": scores}
         else:
             answer[task] = float(np.clip(mean, *CONFIG["label_scale"]))
