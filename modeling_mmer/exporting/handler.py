@@ -69,7 +69,7 @@ def is_audio(text: str) -> bool:
     if text.startswith("data:"):
         return True
     try:
-        get_audio_filetype(base64.b64decode(text[:256], validate=True))
+        get_audio_filetype(base64.b64decode("".join(text[:300].split())[:128], validate=True))
     except ValueError:  # neither base64, nor the beginning of an audio file
         return False
     return True
@@ -82,6 +82,6 @@ def decode(audio: str) -> bytes:
         ValueError: it is no base64, such as a path or a URL.
     """
     try:
-        return base64.b64decode(audio.rpartition(",")[2], validate=True)
+        return base64.b64decode("".join(audio.rpartition(",")[2].split()), validate=True)
     except binascii.Error as error:
         raise ValueError(f"audio must be the bytes of a file in base64, which this is not ({error}).") from error

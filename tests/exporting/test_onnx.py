@@ -1,4 +1,4 @@
-"""`mmer export --format onnx`: graphs that equal the model for any lengths, and a script that runs them without torch."""
+"""`mmer export --format onnx`: graphs that equal the model for any lengths, and a script that needs no torch."""
 
 import importlib.util
 import json
@@ -27,9 +27,10 @@ FIELDS = {"emotion": "logits", "sentiment": "sentiment_logits"}
 # Fails on torch and what needs it, as in an environment without them.
 WITHOUT_TORCH = """
 import sys
+REFUSED = 'torch', 'transformers', 'modeling_mmer', 'soundfile'
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in ('torch', 'transformers', 'modeling_mmer', 'soundfile'): raise ModuleNotFoundError(name)
+        if name.partition('.')[0] in REFUSED: raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Refuse())
 """
 
