@@ -145,8 +145,7 @@ def test_other_choices_of_the_config_have_equal_graphs_too(tmp_path):
 def test_the_graphs_share_their_weights(exported, pipe):
     """Each encoder is in two graphs and once on the disk."""
     needed = sum(4 * p.numel() for p in pipe.model.model.encoders.parameters())
-    assert needed < sum(path.stat().st_size for path in exported.glob("weights.bin")) < 1.2 * needed + 400_000
-    assert all(path.stat().st_size < needed for path in exported.glob("*.onnx"))
+    assert 0.5 * needed < (exported / "weights.bin").stat().st_size < 1.2 * needed
     assert sorted(path.name for path in exported.iterdir()) == [
         *("README.md", "audio.onnx", "audio_text.onnx", "config.json", "mel_filters.npy", "onnx_inference.py"),
         *("text.onnx", "tokenizer.json", "weights.bin"),
