@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import json
+import re
 import shutil
 import sys
 import tomllib
@@ -115,6 +116,18 @@ def test_a_request_cannot_read_files_of_the_server_or_call_others(handler, form)
     for place in (str(RECORDINGS[0]), "/etc/passwd", "http://localhost:1/call.wav"):
         (answer,) = handler({"inputs": {"audio": form(place)}})
         assert answer.keys() == {"error"} and ("base64" in answer["error"])
+
+
+def test_the_snippet_of_the_guide_runs_as_written(saved_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "handler", raising=False)
+    shutil.copytree(saved_model, "exported")
+    write_endpoint(tmp_path / "exported")
+    shutil.copy(RECORDINGS[0], "call.wav")
+    (snippet,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/publish.md").read_text(), re.DOTALL)
+    exec(snippet, {})
+    assert capsys.readouterr().out.startswith("['audio', 'text'] {'label': ")
 
 
 def test_the_packages_of_an_endpoint_are_those_of_the_project():
