@@ -1,14 +1,20 @@
 """Throughput of the scorer, of the pipeline and of the bare encoders on the same recordings, as ratios.
 
-The recordings last from 2 to 10 seconds and have a text, in no order. The bare encoders get them one after the other,
-read and prepared: what is left is what any program would have to compute. The variants run in rounds, and the fastest
-round of each counts, because other processes slow down single rounds. Weights are random; sizes are those of
-Whisper-tiny and MiniLM.
+The recordings are speech of 2 to 10 seconds and have a text, in no order: RAVDESS under MMER_TEST_DATA (default:
+`shared` beside the repository) if it is there, and the demo corpus otherwise. The bare encoders get them one after the
+other, read and prepared: what is left is what any program would have to compute. The variants run in rounds, and each
+is compared with the bare encoders of its round, because other processes slow down single rounds; shown are medians.
+Where other processes run all the time, compare by processor time.
 
-    python benchmarks/predict.py [--clips 64] [--rounds 5]
+Without --model, weights are random and sizes are those of Whisper-tiny and MiniLM, and it takes about two minutes of
+processor time.
+
+    python benchmarks/predict.py [--model NAME] [--clips 32] [--rounds 5]
 """
 
 import argparse
+import csv
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,8 +31,9 @@ from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.model.waveforms import read_recording
 from modeling_mmer.scoring import Scorer
 
+REPOSITORY = Path(__file__).parents[1]
 RATE = 16_000
-TEXT = "I am so glad that we won the game after all."
+BARE = "bare encoders, one by one"
 
 
 def save_model(folder: Path) -> Path:
@@ -48,18 +55,28 @@ def save_model(folder: Path) -> Path:
     return folder
 
 
-def write_clips(folder: Path, count: int) -> list[dict]:
-    """Recordings of 2 to 10 seconds, cut from the demo corpus's."""
+def speech() -> tuple[np.ndarray, str]:
+    """The samples of some minutes of speech (N,), and the name of the corpus."""
+    test_data = Path(os.environ.get("MMER_TEST_DATA", REPOSITORY.parent / "shared"))
+    recordings, name = sorted(test_data.glob("data/ravdess/audio/*.flac")), "RAVDESS"
+    if not recordings:
+        recordings, name = sorted((DEMO_FOLDER / "audio").glob("*.opus")), "the demo corpus"
+    chosen = recordings[:: max(1, len(recordings) // 100)]
+    return np.concatenate([read_recording(str(path), RATE, RATE) for path in chosen]), name
+
+
+def write_clips(folder: Path, samples: np.ndarray, count: int) -> list[dict]:
+    """Recordings of 2 to 10 seconds of speech, with texts of the demo corpus."""
     generator = np.random.default_rng(0)
-    demo = sorted((DEMO_FOLDER / "audio").glob("*.opus"))[:50]
-    speech = np.concatenate([read_recording(str(path), RATE, RATE) for path in demo])
+    with (DEMO_FOLDER / "metadata.csv").open(encoding="utf-8", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file) if row["text"]]
     rows = []
     for i in range(count):
         path = folder / f"{i:03}.wav"
         length = round(generator.uniform(2, 10) * RATE)
-        start = generator.integers(len(speech) - length)
-        soundfile.write(path, speech[start : start + length], RATE)
-        rows.append({"audio": str(path), "text": TEXT})
+        start = generator.integers(len(samples) - length)
+        soundfile.write(path, samples[start : start + length], RATE)
+        rows.append({"audio": str(path), "text": texts[i % len(texts)]})
     return rows
 
 
@@ -69,50 +86,57 @@ def bare_encoders(pipe: MMERPipeline, rows: list[dict]) -> Callable[[], None]:
     @torch.no_grad()
     def run() -> None:
         for batch in batches:
-            pipe.model.model.encoder_states(dict(batch))
+            pipe.model.model.encoders(dict(batch))
 
     return run
 
 
-def clips_per_second(variants: dict[str, Callable[[], object]], clips: int, rounds: int) -> dict[str, float]:
-    fastest = dict.fromkeys(variants, float("inf"))
-    for _ in range(rounds):
+def seconds_of(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """What each variant takes in each round (rounds, 2), after one that warms up: seconds by the clock, and of the
+    processor."""
+    taken: dict[str, list[list[float]]] = {name: [] for name in variants}
+    for number in range(rounds + 1):
         for name, run in variants.items():
-            start = time.perf_counter()
+            start = np.array([time.perf_counter(), time.process_time()])
             run()
-            fastest[name] = min(fastest[name], time.perf_counter() - start)
-    return {name: clips / seconds for name, seconds in fastest.items()}
+            if number:
+                taken[name].append(np.array([time.perf_counter(), time.process_time()]) - start)
+    return {name: np.stack(of_rounds) for name, of_rounds in taken.items()}
+
+
+def variants_of(name: str, rows: list[dict]) -> dict[str, Callable[[], object]]:
+    model, processor = MMERForEmotionRecognition.from_pretrained(name), MMERProcessor.from_pretrained(name)
+    pipe = pipeline("multimodal-emotion-recognition", model=model.eval(), processor=processor)
+    scorer, without_detection = Scorer(name), Scorer(name, speech="off")
+    columns = {key: [row[key] for row in rows] for key in ("audio", "text")}
+    return {
+        BARE: bare_encoders(pipe, rows),
+        "pipeline, batch 1": lambda: pipe(rows, batch_size=1),
+        "pipeline, batch 8": lambda: pipe(rows, batch_size=8),
+        "scorer": lambda: scorer(columns),
+        "scorer, --speech off": lambda: without_detection(columns),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--model", help="folder or hub name; by default random weights")
+    parser.add_argument("--clips", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        name = str(save_model(Path(folder) / "model"))
-        rows = write_clips(Path(folder), options.clips)
-        model, processor = MMERForEmotionRecognition.from_pretrained(name), MMERProcessor.from_pretrained(name)
-        pipe = pipeline("multimodal-emotion-recognition", model=model.eval(), processor=processor)
-        scorer = Scorer(name, speech="off")
-        with_speech = Scorer(name)
-        columns = {key: [row[key] for row in rows] for key in ("audio", "text")}
-        found = clips_per_second(
-            {
-                "bare encoders, one by one": bare_encoders(pipe, rows),
-                "pipeline, batch 1": lambda: pipe(rows, batch_size=1),
-                "pipeline, batch 8": lambda: pipe(rows, batch_size=8),
-                "scorer": lambda: scorer(columns),
-                "scorer, with speech detection": lambda: with_speech(columns),
-            },
-            options.clips,
-            options.rounds,
-        )
-    bare = found["bare encoders, one by one"]
-    print(f"{options.clips} clips of 2 to 10 s with text, {torch.get_num_threads()} threads, device {pipe.device}")
-    for name, rate in found.items():
-        print(f"{name:32} {rate:7.1f} clips a second   {rate / bare:5.2f} × bare encoders")
+        samples, corpus = speech()
+        rows = write_clips(Path(folder), samples, options.clips)
+        variants = variants_of(options.model or str(save_model(Path(folder) / "model")), rows)
+        taken = seconds_of(variants, options.rounds)
+    print(
+        f"{options.clips} clips of 2 to 10 s of {corpus} with text, {torch.get_num_threads()} threads; × bare encoders"
+    )
+    for name, seconds in taken.items():
+        clock, processor = np.median(taken[BARE] / seconds, axis=0)
+        rate = options.clips / np.median(seconds[:, 0])
+        print(f"{name:26} {rate:7.1f} clips a second {clock:7.2f} × by the clock {processor:7.2f} × by processor time")
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download
 
-from .. import registration  # noqa: F401 - models are loaded through transformers' Auto classes
 from ..features.cache import digest, named_identity
 from ..model.configuration_mmer import MMERConfig
 from ..model.hub_names import CONFIG, commit_of
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.pipeline_mmer import MMERPipeline
 from ..model.processing_mmer import MMERProcessor
+from ..registration import RELEASED, TASK
 
-RELEASED = Path(__file__).parents[1] / "released"  # the model that is used where none is named
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -57,8 +56,7 @@ def load_pipeline(name: str, commit: str | None, dtype: str = "auto", device: st
     dtype = dtype if dtype == "auto" else getattr(torch, dtype)
     model = MMERForEmotionRecognition.from_pretrained(name, revision=commit, dtype=dtype).eval()
     processor = MMERProcessor.from_pretrained(name, revision=commit)
-    task = "multimodal-emotion-recognition"
-    return MMERPipeline(model=model, processor=processor, task=task, device=device)
+    return MMERPipeline(model=model, processor=processor, task=TASK, device=device)
 
 
 def fingerprint(name: str, commit: str | None) -> str:
