@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "modeling_mmer"
 # From the top of the house down: a room imports those below it, and nothing above.
 ROOMS = (
     *("commands", "reproduction", "baselines", "training", "report", "plots", "scoring", "features", "evaluation"),
-    *("corpora", "lettering", "files", "redaction", "registration", "model"),
+    *("corpora", "lettering", "files", "precision", "redaction", "registration", "model"),
 )
 TRAVELS_WITH = {"torch", "transformers", "numpy", "huggingface_hub"}
 DECODERS = {"soundfile", "soxr"}  # of waveforms and windows, where they read files
