@@ -19,8 +19,7 @@ from .separate import SeparateModel
 
 # In which two trained models may differ: what only their training reads, and which modality they are for.
 _OF_TRAINING = (
-    *("combination", "dropout", "audio_token_dropout", "initializer_range"),
-    *(f"{task}_class_weights" for task in CLASS_TASKS),
+    *("combination", "dropout", "initializer_range", *(f"{task}_class_weights" for task in CLASS_TASKS)),
     *("mae_target", "mae_target_norm", "mae_upsampling", "mae_loss_on", "mae_detach_target", "mask_ratio"),
     *("soft_labels", "lambda_supervised", "lambda_mae"),
     *("contrastive_form", "contrastive_projection", "lambda_contrastive"),

@@ -8,6 +8,7 @@ from transformers.hf_argparser import HfArg
 
 from ..corpora.schema import counted
 from ..report.reproduction import write_reproduction
+from ..reproduction.beside import grids, other_records, require_same_material
 from ..reproduction.grid import run_grid, tasks
 from ..reproduction.material import Material
 from ..reproduction.systems import chosen_runs, make_plan
@@ -35,6 +36,11 @@ class GridArguments(EncoderArguments):
         default="paper",
         help="Options of all rows unless the recipe or the command line sets them: paper or recommended.",
     )
+    beside: list[str] | None = HfArg(
+        default=None,
+        help="Output folders of other grids on the same corpus and encoders, such as that of the other preset. The "
+        "report shows their rows beside these, and compares them with the full objective of this one.",
+    )
 
 
 ARGUMENTS = (GridArguments, CorpusArguments, ModelArguments, RunArguments)
@@ -53,11 +59,13 @@ def main(argv: list[str]) -> None:
         options |= encoder_commits(encoders, options)  # so that all runs use the same encoder weights
         if corpus_arguments.cache_layers is not None:
             options |= dict.fromkeys(("audio_layers", "text_layers"), corpus_arguments.cache_layers)
-        material = Material(corpus_arguments, encoders, options, run, folder)
+        material = Material(corpus_arguments, encoders, options, run, folder, grid_arguments.preset)
         plan = make_plan(options)
         grid = tasks(chosen_runs(plan, grid_arguments.only), grid_arguments.seeds, material.folds())
+        others = other_records(grid_arguments.beside or [], grid_arguments.preset)
+        require_same_material(others, material)
         failed = run_grid(grid, plan, material)
-        write_reproduction(folder, plan.tables, material.corpus(material.folds()[0]).name)
+        write_reproduction(folder, grids(material, plan, others), material.corpus(material.folds()[0]).name)
     print(f"\nTables: {folder / 'README.md'} and {folder / 'index.html'}")
     if failed:
         n_failed = counted(len(failed), "run has", "runs have")

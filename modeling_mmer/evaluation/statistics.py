@@ -60,21 +60,33 @@ def paired_bootstrap(
     """
     if any(len(predictions) != len(references) for predictions in [*one, *other]):
         raise ValueError("A paired bootstrap needs predictions of both systems for the same utterances.")
-    seeds = [measure.terms(predictions, references) for predictions in [*one, *other]]
-    terms = np.stack(seeds, axis=1)  # (n, seeds of both, P)
-    if utterances is not None:
-        groups = np.unique(utterances, return_inverse=True)[1]
-        terms = np.stack([np.bincount(groups, column) for column in terms.reshape(len(terms), -1).T], axis=1)
-        terms = terms.reshape(-1, len(seeds), seeds[0].shape[1])
+    terms = _terms_of_utterances(measure, [*one, *other], references, utterances)
 
     def difference(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        figures = [measure.value(seed_sums) for seed_sums in np.moveaxis(sums, 1, 0)]
-        means = np.mean(figures[: len(one)], axis=0), np.mean(figures[len(one) :], axis=0)
+        means = _mean(measure, sums[:, : len(one)]), _mean(measure, sums[:, len(one) :])
         return np.round(means[0] - means[1], 12)  # so that rounding does not make equal systems differ
 
-    drawn = np.concatenate([difference(sums) for sums in _resampled(terms, resamples, seed)])
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return float(difference(terms.sum(0, keepdims=True))[0]), float(low), float(high)
+    return _percentiles(difference, terms, resamples, seed)
+
+
+def bootstrap_mean(
+    measure: Measure,
+    runs: Sequence[NDArray],
+    references: NDArray,
+    utterances: NDArray | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """A metric, averaged over runs, and the bounds of its 95 % interval. All runs are judged on the same resamples.
+
+    Args:
+        measure: the metric.
+        runs: predictions (n,), one array per run.
+        references: (n,).
+        utterances: as for [`paired_bootstrap`].
+    """
+    terms = _terms_of_utterances(measure, runs, references, utterances)
+    return _percentiles(lambda sums: _mean(measure, sums), terms, resamples, seed)
 
 
 def bootstrap_interval(
@@ -86,10 +98,38 @@ def bootstrap_interval(
         measure: the metric.
         predictions, references: (n,).
     """
-    terms = measure.terms(predictions, references)
-    drawn = np.concatenate([measure.value(sums) for sums in _resampled(terms, resamples, seed)])
+    _, low, high = bootstrap_mean(measure, [predictions], references, resamples=resamples, seed=seed)
+    return low, high
+
+
+def _terms_of_utterances(
+    measure: Measure, runs: Sequence[NDArray], references: NDArray, utterances: NDArray | None
+) -> NDArray[np.float64]:
+    """The terms of all runs, summed over the rows of each utterance: (utterances, runs, P)."""
+    of_runs = [measure.terms(predictions, references) for predictions in runs]
+    terms = np.stack(of_runs, axis=1)  # (n, runs, P)
+    if utterances is None:
+        return terms
+    groups = np.unique(utterances, return_inverse=True)[1]
+    terms = np.stack([np.bincount(groups, column) for column in terms.reshape(len(terms), -1).T], axis=1)
+    return terms.reshape(-1, *np.shape(of_runs)[::2])
+
+
+def _mean(measure: Measure, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums (R, runs, P) → the metric of each resample, averaged over the runs (R,)."""
+    return np.mean([measure.value(of_run) for of_run in np.moveaxis(sums, 1, 0)], axis=0)
+
+
+def _percentiles(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    terms: NDArray[np.float64],
+    resamples: int,
+    seed: int,
+) -> tuple[float, float, float]:
+    """A statistic of sums of terms, and the percentiles 2.5 and 97.5 over resamples of the utterances."""
+    drawn = np.concatenate([statistic(sums) for sums in _resampled(terms, resamples, seed)])
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
+    return float(statistic(terms.sum(0, keepdims=True))[0]), float(low), float(high)
 
 
 def _resampled(terms: NDArray[np.float64], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:

@@ -62,7 +62,6 @@ class MMERConfig(PreTrainedConfig):
         text_layers: Hidden states of the text encoder to mix; all by default.
         state_normalization: standardize: standardise encoder states by training-split statistics (not in the paper).
         audio_stride: Number of audio encoder frames per token (k in Eq. 2).
-        audio_token_dropout: Share of a recording's tokens that a training step leaves out, drawn anew (an extension).
         hidden_size: Width of the shared transformer.
         num_hidden_layers: Number of layers of the shared transformer.
         num_attention_heads: Number of attention heads per layer.
@@ -138,7 +137,6 @@ class MMERConfig(PreTrainedConfig):
     text_layers: list[int] | tuple[int, ...] | None = None
     state_normalization: Literal["none", "standardize"] = "none"
     audio_stride: int = 4
-    audio_token_dropout: float | int = 0
 
     hidden_size: int = 128
     num_hidden_layers: int = 2
@@ -288,8 +286,6 @@ class MMERConfig(PreTrainedConfig):
         for name in ("num_hidden_layers", "num_attention_heads", "intermediate_size", "audio_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if not 0 <= self.audio_token_dropout < 1:
-            raise ValueError(f"audio_token_dropout must be at least 0 and below 1, not {self.audio_token_dropout}.")
 
     def validate_tasks(self):
         for task in CLASS_TASKS:

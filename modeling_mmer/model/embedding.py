@@ -83,18 +83,9 @@ class StateMixer(nn.Module):
 class ModalityEmbedder(StateMixer):
     """Encoder states of modality m → tokens of the shared transformer."""
 
-    def __init__(
-        self,
-        num_states: int,
-        encoder_width: int,
-        hidden_size: int,
-        stride: int,
-        standardize: bool,
-        token_dropout: float = 0.0,
-    ):
+    def __init__(self, num_states: int, encoder_width: int, hidden_size: int, stride: int, standardize: bool):
         super().__init__(num_states, encoder_width, standardize)
         self.stride = stride
-        self.token_dropout = token_dropout
         self.projection = (
             WindowConvolution(encoder_width, hidden_size, stride)
             if stride > 1
@@ -104,17 +95,14 @@ class ModalityEmbedder(StateMixer):
 
     @classmethod
     def for_modality(cls, config: MMERConfig, modality: str) -> "ModalityEmbedder":
-        """The embedder of one modality of a config: its encoder's states, its stride, how many tokens are dropped."""
-        shape, standardize = config.states_shape(modality), config.state_normalization == "standardize"
-        token_dropout = config.audio_token_dropout if modality == "audio" else 0.0
-        return cls(*shape, config.hidden_size, config.stride(modality), standardize, token_dropout)
+        """The embedder of one modality of a config: its encoder's states, its stride."""
+        standardize = config.state_normalization == "standardize"
+        return cls(*config.states_shape(modality), config.hidden_size, config.stride(modality), standardize)
 
     def forward(self, states: torch.Tensor | PendingStates, mask: torch.Tensor) -> ModalityTokens:
         """States (B, L+1, T, D), or those that are pending, and mask (B, T), true where real → tokens. What lies at
         padded positions leaves no trace."""
         mixed = self.mix(states, mask)
-        if self.training and self.token_dropout:
-            mixed, mask = drop_windows(mixed, mask, self.stride, self.token_dropout)
         projected, token_mask = self.project(mixed, mask)
         return ModalityTokens(projected, token_mask, states=mixed, states_mask=mask, type_embedding=self.type_embedding)
 
@@ -127,36 +115,10 @@ class ModalityEmbedder(StateMixer):
         """Eq. 2: H (B, T, D) → h (B, N, d). A ragged tail is padded to a whole window, real if any frame of it is."""
         if self.stride == 1:
             return self.projection(mixed), mask
-        mixed, mask = whole_windows(mixed, mask, self.stride)
+        tail = -mixed.shape[1] % self.stride
+        mixed = nn.functional.pad(mixed, (0, 0, 0, tail))  # (B, N·k, D)
+        mask = nn.functional.pad(mask, (0, tail))
         return self.projection(mixed), mask.unflatten(1, (-1, self.stride)).any(-1)
-
-
-def whole_windows(mixed: torch.Tensor, mask: torch.Tensor, stride: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """H (B, T, D) and mask (B, T), padded to N windows of k frames: (B, N·k, D) and (B, N·k)."""
-    tail = -mixed.shape[1] % stride
-    return nn.functional.pad(mixed, (0, 0, 0, tail)), nn.functional.pad(mask, (0, tail))
-
-
-def drop_windows(
-    mixed: torch.Tensor, mask: torch.Tensor, stride: int, share: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """H (B, T, D) and mask (B, T) without `share` of each row's windows of k frames, drawn anew at every call. What is
-    left moves together, in its order; a row keeps at least one window.
-
-    Our extension (`audio_token_dropout`), for training: a recording is another one in each epoch, and the shared
-    transformer has less to compute.
-    """
-    mixed, mask = (x.unflatten(1, (-1, stride)) for x in whole_windows(mixed, mask, stride))  # (B, N, k, D), (B, N, k)
-    real = mask.any(-1)  # (B, N)
-    count = real.sum(-1)
-    kept = ((1 - share) * count).round().long().clamp(min=1).minimum(count)  # (B,)
-    most = max(1, round((1 - share) * real.shape[1]))  # known without asking the device
-    drawn = torch.rand(real.shape, device=real.device).masked_fill(~real, 2.0).argsort(-1)[:, :most]
-    is_kept = torch.arange(most, device=real.device) < kept.unsqueeze(-1)  # (B, most)
-    places = drawn.masked_fill(~is_kept, real.shape[1]).sort(-1).values.clamp(max=real.shape[1] - 1)
-    rows = torch.arange(len(real), device=real.device).unsqueeze(-1)
-    mask = mask[rows, places] & is_kept.unsqueeze(-1)
-    return (mixed[rows, places] * mask.unsqueeze(-1)).flatten(1, 2), mask.flatten(1)
 
 
 class WindowConvolution(nn.Conv1d):

@@ -21,6 +21,7 @@ class RunRecord:
     Args:
         seconds: of training, including the time before a resumption, and of evaluation.
         corpus, encoders: their names. Their content is identified in `settings`.
+        preset: that its options started from.
         caveats: facts that change the meaning of the figures.
         settings: everything that the figures depend on (`training/settings.py`).
         splits: the figures, as in `results.json`.
@@ -35,6 +36,7 @@ class RunRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     corpus: str | None = None
     encoders: Sequence[str] = ()
+    preset: str = "paper"  # the only one there was when records did not name it
     caveats: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
@@ -109,6 +111,11 @@ class Records:
     @cached_property
     def all(self) -> list[RunRecord]:
         return [RunRecord.read(path) for path in sorted((self.folder / "runs").glob("*-seed-*.json"))]
+
+    @property
+    def preset(self) -> str:
+        """That of all its runs: a folder has one set of options."""
+        return self.all[0].preset if self.all else RunRecord.preset
 
     @cached_property
     def folds(self) -> set[int | None]:

@@ -1,36 +1,94 @@
 """Plots of `mmer reproduce`: UA by row, layer weights, one retrieval group, training curves."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from textwrap import fill
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ..model.configuration_mmer import COMBINATIONS
+from ..plots import plot_plane
+from .grids import FULL, System
 from .plots import SIZE, save
 from .records import Records
+from .strips import LEGEND, Strip, Strips, axis_of
 from .tables import combination_name
 
+LINES = {
+    "interval": {"color": "#1F5FA8", "linewidth": 1.6},
+    "floor": {"color": "#C2571A", "linewidth": 1.2},
+    "chance": {"color": "#777777", "linewidth": 1.2, "linestyle": ":"},
+}
 
-def plot_ua(path: Path, records: Records, rows: Sequence) -> bool:
-    """Plot the UA of each row and combination, with the deviation over seeds. False if none was measured."""
-    figures = {
-        row.title: [records.figure(row.runs[combination], f"{combination}_ua") for combination in COMBINATIONS]
-        for row in rows
-    }
-    figures = {title: of_row for title, of_row in figures.items() if any(of_row)}
-    if not figures:
+
+def plot_ua(path: Path, strips: Strips) -> bool:
+    """Plot the UA of each system and combination as a dot with its interval, between lines for chance and for the floor
+    of its grid. False if none was measured."""
+    if not strips:
         return False
-    picture = Figure(figsize=(3 * SIZE, 0.35 * len(figures) + 1.2), layout="constrained")
+    save(draw_ua(strips), path)
+    return True
+
+
+def draw_ua(strips: Strips) -> Figure:
+    lines = lines_of(strips)
+    picture = Figure(figsize=(3 * SIZE, 0.28 * len(lines) + 1.2), layout="constrained")
     panels = picture.subplots(1, len(COMBINATIONS), sharey=True)
-    titles = list(figures)[::-1]
+    axis = axis_of(chain(*strips.values()))
     for i, (panel, combination) in enumerate(zip(panels, COMBINATIONS, strict=True)):
-        for y, title in enumerate(titles):
-            if (figure := figures[title][i]) is not None:
-                panel.barh(y, 100 * figure.mean, xerr=100 * (figure.deviation or 0), color=f"C{i}")
-        panel.set(title=combination_name(combination), xlabel="UA (%)", xlim=(0, 100))
-    panels[0].set_yticks(range(len(titles)), titles)
-    save(picture, path)
+        for y, (_, system) in enumerate(lines):
+            if system is not None and (strip := strips[system][i]) is not None:
+                draw_strip(panel, y, strip)
+        panel.set(title=combination_name(combination), xlabel="UA (%)", xlim=(100 * axis.low, 100 * axis.high))
+        panel.set_xticks([100 * tick for tick in axis.ticks])
+        panel.grid(axis="y", color="#EEEEEE", linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(lines)), [title for title, _ in lines])
+    panels[0].set_ylim(len(lines) - 0.5, -0.5)
+    for label, (_, system) in zip(panels[0].get_yticklabels(), lines, strict=True):
+        label.set_fontweight("bold" if system is None else "normal")
+    marks = [Line2D([], [], **LINES[name], label=label) for name, label in LEGEND.items()]
+    marks[0].set(marker="o", markersize=5)
+    picture.legend(handles=marks, loc="outside lower right", ncols=3, fontsize="small", frameon=False)
+    return picture
+
+
+def lines_of(strips: Strips) -> list[tuple[str, System | None]]:
+    """What stands on each line: a system, or the name of a grid above its systems if there are several grids."""
+    grids = list(dict.fromkeys(system.grid for system in strips))
+    lines: list[tuple[str, System | None]] = []
+    for grid in grids:
+        lines += [(grid.name, None)] * (len(grids) > 1)
+        lines += [(system.title, system) for system in strips if system.grid is grid]
+    return lines
+
+
+def draw_strip(panel: Axes, y: int, strip: Strip) -> None:
+    for name, value in strip.lines.items():
+        panel.plot([100 * value] * 2, [y - 0.5, y + 0.5], **LINES[name], zorder=1)
+    if strip.interval is not None:
+        panel.plot([100 * bound for bound in strip.interval], [y, y], **LINES["interval"], zorder=2)
+    panel.plot(100 * strip.value, y, "o", color=LINES["interval"]["color"], markersize=5, zorder=3)
+
+
+def plot_affect(path: Path, records: Records, rows: Sequence) -> bool:
+    """Plot valence and arousal of the test utterances as the full objective judges them from audio and text, with the
+    first seed, coloured by the emotion that it recognises. False if the corpus has no labels of them to learn from."""
+    combination = [*COMBINATIONS][-1]
+    run = next((row.runs[combination] for row in rows if row.name == FULL), None)
+    counted = records.counted(run) if run else []
+    table = records.predictions(run, counted[0].seed) if counted else None
+    measured = counted[0].splits["test"].get(combination, {}) if counted else {}
+    if table is None or not {"valence_ccc", "arousal_ccc"} <= {*measured}:
+        return False
+    table = table[table["combination"] == combination]
+    scale = counted[0].settings.get("label_scale")
+    save(plot_plane(table.to_dict("records"), tuple(scale) if scale else None), path)
     return True
 
 

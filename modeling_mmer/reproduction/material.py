@@ -31,6 +31,7 @@ class Material:
         options: fields of the model's config.
         run: training options.
         folder: output folder of the runs.
+        preset: that the options started from.
     """
 
     arguments: CorpusArguments
@@ -38,6 +39,7 @@ class Material:
     options: Mapping[str, Any]
     run: RunArguments
     folder: Path
+    preset: str
 
     __hash__ = object.__hash__  # by identity, as the caches below require
 

@@ -129,6 +129,7 @@ def run_task(task: Task, material: Material) -> RunRecord:
         seconds={"training": round(trained, 1), "evaluation": round(time.monotonic() - start, 1)},
         corpus=material.corpus(task.fold).name,
         encoders=[folder_name(name) for name in material.encoders],
+        preset=material.preset,
         caveats=material.corpus(task.fold).caveats,
         settings=fingerprint.settings,
         machine=machine(),

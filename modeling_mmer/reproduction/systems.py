@@ -136,9 +136,11 @@ class Plan:
 
 
 def make_plan(options: Mapping[str, Any]) -> Plan:
-    """All tables for the options of a command (config fields)."""
+    """All tables for the options of a command (config fields). Where these standardise the states of every row, the
+    full objective is the row that has them standardised."""
     rows, runs = choices(options)
-    tables = {"table1": TABLE_1, "table2": TABLE_2, "table3": TABLE_3, "choices": rows}
+    table_1 = [row for row in TABLE_1 if row.name != "standardized" or options["state_normalization"] == "none"]
+    tables = {"table1": tuple(table_1), "table2": TABLE_2, "table3": TABLE_3, "choices": rows}
     return Plan(tables, RUNS | runs)
 
 

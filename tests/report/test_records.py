@@ -9,13 +9,12 @@ import pandas as pd
 import pytest
 
 from modeling_mmer.evaluation.statistics import CONCORDANCE, paired_bootstrap
-from modeling_mmer.model.configuration_mmer import COMBINATIONS, MMERConfig
+from modeling_mmer.model.configuration_mmer import COMBINATIONS
 from modeling_mmer.report.comparison import compare
 from modeling_mmer.report.records import Records, RunRecord, predictions_path
 from modeling_mmer.report.reproduction import write_reproduction
-from modeling_mmer.reproduction.systems import make_plan
+from modeling_mmer.reproduction.beside import recorded_grid
 
-OPTIONS = {name: getattr(MMERConfig, name) for name in MMERConfig.__annotations__ if hasattr(MMERConfig, name)}
 FAILED = "The loss is nan (its terms: mae) at step 7: training has diverged. Utterances of the batch: a, b."
 MACHINE = {"devices": ["cpu"], "threads": 1}
 LAYERS = {"audio": [0.25, 0.75], "text": [1.0]}
@@ -41,7 +40,7 @@ def leave(folder: Path, run: str, seed: int, fold: int | None = None, ua: float 
 
 def report(folder: Path) -> dict[str, list[list[str]]]:
     """Write the report; the cells of each section's table, without links and bold type."""
-    write_reproduction(folder, make_plan(OPTIONS).tables, "made up")
+    write_reproduction(folder, [recorded_grid(folder, folder)], "made up")
     sections = {}
     for part in (folder / "README.md").read_text().split("\n## ")[1:]:
         lines = [line for line in part.splitlines() if line.startswith("|")][2:]
@@ -59,7 +58,7 @@ def test_a_diverged_seed_is_named_and_the_others_count(tmp_path):
         leave(tmp_path, "contr_mae", seed, ua=ua)
         leave(tmp_path, "shared", seed, ua=0.4)
     sections = report(tmp_path)
-    systems = sections["Table 1: systems"]
+    systems = sections["Table 1: unweighted accuracy"]
     full, shared = row(systems, "+ contr + MAE"), row(systems, "Shared Transformer")
     assert full[1] == f"60.0 ± {100 * np.std([0.5, 0.7], ddof=1):.1f}" and full[-1] == "2, without 1"
     assert shared[-1] == "3"
@@ -80,9 +79,9 @@ def test_a_seed_whose_fold_diverged_does_not_count_and_is_never_the_best(tmp_pat
             leave(tmp_path, "contr_mae", seed, fold, ua=(None if fold == 2 else 1.0) if seed == 0 else 0.5)
             leave(tmp_path, "mae", seed, fold, ua=1.0 if fold == 1 else None)
     sections = report(tmp_path)
-    full = row(sections["Table 1: systems"], "+ contr + MAE")
+    full = row(sections["Table 1: unweighted accuracy"], "+ contr + MAE")
     assert full[1] == "50.0" and full[-1] == "1, without 0"
-    assert "+ MAE" not in [cells[0] for cells in sections["Table 1: systems"]]
+    assert "+ MAE" not in [cells[0] for cells in sections["Table 1: unweighted accuracy"]]
     assert [cells[:3] for cells in sections["Not counted"]] == [
         ["contr_mae", "0", "2"], ["mae", "0", "2"], ["mae", "1", "2"],
     ]  # fmt: skip
@@ -114,10 +113,11 @@ def test_an_utterance_that_is_tested_in_every_fold_is_drawn_as_one(tmp_path):
             pd.DataFrame(table | {"reference_valence": references}).sample(frac=1, random_state=fold).to_parquet(
                 tmp_path / predictions_path(RunRecord(run, 0, fold).key)
             )
-    rows = [dict.fromkeys(COMBINATIONS, run) for run in predicted]
-    found = compare(Records(tmp_path), *rows, "audio", "valence", [0])
+    grid = recorded_grid(tmp_path, tmp_path)
+    found = compare(*(grid.system(run) for run in predicted), ["audio"], "valence", [0])
     one, other = predicted.values()
-    assert found == pytest.approx(paired_bootstrap(CONCORDANCE, [one], [other], references))
+    expected = paired_bootstrap(CONCORDANCE, [one], [other], references)
+    assert (found.value, found.low, found.high) == pytest.approx(expected)
 
 
 def test_the_number_of_utterances_of_table_2_is_theirs(tmp_path):

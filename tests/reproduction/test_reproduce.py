@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 import soundfile
 from conftest import REPOSITORY
+from pages import Page
 from processes import run, start
 
 from modeling_mmer.commands import main
 from modeling_mmer.model.configuration_mmer import MMERConfig
 from modeling_mmer.report.reproduction import write_reproduction
+from modeling_mmer.reproduction.beside import recorded_grid
 from modeling_mmer.reproduction.systems import RUNS, chosen_runs, make_plan
 from modeling_mmer.training.resuming import last_checkpoint
 
@@ -65,7 +67,7 @@ def shown(cell: str) -> str:
 
 def test_every_row_of_the_tables_is_there(tables):
     text = (tables / "README.md").read_text()
-    assert [row[0] for row in section(text, "Table 1")] == [
+    assert [row[0].replace("*", "") for row in section(text, "Table 1: unweighted")] == [
         *("Linear probe (the floor)", "CIF-MMIN", "Cascade", "Separate models", "Late fusion", "Shared Transformer"),
         *("+ contr", "+ MAE", "+ contr + MAE", "+ contr + MAE, states standardised (ours)"),
     ]
@@ -74,18 +76,19 @@ def test_every_row_of_the_tables_is_there(tables):
     assert [row[0] for row in section(text, "Choices")] == [
         *("layers: 2", "layers: 4", "states: none", "states: standardize")  # of what was tried, and the options' own
     ]
-    models = {row[0]: row[-2] for row in section(text, "Table 1")}
+    models = {row[0]: row[-2] for row in section(text, "Table 1: unweighted")}
     assert models["Separate models"] == "3" and models["Shared Transformer"] == "1"
 
 
 def test_numbers_are_the_mean_over_seeds_and_link_to_their_run(tables):
     text, runs = (tables / "README.md").read_text(), records(tables)
-    rows = {row[0]: row for row in section(text, "Table 1")}
+    rows = {row[0]: row for row in section(text, "Table 1: unweighted accuracy")}
+    of_dimensions = {row[0]: row for row in section(text, "Table 1: concordance")}
     ua = [100 * runs[f"shared-seed-{seed}"]["splits"]["test"]["audio_text"]["ua"] for seed in (0, 1)]
     cell = rows["Shared Transformer"][3]
     assert shown(cell) == f"{np.mean(ua):.1f} ± {np.std(ua, ddof=1):.1f}" and "(runs/shared.json)" in cell
     ccc = runs["late_fusion-seed-0"]["splits"]["test"]["audio_text"]["valence_ccc"]
-    assert shown(rows["Late fusion"][6]) == f"{ccc:.3f}"
+    assert shown(of_dimensions["Late fusion"][3]) == f"{ccc:.3f}"
     assert rows["Late fusion"][1] == rows["Separate models"][1]  # from one modality they are the same models
     arousal = runs["separate_audio-seed-0"]["splits"]["test"]["audio"]["arousal_ccc"]
     summary = json.loads((tables / "runs/separate_audio.json").read_text())
@@ -96,7 +99,7 @@ def test_numbers_are_the_mean_over_seeds_and_link_to_their_run(tables):
     assert links and all((tables / link).is_file() for link in links)
     parameters = sum(runs[f"separate_{c}-seed-0"]["trainable_parameters"] for c in ("audio", "text", "audio_text"))
     assert rows["Separate models"][-3] == f"{parameters:,}"
-    assert rows["CIF-MMIN"][4] == "–"  # it judges emotion alone
+    assert "CIF-MMIN" in rows and "CIF-MMIN" not in of_dimensions  # it judges emotion alone
 
 
 def html(folder: Path) -> str:
@@ -104,10 +107,19 @@ def html(folder: Path) -> str:
 
 
 def test_the_page_has_the_same_figures_as_the_markdown(tables):
-    text = (tables / "README.md").read_text()
-    body = html(tables).split("Table 1: systems")[1].split("</table>")[0]
-    cells = [re.sub("<.*?>", "", cell) for cell in re.findall("<td>(.*?)</td>", body)]
-    assert cells == [shown(cell) for row in section(text, "Table 1") for cell in row]
+    text, page = (tables / "README.md").read_text(), Page(html(tables))
+    for title in (
+        "Table 1: unweighted accuracy",
+        "Table 1: concordance",
+        "Table 2",
+        "Table 3",
+        "Better than?",
+        "Choices",
+    ):
+        full = next(name for name in page.sections if name.startswith(title))
+        assert [[cell.text for cell in row] for row in page.sections[full][1:]] == [
+            [shown(cell) for cell in row] for row in section(text, title)
+        ]
 
 
 def test_published_figures_stand_apart(tables):
@@ -126,7 +138,7 @@ def test_better_than_is_the_difference_on_the_same_utterances(tables):
         table = table[(table["combination"] == "text") & table["reference_emotion"].notna()]
         hit = table["emotion"] == table["reference_emotion"]
         recalls.append(hit.groupby(table["reference_emotion"]).mean().mean())
-    assert shown(row[2]).startswith(f"{100 * (recalls[0] - recalls[1]):+.1f} (")
+    assert shown(row[3]).startswith(f"{100 * (recalls[0] - recalls[1]):+.1f} (".replace("-", "−"))
 
 
 def test_records_tell_how_a_run_was_made(tables):
@@ -279,6 +291,57 @@ def test_runs_come_after_those_they_need_and_only_once():
     ]
 
 
+def test_the_full_objective_on_standardised_states_is_trained_once():
+    plan = make_plan({**OPTIONS, "state_normalization": "standardize"})
+    assert "standardized" not in [row.name for table in plan.tables.values() for row in table]
+    assert "standardized" in [row.name for row in make_plan(OPTIONS).tables["table1"]]
+
+
+def test_the_other_preset_stands_beside(demo_encoders, tables, tmp_path):
+    """Rows of both, each with the records of its folder; rivals get the states of the preset too."""
+    options = ("--preset", "recommended", "--only", "probe", "cascade", "contr_mae", "--beside", str(tables))
+    main(command(demo_encoders, tmp_path / "recommended", *options))
+    page = Page(html(tmp_path / "recommended"))
+    rows = page.sections["Table 1: unweighted accuracy"][1:]
+    titles = [row[0].text for row in rows]
+    assert titles[:5] == ["recommended", "Linear probe (the floor)", "Cascade", "+ contr + MAE", "paper"]
+    ours, papers = (row for row in rows if row[0].text == "+ contr + MAE")
+    for row, folder in ((ours, tmp_path / "recommended"), (papers, tables)):
+        (of_run,) = (r for name, r in records(folder).items() if name == "contr_mae-seed-0")
+        assert row[1].text == f"{100 * of_run['splits']['test']['audio']['ua']:.1f}"
+        assert (tmp_path / "recommended" / row[1].link).resolve() == folder / "runs/contr_mae.json"
+    made = records(tmp_path / "recommended")
+    assert {record["preset"] for record in made.values()} == {"recommended"}
+    assert made["cascade-seed-0"]["settings"]["state_normalization"] == "standardize"
+    assert {record["preset"] for record in records(tables).values()} == {"paper"}
+    got = {row[0].text: row for row in page.sections["What each system got"]}
+    assert got["Cascade, + contr + MAE"][1].text == "standardised"
+
+
+@pytest.mark.parametrize(
+    ("preset", "change", "message"),
+    [
+        ("recommended", None, "no records of runs"),
+        ("paper", {}, "has the preset paper, which the report has already"),
+        ("recommended", {"content": {"test": "another"}}, "has other rows of the corpus than this command"),
+        ("recommended", {"text_encoder": "sha256:0"}, "has other text encoder than this command"),
+    ],
+)
+def test_what_cannot_stand_beside_is_refused_before_any_run(
+    demo_encoders, tables, tmp_path, capsys, preset, change, message
+):
+    (tmp_path / "other/runs").mkdir(parents=True)
+    if change is not None:
+        record = records(tables)["contr_mae-seed-0"]
+        record["settings"] |= change
+        (tmp_path / "other/runs/contr_mae-seed-0.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit) as end:
+        options = ("--preset", preset, "--only", "probe", "--beside", str(tmp_path / "other"))
+        main(command(demo_encoders, tmp_path / "own", *options))
+    assert end.value.code == 1 and message in capsys.readouterr().err
+    assert not (tmp_path / "own/runs").exists()
+
+
 def test_a_choice_that_the_options_have_is_the_full_objective_itself():
     rows = {row.title: row.name for row in make_plan({**OPTIONS, "num_hidden_layers": 4}).tables["choices"]}
     assert rows["layers: 4"] == "contr_mae" and rows["layers: 2"] == "num_hidden_layers_2"
@@ -298,11 +361,11 @@ def test_a_corpus_with_folds_is_trained_on_each(iemocap, demo_encoders, tmp_path
 @pytest.mark.parametrize("recipe", ["reproduce_spoken", "reproduce_ravdess"])
 def test_the_committed_tables_are_those_of_their_records(recipe, tmp_path):
     """The report under `docs/tables/` is what the records there give."""
-    folder = REPOSITORY / "docs/tables" / recipe.removeprefix("reproduce_")
-    options = {**OPTIONS, "dropout": 0.3, "audio_context": "trimmed"}
-    shutil.copytree(folder, tmp_path / "tables", ignore=shutil.ignore_patterns("models", "unfinished"))
+    folder, made = REPOSITORY / "docs/tables" / recipe.removeprefix("reproduce_"), tmp_path / "tables"
+    shutil.copytree(folder, made, ignore=shutil.ignore_patterns("models", "unfinished", "*.lock"))
     title = (folder / "README.md").read_text().splitlines()[0]
-    write_reproduction(tmp_path / "tables", make_plan(options).tables, title.rpartition(" ")[2])
+    grids = sorted({path.parent for path in made.glob("**/runs")}, key=lambda path: len(path.parts))
+    write_reproduction(made, [recorded_grid(grid, made) for grid in grids], title.rpartition(" ")[2])
     for name in ("README.md", "index.html"):
         assert (tmp_path / "tables" / name).read_text() == (folder / name).read_text()
 
