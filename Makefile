@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2# processes that run the tests, with one thread each
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-portable test-newest test-oldest lint format clean
+.PHONY: help demo space test test-portable test-newest test-oldest test-space lint format clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ help:  ## List the targets
 demo: .venv/installed  ## Train and evaluate on the demo corpus; the results are in runs/demo
 	$(BIN)/python scripts/make_demo_encoders.py runs/demo_encoders
 	$(BIN)/python train.py recipes/demo.yaml
+
+space: .venv-space/installed  ## Open the page in the browser, with the model of the package (mmer space)
+	.venv-space/bin/mmer space
 
 # The tests of a file share fixtures. tests/conftest.py puts the longest files first.
 SHARED := --dist loadfile --no-loadscope-reorder
@@ -26,6 +29,11 @@ test-newest: .venv-newest/suites  ## Run all tests with the newest versions that
 
 test-oldest: .venv-oldest/suites  ## Run all tests with the lowest versions that pyproject.toml allows, in .venv-oldest
 	$(call TEST,.venv-oldest)
+
+BROWSER ?= $(shell command -v chromium || command -v google-chrome)
+
+test-space: .venv-space/installed  ## Run the tests of the page, in a browser too (BROWSER=path of a Chromium)
+	MMER_BROWSER=$(BROWSER) OMP_NUM_THREADS=1 .venv-space/bin/python -m pytest tests/space
 
 # Test modules whose numerical results could depend on vector instructions or the number of threads.
 COMPUTING := any_batch autoencoder baselines batching cached_training checkpoints cif_mmin collator contrastive \
@@ -48,7 +56,7 @@ format: .venv/installed-dev  ## Fix style and formatting, as far as ruff can
 	$(BIN)/ruff format .
 
 clean:  ## Remove environments and caches, but not runs/
-	rm -rf .venv .venv-newest .venv-oldest build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-oldest .venv-space build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The test suites of the installed transformers version are only in its source distribution. They are unpacked to a
@@ -75,6 +83,13 @@ clean:  ## Remove environments and caches, but not runs/
 .venv-newest/installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip install -e ".[test]"
+	@touch $@
+
+# Apart from .venv, whose pillow is newer than gradio allows.
+.venv-space/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv-space
+	grep -vi '^pillow==' constraints.txt > .venv-space/constraints.txt
+	.venv-space/bin/python -m pip install -c .venv-space/constraints.txt -e ".[test-space]"
 	@touch $@
 
 .venv-oldest/installed: pyproject.toml scripts/lowest_versions.py

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from .model.pipeline_mmer import MMERPipeline
     from .model.processing_mmer import MMERProcessor
+    from .registration import pipeline
     from .training.collator import MMERCollator
     from .training.trainer import MMERTrainer
 
@@ -36,6 +37,7 @@ __all__ = [
     "MMERPreTrainedModel",
     "MMERProcessor",
     "MMERTrainer",
+    "pipeline",
 ]
 
 _MODULES = {  # public name → its module
@@ -44,6 +46,7 @@ _MODULES = {  # public name → its module
     "MMERPipeline": "model.pipeline_mmer",
     "MMERProcessor": "model.processing_mmer",
     "MMERTrainer": "training.trainer",
+    "pipeline": "registration",
 }
 
 

@@ -16,6 +16,7 @@ from modeling_mmer.commands.export import ExportArguments
 from modeling_mmer.commands.predict import parse_options
 from modeling_mmer.commands.predicting import format_of
 from modeling_mmer.commands.reproduce import ARGUMENTS as REPRODUCE_ARGUMENTS
+from modeling_mmer.commands.space import build_parser as space_parser
 from modeling_mmer.training.arguments import CorpusArguments, RunArguments, SourceArguments
 
 PAGES = {
@@ -93,6 +94,12 @@ def test_commands_have_options_that_exist(command, monkeypatch):
         assert set(grid.only or ()) <= {"table1"} and run_arguments.output_dir.startswith("runs/")
     elif words[:2] == ["mmer", "export"]:
         parse((ExportArguments,), words[3:], "mmer export")
+    elif words[:2] == ["mmer", "space"]:
+        space_parser().parse_args(words[2:])
+    elif words[:2] == ["pip", "install"]:
+        (package,) = words[2:]
+        extra = re.fullmatch(r"modeling-mmer\[(\w+)\]", package)[1]
+        assert re.search(rf"^{extra} = \[", (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
     elif words[:3] == ["mmer", "corpus", "describe"]:
         parse((SourceArguments, DescriptionArguments), words[3:], "mmer corpus describe")
     else:

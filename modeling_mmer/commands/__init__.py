@@ -12,6 +12,7 @@ COMMANDS = {
     "eval": "evaluate a trained model on any corpus",
     "reproduce": "train every system in the paper's tables and write the tables",
     "export": "export a trained model to a folder that can be published",
+    "space": "open a page in the browser that judges recordings and texts",
     "corpus": "describe a corpus: counts, durations, labels, overlap of its splits, broken files",
 }
 

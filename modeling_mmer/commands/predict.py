@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--num_workers", type=int, metavar="N", help="Threads that read and decode; by default one per core.")
     add("--engine", choices=("local", "ray"), default="local", help="ray: judge on a Ray cluster.")
     add = parser.add_argument_group("the results").add_argument
-    add("--output", metavar="FILE", help="File for the results; its name ends with the format.")
+    add("--output", metavar="FILE", help="File for the results, by whose name the format is known; or a folder.")
     add("--format", choices=FORMATS, help="Format of the results, if not by the name of the file.")
     add("--plot", metavar="FILE", help="Picture of one recording over time (.png, .svg, .pdf).")
     _add_flag(parser, "--resume", True, "Go on with the results in --output; false: replace them.")

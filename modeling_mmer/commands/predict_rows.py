@@ -3,9 +3,9 @@
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 
-from ..scoring.inputs import InputError, Row, by_channels, find_sources, identified, with_turns
+from ..scoring.inputs import InputError, Row, by_channels, find_sources, identified, recording_of, with_turns
 from ..scoring.shards import Shard
 from ..scoring.turns import read_turns
 
@@ -19,8 +19,11 @@ class Asked:
     is_one: bool
 
 
-def rows_to_judge(options: Namespace, shard: Shard) -> Asked:
+def rows_to_judge(options: Namespace, shard: Shard, by_recording: bool = False) -> Asked:
     """The rows of this shard.
+
+    Args:
+        by_recording: whether the rows of a recording are to be in one shard.
 
     Raises:
         InputError: an input does not exist, or options contradict each other.
@@ -43,7 +46,11 @@ def rows_to_judge(options: Namespace, shard: Shard) -> Asked:
         rows, total = with_turns(rows, turns, options.channels == "split"), len(turns) if total == 1 else None
     elif options.channels == "split":
         rows, total = by_channels(rows), None
-    return Asked(shard.take(identified(rows)), shard.size(total), is_one)
+    rows = identified(rows)
+    if by_recording and shard.count > 1:
+        recordings = shard.take([*of_recording] for _, of_recording in groupby(rows, recording_of))
+        return Asked(chain.from_iterable(recordings), None, is_one)
+    return Asked(shard.take(rows), shard.size(total), is_one)
 
 
 def column_map(pairs: list[str] | None) -> dict[str, str]:

@@ -7,7 +7,7 @@ import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ from ..model.hub_names import commit_of
 from ..precision import decide_dtype
 from ..scoring.answers import result_schema
 from ..scoring.archive import SUFFIXES, open_archive
+from ..scoring.formats import ENDINGS, library_of, write_timeline
 from ..scoring.formats import FORMATS as TIMELINES
-from ..scoring.formats import write_timeline
-from ..scoring.inputs import InputError, Row
+from ..scoring.inputs import InputError, Row, recording_of
 from ..scoring.models import fingerprint, model_commit, model_name
 from ..scoring.scorer import Scorer
 from ..scoring.shards import Shard
+from ..scoring.timeline_folder import ByRecording, TimelineFolder
 from .allocator import keep_freed_memory
 from .predict_rows import Asked, rows_to_judge
 from .screen import in_full, line
@@ -39,7 +40,7 @@ from .screen import in_full, line
 PROG = "mmer predict"
 AT_ONCE = 256  # results that are written at once at the latest
 ARCHIVES = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)  # formats of which a stopped run goes on
-ENDINGS = {"eaf": "elan", "txt": "audacity"}  # of files whose format is not called after them
+NAMED = {ending.lower(): form for form, ending in ENDINGS.items()}  # of files whose format marks times
 # Options that are the scorer's, and those that results depend on: a run with others does not go on with these results.
 SCORER = ("revision", "speech", "transcribe", "windows", "embedding", "min_confidence", "batch_size", "dtype")
 SETTINGS = ("text", "channels", "windows", "speech", "embedding", "min_confidence", "dtype", "column_map")
@@ -54,11 +55,18 @@ def predict(options: Namespace) -> int:
         decide_precision(options)
         output = None if options.output is None else shard.path(Path(options.output))
         form = format_of(output, options.format)
-        asked = rows_to_judge(options, shard)
+        in_folder = form in ENDINGS and is_folder(options.output)
+        asked = rows_to_judge(options, shard, by_recording=in_folder)
         if options.plot is not None and not asked.is_one:
             raise InputError("--plot shows one recording over time: give one")
+        if form in ENDINGS:
+            library_of(form)  # an error now, and not when all is judged
+            if options.windows is None and options.turns is None:
+                options.windows = 0  # the windows in which a recording is read anyway
         if form in ARCHIVES and output is not None:
             tally = to_file(options, asked, output, form, shard)
+        elif in_folder:
+            tally = to_folder(options, asked, output, form, shard)
         elif output is not None:
             tally = to_timeline(options, asked, output, form)
         elif asked.is_one and form is None:
@@ -88,11 +96,16 @@ def format_of(output: Path | None, named: str | None) -> str | None:
         if named not in (None, "jsonl"):
             raise InputError(f"--format {named} needs a file: give --output")
         return named
-    ending = output.suffix.lower().removeprefix(".")
-    form = named or ENDINGS.get(ending, ending)
+    ending = output.suffix.lower()
+    form = named or NAMED.get(ending, ending.removeprefix("."))
     if form not in (known := ("jsonl", *TIMELINES)):
         raise InputError(f"--output {output}: its name tells no format; give --format, one of {', '.join(known)}")
     return form
+
+
+def is_folder(output: str) -> bool:
+    """Whether timelines go to a folder, a file for each recording: it is one, or its name has no ending."""
+    return Path(output).is_dir() or output.endswith(("/", os.sep)) or not Path(output).suffix
 
 
 def results_of(options: Namespace, rows: Iterable[Row]) -> Iterator[Row]:
@@ -124,7 +137,7 @@ def to_file(options: Namespace, asked: Asked, output: Path, form: str, shard: Sh
         print(f"{counted(there, 'input is', 'inputs are')} in {output} already.", file=sys.stderr)
     missing = (row for row in asked.rows if row["id"] not in archive.done)
     tally = Tally()
-    with progress(asked.total, there) as bar, closing(results_of(options, missing)) as results:
+    with stoppable(), progress(asked.total, there) as bar, closing(results_of(options, missing)) as results:
         for part in in_time(results, archive.seconds):
             archive.append([row for result in part for row in over_time(result)])
             tally.count(part)
@@ -152,17 +165,23 @@ def manifest_of(options: Namespace, shard: Shard) -> dict[str, Any]:
 def in_time(results: Iterable[Row], seconds: float) -> Iterator[list[Row]]:
     """Results in lists, each of at most `AT_ONCE` and of what came within so many seconds."""
     part, since = [], time.monotonic()
+    for result in results:
+        part.append(result)
+        if len(part) >= AT_ONCE or time.monotonic() - since >= seconds:
+            yield part
+            part, since = [], time.monotonic()
+    if part:
+        yield part
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """A block that the user may interrupt, because the same command goes on with what is written."""
     try:
-        for result in results:
-            part.append(result)
-            if len(part) >= AT_ONCE or time.monotonic() - since >= seconds:
-                yield part
-                part, since = [], time.monotonic()
+        yield
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         raise SystemExit(130) from None
-    if part:
-        yield part
 
 
 def over_time(result: Row) -> list[Row]:
@@ -179,15 +198,53 @@ def plot(options: Namespace, rows: Callable[[], Iterable[Row]]) -> None:
     save(plot_timeline(rows(), label_scale=tuple(config_of(options).label_scale)), options.plot)
 
 
+def to_folder(options: Namespace, asked: Asked, folder: Path, form: str, shard: Shard) -> "Tally":
+    """Judge the recordings whose timelines are not in the folder yet, and write each timeline when it is finished."""
+    timelines = TimelineFolder(folder, form, manifest_of(options, shard), options.resume)
+    if timelines.done:
+        print(f"{counted(len(timelines.done), 'recording is', 'recordings are')} in {folder} already.", file=sys.stderr)
+    recordings, tally = ByRecording(timelines.done), Tally()
+    judged = results_of(options, recordings.rows(asked.rows))
+    with stoppable(), progress(asked.total, timelines.rows_there) as bar, closing(judged) as results:
+        for recording, of_recording in recordings.finished(results):
+            rows = [row for result in of_recording for row in over_time(result)]
+            timelines.write(recording, rows)
+            plot(options, lambda rows=rows: rows)
+            tally.count(of_recording)
+            bar.update(len(of_recording))
+    timelines.index.finish()
+    tally.report(folder)
+    tally.has_errors = tally.has_errors or any(entry["errors"] for entry in timelines.index.rows())
+    return tally
+
+
 def to_timeline(options: Namespace, asked: Asked, output: Path, form: str) -> "Tally":
-    """Judge, and write the results as a timeline, which is written as a whole."""
-    tally, results = Tally(), list(results_of(options, asked.rows))
+    """Judge, and write the results as one file, which is written as a whole."""
+    given = asked.rows if form not in ENDINGS or form == "rttm" else of_one_recording(asked.rows, output, form)
+    tally, results = Tally(), list(results_of(options, given))
     rows = [row for result in results for row in over_time(result)]
     write_timeline(rows, output, form)
     plot(options, lambda: rows)
     tally.count(results)
     tally.report(output)
     return tally
+
+
+def of_one_recording(rows: Iterable[Row], output: Path, form: str) -> Iterator[Row]:
+    """The rows.
+
+    Raises:
+        InputError: they are of several recordings, before any of the second is judged.
+    """
+    first = None
+    for row in rows:
+        first = recording_of(row) if first is None else first
+        if recording_of(row) != first:
+            raise InputError(
+                f"--output {output}: {form} describes one recording, and there are several ({first}, "
+                f"{recording_of(row)}); give a folder: --output {output.with_suffix('')} --format {form}"
+            )
+        yield row
 
 
 def show_one(options: Namespace, rows: Iterable[Row]) -> "Tally":

@@ -149,7 +149,7 @@ def _write_parquet(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _write_subtitles(path: Path, spans: Sequence[Mapping[str, Any]], format: str) -> None:
-    pysubs2 = _library("pysubs2", f"the format {format}")
+    pysubs2 = library_of(format)
     subtitles = pysubs2.SSAFile()
     for span in spans:
         event = pysubs2.SSAEvent(start=round(1000 * span["start"]), end=round(1000 * span["end"]))
@@ -212,7 +212,7 @@ def _tiers(spans: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, An
 
 
 def _write_textgrid(path: Path, spans: Sequence[Mapping[str, Any]]) -> None:
-    textgrid = _library("praatio.textgrid", "the format textgrid")
+    textgrid = library_of("textgrid")
     end = max([span["end"] for span in spans], default=SHORTEST)
     grid = textgrid.Textgrid(0, end)
     for name, of_tier in _tiers(spans).items():
@@ -224,7 +224,7 @@ def _write_textgrid(path: Path, spans: Sequence[Mapping[str, Any]]) -> None:
 
 def _write_elan(path: Path, spans: Sequence[Mapping[str, Any]]) -> None:
     """ELAN counts whole milliseconds. The recording is found beside the file, or else where it was."""
-    elan = _library("pympi.Elan", "the format elan")
+    elan = library_of("elan")
     document = elan.Eaf(author="modeling-mmer")
     document.remove_tier("default")
     if audio := next((span["audio"] for span in spans if span["audio"]), None):
@@ -239,17 +239,27 @@ def _write_elan(path: Path, spans: Sequence[Mapping[str, Any]]) -> None:
         document.to_file(str(beside))
 
 
-def _library(name: str, what: str) -> Any:
-    """A module that only some formats need.
+def library_of(format: str) -> Any:
+    """The module that a format needs; None for most.
 
     Raises:
         ImportError: it is not installed; the message has the command that does.
     """
+    if format not in _LIBRARIES:
+        return None
+    package, module = _LIBRARIES[format]
     try:
-        return import_module(name)
+        return import_module(module)
     except ImportError as error:
-        package = {"pympi.Elan": "pympi-ling"}.get(name, name.partition(".")[0])
-        raise ImportError(f'{what} needs the package {package}: pip install "modeling-mmer[timelines]".') from error
+        raise ImportError(
+            f'the format {format} needs the package {package}: pip install "modeling-mmer[timelines]".'
+        ) from error
+
+
+_LIBRARIES = {  # package, module
+    **{"srt": ("pysubs2", "pysubs2"), "vtt": ("pysubs2", "pysubs2")},
+    **{"textgrid": ("praatio", "praatio.textgrid"), "elan": ("pympi-ling", "pympi.Elan")},
+}
 
 
 _TABLES: dict[str, Callable] = {"csv": _write_csv, "json": _write_json, "parquet": _write_parquet}
@@ -262,3 +272,6 @@ _TIMED: dict[str, Callable] = {
     "elan": _write_elan,
 }
 FORMATS = (*_TABLES, *_TIMED)
+ENDINGS = {  # of the files of the formats that mark times
+    **{"srt": ".srt", "vtt": ".vtt", "textgrid": ".TextGrid", "rttm": ".rttm", "audacity": ".txt", "elan": ".eaf"},
+}

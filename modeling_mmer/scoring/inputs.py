@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from ..corpora.recordings import AUDIO_SUFFIXES, seconds_text
 from ..corpora.tables import SUFFIXES as TABLES
 from ..model.waveforms import is_missing
+from .answers import is_path
 from .stdin import rows_of_stream
 from .tables import count_rows, hub_rows, table_rows
 from .turns import turns_of
@@ -123,6 +124,13 @@ def _name(row: Row) -> str | None:
     if start is None and end is None:
         return audio
     return f"{audio}#{seconds_text(float(start or 0))}-{seconds_text(None if end is None else float(end))}"
+
+
+def recording_of(row: Row) -> str:
+    """The recording of a row, by its path; a row without a path is one of its own."""
+    audio = row.get("audio")
+    audio = audio.get("path") if isinstance(audio, dict) else audio
+    return str(audio if is_path(audio) else row["id"])
 
 
 def with_turns(rows: Iterable[Row], turns: Sequence[Mapping[str, Any]], by_channel: bool) -> Iterator[Row]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download
 
-from .. import registration  # noqa: F401 - models are loaded through transformers' Auto classes
 from ..features.cache import digest, named_identity
 from ..model.configuration_mmer import MMERConfig
 from ..model.hub_names import CONFIG, commit_of
@@ -14,8 +13,8 @@ from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.pipeline_mmer import MMERPipeline
 from ..model.processing_mmer import MMERProcessor
 from ..precision import decide_dtype
+from ..registration import RELEASED, TASK
 
-RELEASED = Path(__file__).parents[1] / "released"  # the model that is used where none is named
 CHECKPOINT = "checkpoint"  # the dtype that the weights have
 
 
@@ -63,8 +62,7 @@ def load_pipeline(name: str, commit: str | None, dtype: str = CHECKPOINT, device
     if of_encoders is not None:
         model.cast_encoders(of_encoders)
     processor = MMERProcessor.from_pretrained(name, revision=commit)
-    task = "multimodal-emotion-recognition"
-    return MMERPipeline(model=model, processor=processor, task=task, device=device)
+    return MMERPipeline(model=model, processor=processor, task=TASK, device=device)
 
 
 def fingerprint(name: str, commit: str | None) -> str:

@@ -39,6 +39,6 @@ def _row(line: str) -> dict[str, Any]:
             pass
         else:
             return row
-    if line.lower().endswith(AUDIO_SUFFIXES) or line.startswith(("http://", "https://")) or os.path.isfile(line):
+    if line.lower().endswith(AUDIO_SUFFIXES) or line.startswith(("http://", "https://")) or os.path.exists(line):
         return {"id": line, "audio": line}
     return {"text": line}

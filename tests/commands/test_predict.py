@@ -155,14 +155,19 @@ def test_another_model_or_other_options_are_refused(saved_model, tmp_path, capsy
     assert predict(*options, other, "--resume", "false") == 0 and output.read_text() != before
 
 
-def test_shares_and_ranks_write_a_file_each(saved_model, tmp_path, monkeypatch):
-    options = (RECORDINGS[0].parent / "test_00*.opus", "--model", saved_model, "--output", tmp_path / "s.csv")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for shard in ("1/2", "2/2"):
-        for rank in "01":
-            monkeypatch.setenv("RANK", rank)
-            assert predict(*options, "--shard", shard) == 0
+@pytest.mark.slow
+@pytest.mark.fresh
+def test_shares_and_the_processes_of_torchrun_write_a_file_each(saved_model, tmp_path):
+    """The second half by two processes of torchrun, the first as shares of their own."""
+    words = ["predict", str(RECORDINGS[0].parent / "test_00*.opus"), "--model", str(saved_model), "--speech", "off"]
+    words += ["--output", str(tmp_path / "s.csv"), "--shard"]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "modeling_mmer")
+    done = run(*torchrun, *words, "2/2")
+    assert done.returncode == 0, done.stderr
     files = [tmp_path / f"s-0000{i}-of-00004.csv" for i in range(1, 5)]
+    assert sorted(tmp_path.glob("*.csv")) == files[2:]
+    for shard in ("1/4", "2/4"):
+        assert predict(*words[1:], shard) == 0
     found = [pd.read_csv(file)["audio"].tolist() for file in files]
     expected = sorted(map(str, RECORDINGS[0].parent.glob("test_00*.opus")))
     assert found == [expected[i::4] for i in range(4)]
@@ -184,6 +189,7 @@ def test_shares_and_ranks_write_a_file_each(saved_model, tmp_path, monkeypatch):
         (("a.wav", "--turns", "absent.rttm"), "absent.rttm"),
         (("a.wav", "b.wav", "--text", "one"), "one recording"),
         (("a.wav", "b.wav", "--plot", "a.png"), "one recording"),
+        (("a.wav", "b.wav", "--output", "c.txt"), "give a folder: --output c --format audacity"),
         (("a.wav", "--windows", "-1"), "windows must be"),
         (("a.wav", "--colour", "red"), "--colour"),
         (("a.wav", "--column_map", "audio"), "FIELD=COLUMN"),

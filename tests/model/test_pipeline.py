@@ -15,6 +15,7 @@ from conftest import REPOSITORY, randomize, real_input_config, real_input_proces
 from datasets import Dataset
 from transformers import pipeline
 
+import modeling_mmer
 from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.model.windows import cut_windows, in_blocks, stream_file
 
@@ -147,6 +148,14 @@ def test_half_precision_gives_nearly_the_same(pipe, bfloat16_attention, tmp_path
     given = {"audio": noise(2), "text": SENTENCE}
     found, expected = half(given), pipe(given)
     assert found["emotion"]["scores"] == pytest.approx(expected["emotion"]["scores"], abs=0.05)
+
+
+def test_the_pipeline_of_the_package_runs_no_code_of_the_checkpoint(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    assert list(tmp_path.glob("*.py"))
+    own = modeling_mmer.pipeline(str(tmp_path))
+    assert type(own) is modeling_mmer.MMERPipeline and type(own.model) is MMERForEmotionRecognition
+    assert_close(own({"text": SENTENCE}), pipe({"text": SENTENCE}))
 
 
 @pytest.mark.parametrize(

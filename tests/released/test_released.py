@@ -5,6 +5,7 @@ import json
 import re
 import tomllib
 from fnmatch import fnmatch
+from functools import partial
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pipe(hub):
-    return pipeline("multimodal-emotion-recognition", model=str(RELEASED))
+    return modeling_mmer.pipeline(str(RELEASED))
 
 
 def metadata(corpus: str) -> list[dict[str, str]]:
@@ -83,6 +84,14 @@ def test_it_answers_a_recording_a_text_and_both(pipe):
         assert output["emotion"]["label"] in MMERConfig.from_pretrained(RELEASED).emotion_labels
         assert 1 <= output["valence"] <= 5
     assert outputs[0]["emotion"]["label"] == "anger" and outputs[1]["emotion"]["label"] == "happiness"
+
+
+@pytest.mark.parametrize("unnamed", [modeling_mmer.pipeline, partial(pipeline, "multimodal-emotion-recognition")])
+def test_pipelines_take_it_where_no_model_is_named(pipe, unnamed):
+    said = {"text": "I am so glad that we won!"}
+    found, expected = unnamed(device="cpu")(said), pipe(said)
+    assert found["emotion"]["scores"] == pytest.approx(expected["emotion"]["scores"], abs=1e-5)
+    assert found["valence"] == pytest.approx(expected["valence"], abs=1e-5)
 
 
 @pytest.mark.parametrize("auto", [AutoModel, AutoModelForAudioClassification])

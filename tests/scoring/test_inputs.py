@@ -102,10 +102,11 @@ def test_standard_input_is_a_recording_or_lines():
     content = RECORDINGS[0].read_bytes()
     assert rows_of("-", stdin=content) == [{"id": "standard input", "audio": content}]
     lines = [str(RECORDINGS[0]), "", "I am glad.", json.dumps({"text": "no", "id": 7}), "absent.wav", "{no json"]
+    lines.append(folder := str(RECORDINGS[0].parent))  # no text, but a recording that cannot be read
     rows = rows_of("-", stdin="\n".join(lines).encode())
-    assert [row.get("audio") for row in rows] == [str(RECORDINGS[0]), None, None, "absent.wav", None]
-    assert [row.get("text") for row in rows] == [None, "I am glad.", "no", None, "{no json"]
-    assert [row["id"] for row in rows] == [str(RECORDINGS[0]), "row 2", "7", "absent.wav", "row 5"]
+    assert [row.get("audio") for row in rows] == [str(RECORDINGS[0]), None, None, "absent.wav", None, folder]
+    assert [row.get("text") for row in rows] == [None, "I am glad.", "no", None, "{no json", None]
+    assert [row["id"] for row in rows] == [str(RECORDINGS[0]), "row 2", "7", "absent.wav", "row 5", folder]
     with pytest.raises(InputError, match="only once"):
         find_sources(["-", "-"])
 

@@ -1,6 +1,7 @@
 """The recipes of `docs/scale_out.md` run as written, but for the clusters."""
 
 import re
+import shutil
 import sys
 
 import datasets
@@ -12,7 +13,7 @@ from scorers import RECORDINGS, numbers
 
 from modeling_mmer.scoring import Scorer
 
-SPARK, _, JOB = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/scale_out.md").read_text(), re.DOTALL)
+SPARK, CLUSTER, JOB = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/scale_out.md").read_text(), re.DOTALL)
 TABLE = {"id": ["a", "b", "c"], "audio": [str(RECORDINGS[0]), None, "absent.wav"], "text": [None, "so glad", None]}
 
 
@@ -28,11 +29,29 @@ def assert_equal(found: pd.DataFrame, scorer: Scorer) -> None:
         assert (row["emotion"], row["error"]) == (expected["emotion"], expected["error"])
 
 
-def test_spark(saved_model):
+def test_the_function_for_spark_on_frames_of_pandas(saved_model):
     names = {}
     exec(SPARK.replace('"runs/demo"', repr(str(saved_model))), names)
     frame = pd.DataFrame(TABLE)
     assert_equal(pd.concat(names["judge"](iter([frame[:2], frame[2:]]))), Scorer(str(saved_model)))
+
+
+@pytest.mark.slow
+def test_spark(saved_model, tmp_path, monkeypatch):
+    sql = pytest.importorskip("pyspark.sql", reason="needs the package pyspark")
+    if shutil.which("java") is None:
+        pytest.skip("needs java")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # of the workers
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    pd.DataFrame(TABLE).to_parquet("calls.parquet")
+    with sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate() as spark:
+        names = {"__name__": "__main__", "spark": spark}
+        exec((SPARK + CLUSTER).replace('"runs/demo"', repr(str(saved_model))), names)
+        assert names["rows"].rdd.getNumPartitions() == 2
+    found = pd.read_parquet("scores.parquet").sort_values("id")
+    assert len(list(tmp_path.glob("scores.parquet/part-*.parquet"))) == 2
+    assert_equal(found, Scorer(str(saved_model)))
 
 
 def test_job_on_the_hub(saved_model, tmp_path, monkeypatch):

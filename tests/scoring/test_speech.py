@@ -5,8 +5,10 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import real_path
 
+from modeling_mmer.corpora.demo import DEMO_FOLDER
 from modeling_mmer.scoring.speech import has_speech
 
 RATE = 16000
@@ -130,11 +132,10 @@ def test_wrong_calls():
         has_speech(np.zeros((2, RATE)), RATE)
 
 
-def test_an_actor_speaks_to_silero_and_noise_does_not():
-    torch = pytest.importorskip("torch")
+def test_silero_hears_speech_and_no_noise():
     pytest.importorskip("silero_vad", reason="needs silero-vad, of the extra vad")
     threads = torch.get_num_threads()
-    samples, rate = soundfile.read(sorted(real_path("data", "ravdess", "audio").iterdir())[0])
+    samples, rate = soundfile.read(DEMO_FOLDER / "audio" / "test_001.opus")
     assert has_speech(samples, rate, "silero")
     assert has_speech(np.repeat(samples, 3), 3 * rate, "silero")  # resampled
     assert not any(has_speech(sound, RATE, "silero") for sound in SOUNDS.values())

@@ -1,0 +1,36 @@
+"""`mmer space`: a page in the browser that judges recordings and texts, for people who would rather look than read."""
+
+import argparse
+import signal
+import sys
+
+from . import COMMANDS
+
+PROG = "mmer space"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        description=COMMANDS["space"].capitalize(),
+        epilog='Needs Gradio: pip install "modeling-mmer[space]".',
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", metavar="NAME", help="Folder or hub name; by default the model that comes with the package.")
+    add("--transcribe", metavar="MODEL", help="Speech recogniser; with it, the page offers to write down the words.")
+    add("--host", metavar="ADDRESS", default="127.0.0.1", help="0.0.0.0: others may open it (default: this machine).")
+    add("--port", metavar="N", type=int, default=7860, help="Port of the page (default: 7860).")
+    return parser
+
+
+def main(argv: list[str]) -> None:
+    options = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is on disk is deleted then, too
+    try:
+        from ..space.page import Page
+
+        Page(options.model, options.transcribe).launch(server_name=options.host, server_port=options.port)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
