@@ -92,6 +92,8 @@ def test_commands_have_options_that_exist(command, monkeypatch):
     elif "reproduce.py" in words or words[:2] == ["mmer", "reproduce"]:
         (grid, *_, run_arguments) = parse(REPRODUCE_ARGUMENTS, words[2:], "mmer reproduce")
         assert set(grid.only or ()) <= {"table1"} and run_arguments.output_dir.startswith("runs/")
+    elif words[0] == "python" and words[1].endswith("/onnx_inference.py"):
+        assert words[2:] in (["call.wav"], ["call.wav", "--text", "I want my money back."])
     elif words[:2] == ["mmer", "export"]:
         parse((ExportArguments,), words[3:], "mmer export")
     elif words[:2] == ["mmer", "space"]:

@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor
 from transformers.hf_argparser import HfArg
 
+from ..exporting.endpoint import write_endpoint
+from ..exporting.onnx_folder import require_libraries, write_onnx
 from ..files import written_beside
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
@@ -54,6 +56,11 @@ class ExportArguments:
         default=False, help="Leave out the parts that only training needs: the MAE decoders and g."
     )
     dtype: Literal["float32", "bfloat16", "float16"] = HfArg(default="float32", help="Precision of the weights.")
+    format: Literal["transformers", "onnx"] = HfArg(
+        default="transformers",
+        help="transformers: weights and code; onnx: graphs for onnxruntime, with a script that needs no torch.",
+    )
+    int8: bool = HfArg(default=False, help="Let the encoders of ONNX graphs have int8 weights.")
     push: str | None = HfArg(default=None, help="Repository on the hub to push to, as owner/name.")
     private: bool = HfArg(default=False, help="Make a new repository private.")
     revision: str | None = HfArg(default=None, help="Branch to push to. It is created if needed.")
@@ -66,16 +73,59 @@ def main(argv: list[str]) -> None:
         destination = Path(arguments.output_dir)
         if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
             raise ValueError(f"{destination} already exists: choose a new or empty folder.")
+        check_format(arguments)
         # Cast while loading, as users of the export do: `.to` would also cast the frequencies of RoPE.
         commit, dtype = model_commit(name), getattr(torch, arguments.dtype)
         model = MMERForEmotionRecognition.from_pretrained(name, revision=commit, dtype=dtype).eval()
-        processor = AutoProcessor.from_pretrained(name, revision=commit)
-        prepare(model, arguments)
-        deviation = write_verified(model, processor, model_folder(name, commit), destination, arguments.push)
-    describe(model, destination, deviation)
+        processor, source = AutoProcessor.from_pretrained(name, revision=commit), model_folder(name, commit)
+        if arguments.format == "onnx":
+            export_onnx(model, processor, source, destination, arguments)
+        else:
+            prepare(model, arguments)
+            deviation = write_verified(model, processor, source, destination, arguments.push)
+            describe(model, destination, deviation)
     if arguments.push is not None:
         with exit_on_bad_input(PROG):
             push(destination, arguments)
+
+
+def check_format(arguments: ExportArguments) -> None:
+    """Raise a ValueError if options do not go with the format, or its libraries are not installed."""
+    if arguments.format == "transformers":
+        if arguments.int8:
+            raise ValueError("--int8 is for ONNX graphs: give --format onnx too.")
+        return
+    defaults = ExportArguments(output_dir="")
+    of_transformers = ("form", "audio_encoder", "text_encoder", "inference_only", "dtype")
+    if given := [name for name in of_transformers if getattr(arguments, name) != getattr(defaults, name)]:
+        raise ValueError(
+            f"ONNX graphs have their encoders within them, and no parts for training: leave out --{' --'.join(given)}."
+        )
+    require_libraries()
+
+
+def export_onnx(
+    model: MMERForEmotionRecognition,
+    processor: MMERProcessor,
+    source: Path,
+    destination: Path,
+    arguments: ExportArguments,
+) -> None:
+    """Write the folder of ONNX graphs next to its destination, verify it and rename it.
+
+    Raises:
+        ValueError: the graphs give other outputs than the model, or the model has no graphs. Nothing is written.
+    """
+    with written_beside(destination) as beside:
+        name = arguments.push or destination.name
+        differences = write_onnx(model, processor, source, beside, name, arguments.int8)
+        if destination.exists():
+            destination.rmdir()
+    size = sum(path.stat().st_size for path in destination.iterdir()) / 1e6
+    of_each = ", ".join(f"{combination} {difference:.1g}" for combination, difference in differences.items())
+    print(f"{destination}: ONNX, {'int8' if arguments.int8 else 'float32'}, {size:.1f} MB.")
+    print(f"Largest difference from the model over random batches: {of_each}.")
+    print(f'Use it: python {destination / "onnx_inference.py"} call.wav --text "I want my money back."')
 
 
 def prepare(model: MMERForEmotionRecognition, arguments: ExportArguments) -> None:
@@ -116,6 +166,7 @@ def write_verified(
     with written_beside(destination) as beside:
         model.save_pretrained(beside)
         processor.save_pretrained(beside)
+        write_endpoint(beside)
         copy_card(source, beside, model_id or destination.name)
         if (training_corpus := TrainingCorpus.load(source)) is not None:
             training_corpus.save(beside)
@@ -126,7 +177,7 @@ def write_verified(
 
 
 def copy_card(source: Path, folder: Path, model_id: str) -> None:
-    """Copy the model card under the new name, with its pictures and `results.json`.
+    """Copy the model card under the new name, with its pictures, its licence and `results.json`.
 
     The card of an intermediate checkpoint is in the folder of its run.
     """
@@ -139,7 +190,7 @@ def copy_card(source: Path, folder: Path, model_id: str) -> None:
     if named := re.search(r"<!-- model: (.+?) -->", card):
         card = rename_card(card, named.group(1), model_id)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    for extra in [*source.glob("*.png"), source / "results.json"]:
+    for extra in [*source.glob("*.png"), source / "results.json", source / "LICENSE"]:
         if extra.is_file():
             shutil.copy(extra, folder)
 

@@ -118,7 +118,7 @@ class ModalityEmbedder(StateMixer):
         tail = -mixed.shape[1] % self.stride
         mixed = nn.functional.pad(mixed, (0, 0, 0, tail))  # (B, N·k, D)
         mask = nn.functional.pad(mask, (0, tail))
-        return self.projection(mixed), mask.unflatten(1, (-1, self.stride)).any(-1)
+        return self.projection(mixed), mask.reshape(mask.shape[0], -1, self.stride).any(-1)
 
 
 class WindowConvolution(nn.Conv1d):
@@ -133,7 +133,7 @@ class WindowConvolution(nn.Conv1d):
 
     def forward(self, mixed: torch.Tensor) -> torch.Tensor:
         """(B, N·k, D) → (B, N, d): time first, unlike `nn.Conv1d`."""
-        windows = mixed.unflatten(1, (-1, self.stride[0])).flatten(2)  # (B, N, k·D)
+        windows = mixed.reshape(mixed.shape[0], -1, self.stride[0] * mixed.shape[2])  # (B, N, k·D)
         return nn.functional.linear(windows, self.weight.transpose(1, 2).flatten(1), self.bias)
 
 

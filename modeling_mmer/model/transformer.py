@@ -206,7 +206,7 @@ class SharedTransformer(nn.Module):
 
     def assemble(self, of_pass: Pass) -> PassOutput:
         """Eq. 3: CLS | audio + v^audio | SEP | text + v^text as (B, S, d), and the mask (B, S) of what is shown."""
-        rows = len(of_pass.rows)
+        rows = of_pass.rows.shape[0]
         cls, sep = (token.expand(rows, 1, -1) for token in (self.cls_token, self.sep_token))
         always = of_pass.rows.new_ones((rows, 1))
         sequence, mask, spans, length = [], [], {}, 0

@@ -93,6 +93,7 @@ def test_an_export_as_it_is_holds_the_same_weights_and_the_card(whole, tmp_path,
     assert config["dtype"] == "float32" and config["audio_encoder_name_or_path"] is None
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"README.md", "curves.png", "results.json", "pipeline_mmer.py", "processor_config.json"} <= names
+    assert {"handler.py", "requirements.txt"} <= names
     renamed = CARD.replace("runs/whole", "out").replace("# whole", "# out").replace("- name: whole", "- name: out")
     assert (tmp_path / "out" / "README.md").read_text() == renamed
     assert not [name for name in names if "verification" in name]
