@@ -75,7 +75,11 @@ def document(rows: list[Row], clock: Clock) -> str:
     ]
     for size in SIZES:
         of_size = [row for row in rows if row.size == size]
-        parts += [f"## Size `{size}`: {SIZES[size].shapes}"] if of_size else []
+        if not of_size:
+            continue
+        parts.append(f"## Size `{size}`: {SIZES[size].shapes}")
+        if missing := [letter for letter in SUBJECTS if letter not in {row.subject for row in of_size}]:
+            parts.append(f"Not measured at this size: ({'), ('.join(missing)}).")
         for letter, (title, _) in SUBJECTS.items():
             own = [line(row) for row in of_size if row.subject == letter]
             if own:

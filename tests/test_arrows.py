@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "modeling_mmer"
 ROOMS = (
     *("commands", "space", "exporting", "reproduction", "baselines", "training", "report", "plots", "scoring"),
     *("features", "evaluation"),
-    *("corpora", "lettering", "files", "redaction", "registration", "model"),
+    *("corpora", "lettering", "files", "precision", "redaction", "registration", "model"),
 )
 TRAVELS_WITH = {"torch", "transformers", "numpy", "huggingface_hub"}
 DECODERS = {"soundfile", "soxr"}  # of waveforms and windows, where they read files

@@ -109,6 +109,8 @@ class _RunningSum:
         factor = self.factors[self.count]
         if self.value is None:
             self.value = state.float() * factor if self.offset is None else torch.addcmul(-self.offset, state, factor)
+        elif torch.jit.is_tracing():  # no exporter knows the sum in place
+            self.value = torch.addcmul(self.value, state, factor)
         else:
             self.value.addcmul_(state, factor)
         self.count += 1
