@@ -134,7 +134,7 @@ def test_each_row_counts_by_the_balance_of_what_it_has():
 
 def test_a_run_ends_with_the_balance_of_its_validation_rows(tmp_path):
     model = tiny_model(state_heads=True, audio_context="trimmed")
-    trainer = toy_trainer(tmp_path, model, rows=32)
+    trainer = toy_trainer(tmp_path, model, rows=60)
     rows = trainer.train_dataset
     before = {name: value.clone() for name, value in model.state_dict().items() if "balance" not in name}
     fit_balance(trainer, rows)
