@@ -114,8 +114,7 @@ def prepare(
     if start.self_contained:
         model.make_self_contained()
     set_precision(model, start, run)
-    names = (*vars(model_arguments), "label_scale", *(f"{task}_class_weights" for task in CLASS_TASKS))
-    of_config = {name: getattr(model.config, name) for name in names}
+    of_config = chosen_fields(model.config, model_arguments)
     start_from["dtype"] = start.dtype
     settings = run_settings(corpus, corpus_arguments, run, of_config, content_digests(corpus), **start_from)
     require_same_run(run.output_dir, settings, checkpoint)
@@ -246,6 +245,12 @@ def checkpoint_to_resume(run: RunArguments) -> str | None:
     if last is None and run.process_index == 0:
         print(f"There is no checkpoint in {run.output_dir} yet: training starts from the beginning.")
     return last
+
+
+def chosen_fields(config: MMERConfig, model_arguments: ModelArguments) -> dict[str, Any]:
+    """The fields of a config that options or the corpus decide."""
+    names = (*vars(model_arguments), "label_scale", *(f"{task}_class_weights" for task in CLASS_TASKS))
+    return {name: getattr(config, name) for name in names}
 
 
 def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
