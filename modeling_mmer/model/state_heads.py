@@ -1,7 +1,7 @@
 """Linear heads that judge classes from the encoder states themselves, beside the shared transformer.
 
 Our extension (`state_heads` of the config). A linear map of mean states is hard to beat with few recordings, since it
-has little to overfit. It learns by a supervised term of its own, and its logits are averaged with those of f.
+has little to overfit. It learns by a supervised term of its own, and its logits are added to those of f, weighted.
 
 Shapes: B examples, K classes, L+1 encoder states, D encoder width.
 """
@@ -35,8 +35,8 @@ class StateHeads(nn.ModuleDict):
     """A head for each modality and class task, and how much they count beside f.
 
     The logits of a combination are α · those of f + β · the sum of those of its modalities. α and β, of each task and
-    combination, are ½ until `set_balance` says better: training fits both, and validation shows which of the two to
-    believe, and how far.
+    combination, are ½ during training. It fits both to its rows, so the validation rows show which of the two to
+    believe, and how far (`training/balance.py`).
     """
 
     def __init__(self, config: MMERConfig):
