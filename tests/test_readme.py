@@ -131,7 +131,7 @@ def test_every_file_of_the_tree_exists_and_every_module_is_in_it():
     (tree,) = blocks(PAGES["docs/layout.md"], "")
     named = set(re.findall(r"[\w/]+\.(?:py|yaml)|\w+/", tree))
     for name in named - {"yaml"}:
-        folders = (*ROOMS, REPOSITORY, REPOSITORY / "docs")
+        folders = (*ROOMS, REPOSITORY, REPOSITORY / "docs", REPOSITORY / "benchmarks")
         assert any((folder / name).exists() for folder in folders), name
     every_file_is_named = [room for room in ROOMS if room.name not in ("baselines", "report", "corpora")]
     for module in (file for room in every_file_is_named for file in room.glob("*.py")):
