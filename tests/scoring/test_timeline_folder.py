@@ -117,7 +117,8 @@ def test_files_of_others_are_kept_and_other_options_refused(options, tmp_path, c
 
 
 def test_a_library_that_is_absent_is_named_before_anything_is_judged(options, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "praatio", None)
+    for name in {"praatio", "praatio.textgrid"} | {name for name in sys.modules if name.startswith("praatio.")}:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(predicting, "results_of", lambda *given: pytest.fail("it was judged"))
     assert predict(RECORDINGS[0], *options, "--output", tmp_path / "a.TextGrid", "--format", "textgrid") == 2
     assert 'pip install "modeling-mmer[timelines]"' in capsys.readouterr().err
