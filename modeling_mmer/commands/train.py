@@ -210,7 +210,8 @@ def trained_model(
     how = {"ignore_mismatched_sizes": True, "output_loading_info": True, "with_encoders": with_encoders}
     how |= {"revision": commit, "dtype": torch.float32}
     model, info = MMERForEmotionRecognition.from_pretrained(start.model, **how, **overrides)
-    if misshapen := sorted(key[0] for key in info["mismatched_keys"] if not key[0].startswith("heads.")):
+    others = {key[0] for key in info["mismatched_keys"] if not key[0].startswith(("heads.", "state_heads."))}
+    if misshapen := sorted(others):
         raise ValueError(
             f"The options change the shapes of weights of {start.model} ({', '.join(misshapen)}): leave out "
             "options that change the size of the model."

@@ -239,14 +239,20 @@ class MMERPreTrainedModel(PreTrainedModel):
             if not task.is_class or task.name not in heads:
                 continue
             field, head = f"{task.name}_labels", heads[task.name]
-            trained_for = tuple(stored.get(field, getattr(type(self.config), field)))
-            last = f"heads.{task.name}.{len(head) - 1}"
-            if task.classes == trained_for or f"{last}.weight" in mismatched:
+            if task.classes == tuple(stored.get(field, getattr(type(self.config), field))):
                 continue
-            nn.init.normal_(head[-1].weight, std=self.config.initializer_range)
-            nn.init.zeros_(head[-1].bias)
-            for name, parameter in head[-1].named_parameters():
-                info["mismatched_keys"].add((f"{last}.{name}", parameter.shape, parameter.shape))
+            layers = {f"heads.{task.name}.{len(head) - 1}": head[-1]}
+            if (state_heads := getattr(self, "state_heads", None)) is not None:
+                layers |= {f"state_heads.{m}.{task.name}": of_tasks[task.name] for m, of_tasks in state_heads.items()}
+                nn.init.constant_(state_heads.balance(task.name), 0.5)
+            for place, layer in layers.items():
+                if f"{place}.weight" in mismatched:
+                    continue
+                std = 0.0 if isinstance(layer, StateHead) else self.config.initializer_range
+                nn.init.normal_(layer.weight, std=std)
+                nn.init.zeros_(layer.bias)
+                for name, parameter in layer.named_parameters():
+                    info["mismatched_keys"].add((f"{place}.{name}", parameter.shape, parameter.shape))
 
     def _refuse_broken(self, source, info, ignore_mismatched_sizes):
         unexpected = {name for name in info["unexpected_keys"] if not name.startswith(self._parts_above)}

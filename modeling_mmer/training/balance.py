@@ -11,7 +11,7 @@ from transformers import Trainer
 from ..model.losses import NOT_LABELLED
 from ..model.state_heads import StateHeads
 
-FEWEST_ROWS = 20  # labelled; with fewer, the balance stays as it is
+FEWEST_ROWS = 20  # labelled; with fewer, both count alike
 
 
 def fit_balance(trainer: Trainer, rows) -> None:

@@ -156,3 +156,19 @@ def test_a_run_ends_with_the_balance_of_its_validation_rows(tmp_path):
             balance[number] = (kept + torch.tensor(change)).clamp(min=0)
             assert found <= cross_entropy(trainer.predict(rows).predictions[name]["emotion"]) + 1e-6
             balance[number] = kept
+
+
+@pytest.mark.parametrize("emotions", [("calm", "angry", "sad", "glad"), ("calm", "angry")])
+def test_they_start_anew_for_other_labels(tmp_path, emotions):
+    model = tiny_model(state_heads=True)
+    model.state_heads.balance("emotion")[:] = 0.9
+    model.state_heads.balance("sentiment")[:] = 0.8
+    model.save_pretrained(tmp_path)
+    how = {"emotion_labels": emotions, "ignore_mismatched_sizes": True}
+    renewed = MMERForEmotionRecognition.from_pretrained(tmp_path, **how).state_heads
+    for modality, of_tasks in renewed.items():
+        assert len(of_tasks["emotion"].weight) == len(emotions)
+        assert not of_tasks["emotion"].weight.any() and not of_tasks["emotion"].bias.any()
+        assert torch.equal(of_tasks["sentiment"].weight, model.state_heads[modality]["sentiment"].weight)
+    assert (renewed.balance("emotion") == 0.5).all()
+    assert torch.equal(renewed.balance("sentiment"), model.state_heads.balance("sentiment"))

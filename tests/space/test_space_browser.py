@@ -33,6 +33,7 @@ def browser(tmp_path_factory):
     """Its microphone hears a call, over and over."""
     heard = write_call(tmp_path_factory.mktemp("microphone") / "heard.wav", 20)
     fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    # As root, which CI is, Chromium starts only without its sandbox.
     options = ["--no-sandbox", *fake, f"--use-file-for-fake-audio-capture={heard}"]
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=options)
