@@ -99,6 +99,9 @@ def training_arguments(task: Task, material: Material) -> RunArguments:
     arguments.seed = task.seed
     if task.run.epochs is not None:
         arguments.num_train_epochs = task.run.epochs
+    arguments.num_train_epochs *= task.run.longer
+    if arguments.early_stopping_patience is not None:
+        arguments.early_stopping_patience *= task.run.longer
     if task.run.system in STAGES:
         arguments = stage_arguments(arguments, STAGES[task.run.system])
     return arguments

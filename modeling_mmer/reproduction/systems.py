@@ -27,6 +27,7 @@ class Run:
         combination: the combination of modalities of a separate model.
         needs: names of runs whose models it starts from.
         epochs: number of epochs; None: that of the options; 0: the model is evaluated as initialised.
+        longer: how many times as long as the others it trains, and waits for a better epoch.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Run:
     combination: str | None = None
     needs: tuple[str, ...] = ()
     epochs: int | None = None
+    longer: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ SEPARATE = {combination: f"separate_{combination}" for combination in COMBINATIO
 RUNS = {
     run.name: run
     for run in (
-        Run("probe", "probe"),
+        Run("probe", "probe", longer=4),  # a floor has to be trained to its end, and its epochs are short
         Run("cascade", "cascade"),
         *(Run(name, "separate", combination=combination) for combination, name in SEPARATE.items()),
         Run("late_fusion", "late_fusion", needs=("separate_audio", "separate_text")),
