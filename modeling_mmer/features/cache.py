@@ -1,15 +1,15 @@
 """A cache of frozen-encoder states on disk: each utterance is encoded once instead of once per epoch, seed and run.
 
-A file has the states (L', T, D) of one recording or text without padding, in half precision, and a checksum. Its name
-is a digest of everything that the states depend on: the input, the weights of the encoder, the selected states and the
+The states (L', T, D) of one recording or text are kept without padding, in half precision, and with a checksum. Their
+name is a digest of everything that they depend on: the input, the weights of the encoder, the selected states and the
 settings. A renamed recording is therefore found again, while a changed recording or another encoder is encoded anew.
-`extraction.py` writes the files. This module locates and reads them, memory-mapped, without loading the encoders.
+`extraction.py` fills the cache, and `shards.py` has its files. This module names and reads states, without loading the
+encoders.
 """
 
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.utils import logging
 
@@ -28,10 +27,11 @@ from ..model.hub_names import commit_of
 from ..model.modeling_mmer import MMERModel
 from ..model.processing_mmer import MMERProcessor
 from .lengths import longest_inputs
+from .shards import Shards
 
 logger = logging.get_logger(__name__)
 
-STATES = {modality: f"{modality}_states" for modality in MODALITIES}  # columns with the file names of a row
+STATES = {modality: f"{modality}_states" for modality in MODALITIES}  # columns with the names of a row's states
 COMMITS = "encoders"  # subfolder that records the hub name and commit of each encoder in the cache
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 _CODE_FIELDS = ("auto_map", "processor_class")  # fields of a feature extractor's config that do not affect features
@@ -46,7 +46,7 @@ class FeatureCache:
         model: the model. Its encoders, audio context and layer selection are part of the keys; the encoders need not
             be loaded.
         processor: the processor that prepares the inputs.
-        dtype: precision of the files, a key of `DTYPES`.
+        dtype: precision of the states, a key of `DTYPES`.
 
     Raises:
         ValueError: the dtype is unknown.
@@ -57,6 +57,7 @@ class FeatureCache:
         if dtype not in DTYPES:
             raise ValueError(f"States can be cached as {' or '.join(DTYPES)}, not as {dtype}.")
         self.folder = Path(folder)
+        self.shards = Shards(folder)
         self.dtype = DTYPES[dtype]
         self._commits: dict[str, str] = {}  # hub name -> commit
         self.longest = longest_inputs(processor)
@@ -96,7 +97,7 @@ class FeatureCache:
             (notes / f"{as_file}@{commit}").touch()
 
     def locate(self, rows: Dataset, processor: MMERProcessor) -> Dataset:
-        """Add the columns `audio_states` and `text_states` with file names, None where a modality is missing.
+        """Add the columns `audio_states` and `text_states` with the names of states, None where a modality is missing.
 
         Raises:
             OSError: a recording cannot be read.
@@ -109,44 +110,22 @@ class FeatureCache:
         text = [self._text_name(string, processor) for string in rows["text"]]
         return rows.add_column(STATES["audio"], audio).add_column(STATES["text"], text)
 
-    def path(self, name: str) -> Path:
-        return self.folder / name[:2] / f"{name}.safetensors"
-
-    def holds(self, name: str) -> bool:
-        """Whether the file exists and is not truncated. Its checksum is only verified by `load`."""
-        try:
-            with safe_open(self.path(name), framework="pt"):
-                return True
-        except (OSError, SafetensorError):
-            return False
-
     def load(self, row: dict[str, Any], modality: str) -> torch.Tensor | None:
-        """The states (L', T, D) of a row with located files, or None if it lacks the modality.
+        """The states (L', T, D) of a located row, or None if it lacks the modality.
 
         Raises:
-            ValueError: the file is missing or damaged. A damaged file is moved aside, so that the next extraction
-                creates it again.
+            ValueError: they are missing or damaged. A damaged file is moved aside, so that the next extraction creates
+                it again.
         """
-        name = row[STATES[modality]]
-        if name is None:
+        if row[STATES[modality]] is None:
             return None
-        path = self.path(name)
         try:
-            with safe_open(path, framework="pt") as file:
-                states, expected = file.get_tensor("states"), file.metadata()["crc32"]
-            if checksum(states) != expected:
-                raise ValueError("its checksum does not match")
-        except (OSError, SafetensorError, ValueError) as error:
-            if path.exists():
-                path.replace(path.with_suffix(".damaged"))
-            raise ValueError(
-                f"Utterance {row['utterance_id']}: the {modality} states in {path} are missing or damaged ({error}). "
-                "Start again, and they are computed again."
-            ) from error
-        return states
+            return self.shards.read(row[STATES[modality]])
+        except ValueError as error:
+            raise ValueError(f"Utterance {row['utterance_id']}: the {modality} states {error}") from error
 
     def _audio_name(self, contents: Mapping[str, str], source: Source | None) -> str | None:
-        """The file name of a recording or a span of one (`contents`: path -> digest of the recording)."""
+        """The name of the states of a recording or a span of one (`contents`: path -> digest of the recording)."""
         if source is None:
             return None
         if isinstance(source, str):
@@ -157,10 +136,6 @@ class FeatureCache:
         if text is None:
             return None
         return digest(self._origin["text"], processor.encode_text([text])["input_ids"].numpy().tobytes())
-
-
-def checksum(states: torch.Tensor) -> str:
-    return f"{zlib.crc32(states.contiguous().view(torch.uint8).numpy()):08x}"
 
 
 def named_identity(name: str, commit: str | None) -> str:

@@ -1,14 +1,14 @@
 """Fills a [`FeatureCache`]: runs the frozen encoders once over a corpus.
 
 Utterances are divided into groups in an order that depends only on the utterances, and each group is encoded as one
-batch. An interrupted extraction therefore continues with the same batches, gives the same files bit for bit, and
-repeats at most one group. Files are written to a temporary name and renamed, so several runs can fill a folder at once.
+batch. Encoded groups are collected until they fill a shard, which is then written. An interrupted extraction therefore
+continues with the same batches, gives the same files bit for bit, and repeats at most one shard.
 """
 
+import os
 import shutil
-import time
 from collections.abc import Iterable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,25 +16,23 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..corpora.recordings import as_input, sources_of
-from ..files import written_beside
 from ..model.configuration_mmer import MODALITIES
 from ..model.modeling_mmer import MMERForEmotionRecognition, MMERModel
 from ..model.processing_mmer import ExampleError, MMERProcessor
-from .cache import STATES, FeatureCache, checksum
+from .cache import STATES, FeatureCache
 from .lengths import rough_length
+from .shards import SHARD_BYTES
 
-UNFINISHED = "unfinished"  # subfolder for files that are being written
 USABLE_SPACE = 0.95  # fraction of the free disk space that an extraction may use
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A recording or text to encode: its file name in the cache, its content as input of the processor, and its
+    """A recording or text to encode: the name of its states, its content as input of the processor, and its
     approximate length in frames or tokens."""
 
     name: str
@@ -57,21 +55,23 @@ def extract(
     If the encoders are not loaded, they are loaded when needed and released afterwards.
 
     Args:
-        splits: rows with located files ([`FeatureCache.locate`]).
+        splits: located rows ([`FeatureCache.locate`]).
         group_size: batch size of the encoders.
         num_workers: number of processes that read recordings and compute features; 0: the main process does.
 
     Raises:
-        ValueError: the disk is too small for the missing states, or a recording or text cannot be read.
+        ValueError: the disk is too small for the missing states, the folder cannot be written, or a recording or text
+            cannot be read.
     """
     state = PartialState()
     splits = list(splits)
+    features.shards.refresh()
     share = slice(state.process_index, None, state.num_processes)
     groups = {modality: missing_groups(features, splits, modality, group_size, share) for modality in MODALITIES}
     core = model.base_model
-    require_disk_space(features, core, groups, state.num_processes)
     if any(groups.values()):
-        remove_unfinished(features)
+        require_disk_space(features, core, groups, state.num_processes)
+        features.shards.remove_unfinished()
         if state.is_main_process:
             features.note_commits()
         borrowed = [encoder for encoder in core.encoders.values() if encoder.encoder is None]
@@ -86,11 +86,11 @@ def extract(
                 num_workers=num_workers if modality == "audio" else 0,  # tokenizing is fast
             )
             silent = not (show_progress and state.is_main_process)
-            for group, inputs in tqdm(prepared, desc=f"Encoding {modality}", disable=silent):
-                encode_group(features, core, modality, group, inputs)
+            fill(features, core, modality, tqdm(prepared, desc=f"Encoding {modality}", disable=silent))
         for encoder in borrowed:
             encoder.encoder = None
     state.wait_for_everyone()
+    features.shards.refresh()
 
 
 def missing_groups(
@@ -98,7 +98,7 @@ def missing_groups(
 ) -> list[list[Entry]]:
     """The groups in a share of all groups that are not completely cached. A group has utterances of similar length.
 
-    The share is taken first: it must not depend on the files that another process has written in the meantime.
+    The share is taken first: it must not depend on what another process has written in the meantime.
     """
     entries = {}
     for rows in splits:
@@ -112,17 +112,22 @@ def missing_groups(
     # those before it have freed, and the heap grows.
     ordered = sorted(entries.values(), key=lambda entry: (-entry.length, entry.name))
     groups = [ordered[start : start + group_size] for start in range(0, len(ordered), group_size)]
-    return [group for group in groups[share] if not all(features.holds(entry.name) for entry in group)]
+    return [group for group in groups[share] if not all(entry.name in features.shards for entry in group)]
 
 
 def require_disk_space(
     features: FeatureCache, core: MMERModel, groups: dict[str, list[list[Entry]]], processes: int = 1
 ) -> None:
-    """Raise a ValueError if the disk is too small for the missing states of all processes."""
+    """Raise a ValueError if the folder cannot be written or is too small for the missing states of all processes."""
     shapes = {modality: core.embedders[modality].states_shape for modality in groups}
     lengths = {m: sum(entry.length for group in groups[m] for entry in group) for m in shapes}
     needed = sum(lengths[m] * kept * width * 2 for m, (kept, width) in shapes.items())  # 2 bytes each
     features.folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(features.folder, os.W_OK):
+        raise ValueError(
+            f"{features.folder} lacks encoder states, and it cannot be written. Choose another folder with "
+            "--feature_cache, or fill it as a user who may write."
+        )
     free = shutil.disk_usage(features.folder).free
     needed *= processes  # shares are about equal
     if needed > USABLE_SPACE * free:
@@ -159,6 +164,24 @@ def one_thread():
         torch.set_num_threads(threads)
 
 
+def fill(
+    features: FeatureCache,
+    core: MMERModel,
+    modality: str,
+    prepared: Iterable[tuple[list[Entry], dict[str, torch.Tensor] | ValueError]],
+) -> None:
+    """Encode groups of a modality and write their states, a shard at a time."""
+    states: dict[str, torch.Tensor] = {}
+    try:
+        for group, inputs in prepared:
+            states |= encode_group(features, core, modality, group, inputs)
+            if sum(of_entry.nbytes for of_entry in states.values()) >= SHARD_BYTES:
+                features.shards.write(states)
+                states = {}
+    finally:  # also before an error that names a recording
+        features.shards.write(states)
+
+
 @torch.no_grad()
 def encode_group(
     features: FeatureCache,
@@ -166,29 +189,21 @@ def encode_group(
     modality: str,
     group: list[Entry],
     inputs: dict[str, torch.Tensor] | ValueError,
-) -> None:
-    """Encode one group and write the states that are not cached yet."""
+) -> dict[str, torch.Tensor]:
+    """Encode one group. Returns the states (L', T, D) that are not cached yet, by name, as they are kept."""
     if isinstance(inputs, ValueError):
         raise inputs
     inputs = {name: tensor.to(core.device) for name, tensor in inputs.items()}
     states, mask = core.encoders(inputs)[modality]
-    for entry, of_entry, length in zip(group, states, mask.sum(-1).tolist(), strict=True):
-        if not features.holds(entry.name):
-            write_states(features, entry.name, of_entry[:, :length])
+    rows = zip(group, states, mask.sum(-1).tolist(), strict=True)
+    return {
+        entry.name: rounded(of_entry[:, :length], features.dtype)
+        for entry, of_entry, length in rows
+        if entry.name not in features.shards
+    }
 
 
-def write_states(features: FeatureCache, name: str, states: torch.Tensor) -> None:
-    """Write states (L', T, D) atomically, in float32 if they overflow the dtype of the cache."""
-    if states.abs().max() < torch.finfo(features.dtype).max:
-        states = states.to(features.dtype)
-    states = states.cpu().contiguous()
-    with written_beside(features.path(name), features.folder / UNFINISHED) as unfinished:
-        save_file({"states": states}, unfinished, metadata={"crc32": checksum(states)})
-
-
-def remove_unfinished(features: FeatureCache) -> None:
-    """Remove unfinished files of killed extractions. Recent ones are kept: another run may be writing them."""
-    for path in (features.folder / UNFINISHED).glob("*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > 3600:
-                path.unlink()
+def rounded(states: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A copy of states on the CPU in a dtype, or in their own if they overflow it."""
+    kept = dtype if states.abs().max() < torch.finfo(dtype).max else states.dtype
+    return states.to("cpu", kept, copy=True, memory_format=torch.contiguous_format)

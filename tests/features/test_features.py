@@ -4,7 +4,10 @@ import os
 import pickle
 import random
 import shutil
+import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from transformers import AutoModel, WhisperModel
 from modeling_mmer import MMERCollator, MMERConfig, MMERForEmotionRecognition
 from modeling_mmer.corpora import load_corpora
 from modeling_mmer.features import extraction
-from modeling_mmer.features.cache import FeatureCache
+from modeling_mmer.features.cache import STATES, FeatureCache
 from modeling_mmer.features.extraction import extract
 from modeling_mmer.model.configuration_mmer import MODALITIES
 
@@ -32,8 +35,13 @@ def processor():
 
 
 @pytest.fixture(scope="module")
-def rows() -> Dataset:
-    return load_corpora("demo", emotion_labels=EMOTIONS).splits["test"].select(range(12))
+def all_rows() -> Dataset:
+    return load_corpora("demo", emotion_labels=EMOTIONS).splits["test"]
+
+
+@pytest.fixture(scope="module")
+def rows(all_rows) -> Dataset:
+    return all_rows.select(range(12))
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,14 @@ def unloaded_model(encoders, **overrides) -> MMERForEmotionRecognition:
     return MMERForEmotionRecognition(config).eval()
 
 
+SMALL_SHARD = 2**16  # bytes, of the states of about eight recordings of `rows`
+
+
+@pytest.fixture
+def small_shards(monkeypatch) -> None:
+    monkeypatch.setattr(extraction, "SHARD_BYTES", SMALL_SHARD)
+
+
 def fill(folder, model, processor, rows, group_size=4, dtype="float16", num_workers=0) -> tuple[FeatureCache, Dataset]:
     features = FeatureCache(folder, model.model, processor, dtype)
     located = features.locate(rows, processor)
@@ -65,7 +81,21 @@ def fill(folder, model, processor, rows, group_size=4, dtype="float16", num_work
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
+    return {path.name: path.read_bytes() for path in folder.glob("shards/*.safetensors")}
+
+
+def states(features, located) -> dict[str, torch.Tensor]:
+    """All states of located rows, by name."""
+    found = {row[STATES[m]]: features.load(row, m) for row in located for m in MODALITIES}
+    return {name: of_row for name, of_row in found.items() if name is not None}
+
+
+def shard_with(folder: Path, name: str) -> Path:
+    return next(path for path in folder.glob("shards/*.safetensors") if name.encode() in path.read_bytes())
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def forbid(monkeypatch, model) -> None:
@@ -140,38 +170,71 @@ def test_filling_again_loads_and_runs_nothing(encoders, processor, rows, tmp_pat
     assert files(tmp_path) == before
 
 
-def test_an_interrupted_group_gives_the_same_bits(processor, rows, tmp_path):
-    """Whatever is lost, the batches that make it anew are those that made it."""
+def test_shards_that_are_lost_come_back_with_the_same_bits(processor, all_rows, small_shards, tmp_path):
+    """Whatever is lost, the batches that make it anew are those that made it, and fill the same shards."""
     model = build_model()
-    fill(tmp_path / "whole", model, processor, rows)
+    fill(tmp_path / "whole", model, processor, all_rows)
     whole = files(tmp_path / "whole")
-    for lost in range(3):
+    assert len(whole) > 8
+    for lost in range(2):
         shutil.copytree(tmp_path / "whole", tmp_path / "parts", dirs_exist_ok=True)
         for name in random.Random(lost).sample(sorted(whole), 5):
-            (tmp_path / "parts" / name).unlink()
-        fill(tmp_path / "parts", model, processor, rows)
+            (tmp_path / "parts" / "shards" / name).unlink()
+        fill(tmp_path / "parts", model, processor, all_rows)
         assert files(tmp_path / "parts") == whole
 
 
 def test_only_groups_that_lack_something_are_encoded_again(processor, rows, tmp_path, monkeypatch):
     model = build_model()
+    monkeypatch.setattr(extraction, "SHARD_BYTES", 1)  # a shard for each group
     features, located = fill(tmp_path, model, processor, rows)
-    gone = next(row for row in located if row["audio"] is not None)
-    features.path(gone["audio_states"]).unlink()
+    gone = next(row for row in located if row["audio"] is not None)["audio_states"]
+    shard_with(tmp_path, gone).unlink()
     encoded = []
-    monkeypatch.setattr(extraction, "encode_group", lambda *arguments: encoded.append((arguments[2], arguments[3])))
+    monkeypatch.setattr(
+        extraction, "encode_group", lambda *arguments: encoded.append((arguments[2], arguments[3])) or {}
+    )
     extract(features, model, processor, [located], 4, show_progress=False)
     ((modality, group),) = encoded
-    assert modality == "audio" and gone["audio_states"] in [entry.name for entry in group] and len(group) <= 4
+    assert modality == "audio" and gone in [entry.name for entry in group] and len(group) <= 4
+
+
+def test_a_corpus_that_grows_adds_only_the_states_that_are_new(processor, all_rows, tmp_path):
+    model = build_model()
+    first, of_first = fill(tmp_path, model, processor, all_rows.select(range(0, 48, 2)))
+    known, before = states(first, of_first), files(tmp_path)
+    features, located = fill(tmp_path, model, processor, all_rows.select(range(48)))
+    found, after = states(features, located), files(tmp_path)
+    assert before.items() < after.items() and same(known, {name: found[name] for name in known})
+    kept = sum(of_row.nbytes for of_row in found.values())  # nothing is there twice
+    assert kept < sum(map(len, after.values())) < 1.2 * kept + 1000 * len(after)
+
+
+def test_an_error_loses_no_states_that_were_computed_before_it(processor, rows, tmp_path, monkeypatch):
+    encode, calls = extraction.encode_group, []
+
+    def second_fails(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise ValueError("a recording that cannot be read")
+        return encode(*arguments)
+
+    monkeypatch.setattr(extraction, "encode_group", second_fails)
+    with pytest.raises(ValueError, match="cannot be read"):
+        fill(tmp_path, build_model(), processor, rows)
+    written = FeatureCache(tmp_path, build_model().model, processor)
+    written.shards.refresh()
+    assert all(entry.name in written.shards for entry in calls[0][3])
 
 
 KILLED = """
 import sys, torch
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/features"]
 import test_features
 torch.set_num_threads(1)
 processor = test_features.real_input_processor()
 rows = test_features.load_corpora("demo", emotion_labels=test_features.EMOTIONS).splits["test"]
+test_features.extraction.SHARD_BYTES = test_features.SMALL_SHARD
 test_features.fill(sys.argv[1], test_features.build_model(), processor, rows)
 """
 
@@ -184,7 +247,7 @@ def test_an_extraction_killed_five_times_ends_with_the_files_of_an_uninterrupted
     moments, before = random.Random(0), {}
     for _ in range(5):
         process = started()
-        target = len(before) + moments.randint(1, 20)
+        target = len(before) + moments.randint(0, 2)
         while process.is_alive() and len(files(tmp_path / "killed")) < target:
             time.sleep(0.002)
         process.kill()
@@ -239,10 +302,8 @@ def test_a_late_process_takes_its_own_share_whatever_others_have_written(modalit
     for rank in range(2):  # the second looks when the first is done
         groups = extraction.missing_groups(features, [located], modality, 2, slice(rank, None, 2))
         shares.append({entry.name for group in groups for entry in group})
-        for group in groups:
-            extraction.encode_group(
-                features, model.model, modality, *extraction.prepare_group(processor, modality, group)
-            )
+        prepared = [extraction.prepare_group(processor, modality, group) for group in groups]
+        extraction.fill(features, model.model, modality, prepared)
     assert shares[0] and shares[1] and not shares[0] & shares[1]
     assert shares[0] | shares[1] == {name for name in located[f"{modality}_states"] if name is not None}
 
@@ -358,21 +419,60 @@ def test_damaged_states_are_noticed_named_and_made_anew(damage, processor, rows,
     model = build_model()
     features, located = fill(tmp_path, model, processor, rows)
     row = next(row for row in located if row["text"] is not None)
-    path = features.path(row["text_states"])
+    path = shard_with(tmp_path, row["text_states"])
     whole = path.read_bytes()
-    path.write_bytes(whole[:-100] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(ValueError, match=path.name) as raised:
+    content = features.load(row, "text").numpy().tobytes()
+    at = whole.index(content)
+    path.write_bytes(whole[: at + 10] if damage == "cut" else whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(ValueError, match=f"{path.name} are damaged.*Start again") as raised:
         features.load(row, "text")
     assert row["utterance_id"] in str(raised.value)
     extract(features, model, processor, [located], 4, show_progress=False)
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == whole and features.load(row, "text").numpy().tobytes() == content
 
 
-def test_a_file_cut_short_is_made_anew_at_the_start(processor, rows, tmp_path):
+def test_a_shard_cut_short_is_made_anew_at_the_start(processor, rows, tmp_path):
     model = build_model()
-    features, located = fill(tmp_path, model, processor, rows)
-    path = features.path(next(row for row in located if row["audio"] is not None)["audio_states"])
+    _, located = fill(tmp_path, model, processor, rows)
+    path = shard_with(tmp_path, next(row for row in located if row["audio"] is not None)["audio_states"])
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    extract(features, model, processor, [located], 4, show_progress=False)
+    fill(tmp_path, model, processor, rows)
     assert path.read_bytes() == whole
+
+
+# ── a folder that cannot be written ─────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def read_only(folder: Path):
+    """A folder that this process can read and not write; root, who may write everything, becomes a user who may not."""
+    user = os.geteuid()
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    if user == 0:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(user, user, user)
+        for path in paths:
+            path.chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no such rights")
+def test_a_full_cache_is_read_where_it_cannot_be_written(processor, all_rows, rows):
+    model = build_model()
+    with tempfile.TemporaryDirectory() as name:  # not below the folder of pytest, which only its user may enter
+        features, located = fill(name, model, processor, rows)
+        expected = states(features, located)
+        other = FeatureCache(name, model.model, processor)
+        more = other.locate(all_rows.select(range(12, 24)), processor)
+        before = {path: path.stat().st_mtime_ns for path in Path(name).rglob("*")}
+        with read_only(Path(name)):
+            extract(other, model, processor, [located], 4, show_progress=False)
+            assert same(states(other, located), expected)
+            with pytest.raises(ValueError, match="cannot be written.*--feature_cache"):
+                extract(other, model, processor, [located, more], 4, show_progress=False)
+        assert {path: path.stat().st_mtime_ns for path in Path(name).rglob("*")} == before
