@@ -3,15 +3,14 @@
 import tempfile
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import machine
 import torch
-from safetensors.torch import load_file, save_file
 from sizes import Size, bare, inputs, labels, mixed_lengths, model
 from timing import Clock, Row
 from torch import nn
 
+from modeling_mmer.features.shards import Shards
 from modeling_mmer.model.transformer import Dropout
 from modeling_mmer.training.batching import LengthBucketSampler
 
@@ -100,21 +99,25 @@ def calls(size: Size, clock: Clock) -> Iterator[Row]:
 
 
 def cached(size: Size, clock: Clock) -> Iterator[Row]:
-    """(f) Steps on raw inputs against the same steps on states that are read from files, as the cache stores them."""
+    """(f) Steps on raw inputs against the same steps on states that are read from the files of the feature cache."""
     built = training_model(size, clock.device)
     batch, of_labels = inputs([size.seconds[1]] * size.batch, clock.device), labels(size.batch, clock.device)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "states.safetensors")
-        save_file(
-            {name: values.contiguous().cpu() for name, values in states_of(built, batch, torch.float16).items()}, file
-        )
+        shards = Shards(folder)
+        whole = states_of(built, batch, torch.float16)
+        masks = {name: values for name, values in whole.items() if name.endswith("_mask")}
+        for name in whole.keys() - masks.keys():
+            shards.write({f"{name}_{row}": of_row.cpu().clone() for row, of_row in enumerate(whole[name])})
 
-        def from_file() -> None:
-            read = {name: values.to(clock.device) for name, values in load_file(file).items()}
-            step(built, read, of_labels)()
+        def from_shards() -> None:
+            read = {
+                name: torch.stack([shards.read(f"{name}_{row}") for row in range(size.batch)]).to(clock.device)
+                for name in whole.keys() - masks.keys()
+            }
+            step(built, read | masks, of_labels)()
 
         variants = {f"epoch online, batches of {size.batch}": step(built, batch, of_labels)}
-        yield from clock.compare("f", ("epoch from cached states (float16, read from a file)", from_file), variants)
+        yield from clock.compare("f", ("epoch from cached states (float16, read from a file)", from_shards), variants)
 
 
 def grouped(size: Size, clock: Clock) -> Iterator[Row]:

@@ -27,8 +27,8 @@ from ..files import written_beside
 
 logger = logging.get_logger(__name__)
 
-# Much smaller, and a corpus has many files again. Much larger, and a killed process loses more than minutes of work on a
-# CPU: this is 27 clips of 6 s with four states of Whisper medium, or 95 clips of 3.5 s with all of Whisper tiny.
+# Much smaller, and a corpus has many files again; much larger, and a killed process loses more than a minute or two of
+# work on a CPU. This is 27 clips of 6 s with four states of Whisper medium, or 95 of 3.5 s with all of Whisper tiny.
 SHARD_BYTES = 64 * 2**20
 SHARDS, UNFINISHED = "shards", "unfinished"  # subfolders; the second, for files that are being written
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}  # by their names in safetensors
@@ -57,8 +57,8 @@ class Shards:
         """
         if old := next(self.folder.glob("[0-9a-f][0-9a-f]/*.safetensors"), None):
             raise ValueError(
-                f"{self.folder} has states of an earlier version, one utterance to a file ({old}). They cannot be read: "
-                "delete the folder, or choose another with --feature_cache."
+                f"{self.folder} has states of an earlier version, one utterance to a file ({old}), which cannot be "
+                "read. Delete the folder, or choose another with --feature_cache."
             )
         files = set(self.folder.glob(f"{SHARDS}/*.safetensors"))
         if not files.issuperset(self._files):  # damaged ones were moved aside
