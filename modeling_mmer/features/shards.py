@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from transformers.utils import logging
 
 from ..files import written_beside
@@ -108,7 +108,8 @@ class Shards:
             # One entry, because entries of the metadata are in no fixed order: equal states give equal files.
             checksums = " ".join(f"{zlib.crc32(states[name].view(torch.uint8).numpy()):08x}" for name in sorted(states))
             with written_beside(file, self.folder / UNFINISHED) as unfinished:
-                save_file(dict(states), unfinished, metadata={"crc32": checksums})
+                # Not `save_file`, whose files only their owner may read: a cache may be shared.
+                unfinished.write_bytes(save(dict(states), {"crc32": checksums}))
 
     def remove_unfinished(self) -> None:
         """Remove unfinished files of killed processes. Recent ones are kept: another process may be writing them."""

@@ -79,6 +79,16 @@ def test_the_same_states_are_one_file_however_often_they_are_written(tmp_path):
     assert not list((tmp_path / "unfinished").iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no such rights")
+def test_other_users_may_read_a_shard_if_the_umask_lets_them(tmp_path):
+    before = os.umask(0o022)
+    try:
+        written(tmp_path, made_up(2))
+    finally:
+        os.umask(before)
+    assert shard_files(tmp_path)[0].stat().st_mode & 0o777 == 0o644
+
+
 def test_states_that_are_in_two_shards_are_read_though_one_is_damaged(tmp_path):
     """Two runs over corpora that overlap may both encode what they share."""
     one, other = made_up(3), made_up(5)
