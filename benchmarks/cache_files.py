@@ -77,10 +77,10 @@ def lacks(folder: str, names: list[str]) -> int:
 
 def forget(folders: list[str]) -> None:
     """Drop the files of folders from the memory of the system."""
-    os.sync()
     for folder in folders:
         for path in Path(folder).rglob("*.safetensors"):
             with open(path, "rb") as file:
+                os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 

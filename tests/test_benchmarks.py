@@ -1,12 +1,16 @@
 """The benchmarks at a size that takes seconds: every subject has its rows, and each row a ratio. Nothing is timed."""
 
+import importlib
 import json
 import math
+import re
 import sys
 
 import pytest
 import torch
 from conftest import REPOSITORY
+
+from modeling_mmer.features.shards import Shards
 
 
 @pytest.fixture
@@ -95,3 +99,13 @@ def test_without_a_gpu_the_script_says_what_to_do(benchmarks, capsys, tmp_path):
     with pytest.raises(SystemExit):
         gpu.main(["--output", str(tmp_path / "gpu.md")])
     assert "--device cpu --size small" in capsys.readouterr().err
+
+
+def test_a_packed_cache_is_compared_with_a_file_for_each_utterance(benchmarks, tmp_path, monkeypatch, capsys):
+    cache_files = importlib.import_module("cache_files")
+    monkeypatch.setattr(cache_files, "ROUNDS", 1)
+    Shards(tmp_path / "cache").write({f"{i:064}": torch.ones(2, 3 + i, 4).half() for i in range(5)})
+    cache_files.main(str(tmp_path / "cache"))
+    output = capsys.readouterr().out
+    assert re.search(r"^files +1 +5 +5 ×$", output, re.M) and len(re.findall(r"\d ×$", output, re.M)) >= 4
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import real_input_config, real_input_processor, tasks, tiny_config
 from datasets import Dataset
-from processes import start
+from processes import process_group, spawn, start
 from torch.utils.data import DataLoader
 from transformers import AutoModel, WhisperModel
 
@@ -245,7 +245,7 @@ def test_an_extraction_killed_five_times_ends_with_the_files_of_an_uninterrupted
     moments, before = random.Random(0), {}
     for _ in range(5):
         process = started()
-        target = len(before) + moments.randint(0, 2)
+        target = len(before) + moments.randint(1, 2)
         while process.is_alive() and len(files(tmp_path / "killed")) < target:
             time.sleep(0.002)
         process.kill()
@@ -304,6 +304,26 @@ def test_a_late_process_takes_its_own_share_whatever_others_have_written(modalit
         extraction.fill(features, model.model, modality, prepared)
     assert shares[0] and shares[1] and not shares[0] & shares[1]
     assert shares[0] | shares[1] == {name for name in located[f"{modality}_states"] if name is not None}
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    extraction.SHARD_BYTES = SMALL_SHARD
+    rows = load_corpora("demo", emotion_labels=EMOTIONS).splits["test"].select(range(24))
+    with process_group(rank, 2, folder):
+        features, located = fill(Path(folder, "shared"), build_model(), real_input_processor(), rows)
+        torch.save(states(features, located), Path(folder, f"{rank}.pt"))
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_run_fill_what_one_process_fills_and_each_reads_it_all(
+    processor, all_rows, small_shards, tmp_path
+):
+    spawn(one_of_two, (str(tmp_path),))
+    with extraction.one_thread():
+        alone = states(*fill(tmp_path / "alone", build_model(), processor, all_rows.select(range(24))))
+    assert all(same(torch.load(tmp_path / f"{rank}.pt"), alone) for rank in (0, 1))
+    content = b"".join(files(tmp_path / "shared").values())
+    assert all(content.count(name.encode()) == 1 for name in alone)  # each was written by one of them
 
 
 # ── worker processes ────────────────────────────────────────────────────────────────────────────────────────────────
