@@ -2,12 +2,14 @@
 
 Utterances are divided into groups in an order that depends only on the utterances, and each group is encoded as one
 batch. Encoded groups are collected until they fill a shard, which is then written. An interrupted extraction therefore
-continues with the same batches, gives the same files bit for bit, and repeats at most one shard.
+continues with the same batches, gives the same files bit for bit, and repeats at most two shards: the one that was
+being written, and the one that was being filled.
 """
 
 import os
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -170,16 +172,20 @@ def fill(
     modality: str,
     prepared: Iterable[tuple[list[Entry], dict[str, torch.Tensor] | ValueError]],
 ) -> None:
-    """Encode groups of a modality and write their states, a shard at a time."""
+    """Encode groups of a modality and write their states, a shard at a time, while the next ones are encoded."""
     states: dict[str, torch.Tensor] = {}
-    try:
-        for group, inputs in prepared:
-            states |= encode_group(features, core, modality, group, inputs)
-            if sum(of_entry.nbytes for of_entry in states.values()) >= SHARD_BYTES:
-                features.shards.write(states)
-                states = {}
-    finally:  # also before an error that names a recording
-        features.shards.write(states)
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(features.shards.write, states)
+        try:
+            for group, inputs in prepared:
+                states |= encode_group(features, core, modality, group, inputs)
+                if sum(of_entry.nbytes for of_entry in states.values()) >= SHARD_BYTES:
+                    written.result()  # no more than one waits for the disk
+                    written = writer.submit(features.shards.write, states)
+                    states = {}
+        finally:  # also before an error that names a recording
+            written.result()
+            features.shards.write(states)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from modeling_mmer.corpora import load_corpora
 from modeling_mmer.features import extraction
 from modeling_mmer.features.cache import STATES, FeatureCache
 from modeling_mmer.features.extraction import extract
+from modeling_mmer.features.shards import Shards
 from modeling_mmer.model.configuration_mmer import MODALITIES
 
 EMOTIONS = ["neutral", "happiness", "sadness", "anger"]
@@ -223,6 +225,37 @@ def test_an_error_loses_no_states_that_were_computed_before_it(processor, rows, 
     written = FeatureCache(tmp_path, build_model().model, processor)
     written.shards.refresh()
     assert all(entry.name in written.shards for entry in calls[0][3])
+
+
+def test_groups_are_encoded_while_a_shard_is_written(processor, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "SHARD_BYTES", 1)  # a shard for each group
+    encode, write, second, calls = extraction.encode_group, Shards.write, Event(), []
+
+    def encode_group(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            second.set()
+        return encode(*arguments)
+
+    def write_late(shards, states):
+        assert not states or second.wait(20)
+        write(shards, states)
+
+    monkeypatch.setattr(extraction, "encode_group", encode_group)
+    monkeypatch.setattr(Shards, "write", write_late)
+    features, located = fill(tmp_path, build_model(), processor, rows)
+    assert len(files(tmp_path)) == len(calls) and states(features, located)
+
+
+def test_an_error_of_the_disk_ends_the_work(processor, rows, tmp_path, monkeypatch):
+    def full(shards, states):
+        if states:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(extraction, "SHARD_BYTES", 1)
+    monkeypatch.setattr(Shards, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        fill(tmp_path, build_model(), processor, rows)
 
 
 KILLED = """
