@@ -22,6 +22,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from modeling_mmer.commands.allocator import keep_freed_memory
 from modeling_mmer.features.shards import Shards
 
 ROUNDS = 5
@@ -98,6 +99,7 @@ def compare(title: str, variants: dict, before=lambda: None) -> None:
 
 
 def main(folder: str) -> None:
+    keep_freed_memory()  # as in training
     names = names_in(folder)
     packed = Shards(folder)
     packed.refresh()
