@@ -2,6 +2,8 @@
 
 - A field whose default is `HfArg(help="…")` is described by its help, as in `mmer train --help`.
 - Classes decorated with huggingface_hub's `strict` are dataclasses.
+- What a function returns is described in sentences, in which griffe would take all before a colon for the type. It gets the
+  annotation as its type.
 - [`Name`] in a docstring is a link to the class or function of that name, as in transformers.
 """
 
@@ -11,6 +13,8 @@ from collections import defaultdict
 
 from griffe import Attribute, Class, Decorator, Docstring, ExprCall, ExprName, Extension, Module
 
+NOT_GIVEN = {"auto_map", "custom_pipelines"}  # fields of configs that no caller gives
+RETURNS = re.compile(r"^Returns:\n +", re.MULTILINE)
 REFERENCE = re.compile(r"\[`(\w+)`\](?![\[(])")
 
 
@@ -31,9 +35,11 @@ class SiteDocstrings(Extension):
         if attr.docstring is None and (text := help_of(attr)):
             attr.docstring = Docstring(text, parent=attr)
 
-    def on_class_instance(self, *, cls: Class, **_) -> None:
+    def on_class_members(self, *, cls: Class, **_) -> None:
         if any(decorator.callable_path.endswith(".strict") for decorator in cls.decorators):
             cls.decorators.append(Decorator(ExprName("dataclasses.dataclass"), lineno=None, endlineno=None))
+            for name in NOT_GIVEN & cls.members.keys():
+                cls.members[name].annotation = None  # no parameter
 
     def on_package(self, *, pkg: Module, **_) -> None:
         objects = list(walk(pkg))
@@ -49,6 +55,8 @@ class SiteDocstrings(Extension):
         for item in objects:
             if item.docstring:
                 item.docstring.value = REFERENCE.sub(link, item.docstring.value)
+                if item.is_function and item.returns:
+                    item.docstring.value = RETURNS.sub(rf"\g<0>{item.returns}: ", item.docstring.value)
 
 
 def walk(item):
