@@ -1,9 +1,9 @@
-"""What the API pages take from the code beside docstrings: an extension of griffe, which reads the code for mkdocstrings.
+"""What the API pages take from the code beside docstrings: an extension of griffe, which reads it for mkdocstrings.
 
 - A field whose default is `HfArg(help="…")` is described by its help, as in `mmer train --help`.
 - Classes decorated with huggingface_hub's `strict` are dataclasses.
-- What a function returns is described in sentences, in which griffe would take all before a colon for the type. It gets the
-  annotation as its type.
+- What a function returns is described in sentences. Griffe would take all before a colon for the type, so the
+  annotation is written there.
 - [`Name`] in a docstring is a link to the class or function of that name, as in transformers.
 """
 

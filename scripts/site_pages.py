@@ -1,7 +1,7 @@
 """The pages of the documentation site that are not Markdown files in `docs/`: a hook of MkDocs (`mkdocs.yml`).
 
-The README is the first page, notebooks in `docs/` are pages, and so is each file outside `docs/` that a page links to: the
-site needs no address of the repository. Links are written for the repository, and lead to these pages on the site.
+The README is the first page, and notebooks in `docs/` are pages. So is each file outside `docs/` that a page links to:
+the site needs no address of the repository. Links are written for the repository, and lead to these pages here.
 """
 
 import json
@@ -26,8 +26,8 @@ def on_files(files: Files, config) -> Files:
     sources.clear()
     sources.update({file.src_uri: f"docs/{file.src_uri}" for file in files})
     files.append(made("README.md", "index.md", root, config))
-    for suffix, name in (("*.ipynb", "{}.md"), ("index.html", "report.html")):
-        for path in (root / "docs").rglob(suffix):
+    for pattern, name in (("*.ipynb", "{}.md"), ("tables/**/index.html", "report.html")):
+        for path in (root / "docs").glob(pattern):
             uri = path.with_name(name.format(path.stem)).relative_to(root / "docs").as_posix()
             files.append(made(path.relative_to(root).as_posix(), uri, root, config))
     waiting = list(files.documentation_pages())
@@ -73,8 +73,8 @@ def resolved(path: str, source: str) -> str:
 
 
 def made(path: str, uri: str, root: Path, config) -> File:
-    """A file of the site from one of the repository: a page of Markdown, of the cells of a notebook, or of the text of a
-    source file; a picture as it is."""
+    """A file of the site from one of the repository: a page from Markdown, from the cells of a notebook or from source
+    text, or a picture as it is."""
     sources[uri] = path
     if path.endswith(AS_THEY_ARE):
         return File.generated(config, uri, abs_src_path=os.fspath(root / path))

@@ -1,4 +1,4 @@
-"""The notebook `docs/quickstart.ipynb` runs from its first cell to its last, offline, with the real encoders by name."""
+"""The notebook `docs/quickstart.ipynb` runs from its first cell to its last, offline, with real encoders by name."""
 
 import importlib.util
 import os
@@ -64,11 +64,10 @@ def test_it_runs(notebook, tmp_path, monkeypatch):
         client.execute()  # raises what a cell raises
 
     outputs = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
-    judged = printed(outputs["pipeline"]).splitlines()
-    assert [re.match(r"(\w+): \w+ [01]\.\d\d, arousal [1-5]\.\d \(from 1 to 5\)", line)[1] for line in judged] == [
-        *("voice", "words", "both")
-    ]
-    assert judged[1].startswith("words: happiness")
+    voice, words, both, scale = printed(outputs["pipeline"]).splitlines()
+    for line, name in ((voice, "voice"), (words, "words: happiness"), (both, "both")):
+        assert line.startswith(name) and re.fullmatch(r"\w+: \w+ [01]\.\d\d, arousal [1-5]\.\d", line)
+    assert scale == "Dimensions are from 1.0 to 5.0."
     assert "image/png" in outputs["scorer"][-1].data
     timeline = outputs["turns"][-1].data["text/html"]
     assert timeline.startswith("<svg") and "6 rows" in timeline

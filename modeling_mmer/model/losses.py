@@ -229,7 +229,8 @@ def contrastive_loss(
 
     `softmax` is the cross-entropy that the paper's text describes, after CLIP; `cosine` is the same for embeddings of
     unit length, whose products are multiplied by a scale. `ratio` divides the similarities themselves, as Eq. 6 is
-    printed (read over rows and columns, as the text says), with 1e-8 on both sides of the fraction. Rows that lack a modality are no row and no column; fewer than two pairs give zero.
+    printed (read over rows and columns, as the text says), with 1e-8 on both sides of the fraction. Rows that lack a
+    modality are no row and no column; fewer than two pairs give zero.
 
     Args:
         audio_embeds: (B, d), after g.
