@@ -16,11 +16,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from conftest import REPOSITORY, run
 from test_readme import PAGES, blocks
+from transformers import RobertaConfig, WhisperConfig
 
+from modeling_mmer import MMERConfig, MMERForEmotionRecognition
 from modeling_mmer.commands import main
 from modeling_mmer.training.balance import CAVEAT
+from modeling_mmer.training.presets import PRESETS
 
 CORPUS = "modeling_mmer/corpora/demo_data"
 ELSEWHERE = {
@@ -171,6 +175,30 @@ def test_add_a_modality(place):
     used = run("use_faces.py", cwd=place)
     assert used.returncode == 0, used.stderr
     assert re.fullmatch(r"\['face'\] \w+ 0\.\d+\n\['text', 'face'\] \w+ 0\.\d+\n", used.stdout)
+
+
+def test_how_it_works_names_all_that_the_presets_differ_in():
+    _, _, table = PAGES["docs/how_it_works.md"].partition("## `paper` and `recommended`")
+    rows = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| `")]
+    paper, recommended = PRESETS["paper"], PRESETS["recommended"]
+    named = [name for option, *_ in rows for name in re.findall(r"`(\w+)`", option)]
+    assert sorted(named) == sorted(name for name, value in recommended.items() if value != paper[name])
+    for option, of_paper, _ in rows:
+        if "readout" not in option:
+            shown = [paper[name] for name in re.findall(r"`(\w+)`", option)]
+            shown = [f"{value:g}" if isinstance(value, float) else str(value).lower() for value in shown]
+            assert of_paper.strip() == "; ".join(shown)
+
+
+@pytest.mark.parametrize(("preset", "millions"), [("paper", "1.8"), ("recommended", "2.3")])
+def test_how_it_works_says_how_many_parameters_are_trained(preset, millions):
+    audio = WhisperConfig(d_model=1024, encoder_layers=24, encoder_attention_heads=16, encoder_ffn_dim=4096)
+    text = RobertaConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
+    names = {"audio_encoder_name_or_path": "whisper-medium", "text_encoder_name_or_path": "roberta-large"}
+    with torch.device("meta"):
+        model = MMERForEmotionRecognition(MMERConfig(audio_config=audio, text_config=text, **names, **PRESETS[preset]))
+    assert f"{model.num_parameters(only_trainable=True) / 1e6:.1f}" == millions
+    assert millions in PAGES["docs/how_it_works.md"]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(PAGES[page], "python")])
