@@ -4,8 +4,8 @@ Reads a cache that `mmer train --feature_cache FOLDER` has filled, and lays the 
 utterance, in subfolders by the first two characters of their names. Both are then read whole in the same shuffled
 order, as an epoch does, by turns and in rounds; the median counts. "From the disk" is after the files have left the
 memory of the system (`posix_fadvise`), which works only on Linux. "Is everything there?" is the question that each run
-starts with. With 601 states of Whisper tiny on a local disk, an epoch was read 1.4 times as fast from the disk and about
-equally fast from memory, and the question was answered 10 and 4 times as fast.
+starts with. With 601 states of Whisper tiny on a local disk, an epoch was read 1.4 times as fast from the disk and as
+fast from memory, and the question was answered 10 and 4 times as fast.
 
     python benchmarks/cache_files.py runs/features
 """
