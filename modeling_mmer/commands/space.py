@@ -1,6 +1,7 @@
 """`mmer space`: a page in the browser that judges recordings and texts, for people who would rather look than read."""
 
 import argparse
+import os
 import signal
 import sys
 
@@ -17,8 +18,18 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", metavar="NAME", help="Folder or hub name; by default the model that comes with the package.")
-    add("--transcribe", metavar="MODEL", help="Speech recogniser; with it, the page offers to write down the words.")
+    add(
+        "--model",
+        metavar="NAME",
+        default=os.environ.get("MMER_MODEL") or None,
+        help="Folder or hub name (default: $MMER_MODEL, or else the model that comes with the package).",
+    )
+    add(
+        "--transcribe",
+        metavar="MODEL",
+        default=os.environ.get("MMER_TRANSCRIBE") or None,
+        help="Speech recogniser; with it, the page offers to write down the words (default: $MMER_TRANSCRIBE).",
+    )
     add("--host", metavar="ADDRESS", default="127.0.0.1", help="0.0.0.0: others may open it (default: this machine).")
     add("--port", metavar="N", type=int, default=7860, help="Port of the page (default: 7860).")
     return parser

@@ -99,6 +99,7 @@ class Page:
             with gr.Row(equal_height=False, elem_classes="mmer-columns"):
                 with gr.Column(scale=4, min_width=300, elem_classes="mmer-inputs"):
                     inputs = self._inputs()
+                    gr.HTML('<p class="mmer-place" role="status"></p>', apply_default_css=False, padding=False)
                     button = gr.Button("Judge", variant="primary", elem_id="mmer-judge")
                     self._examples(inputs[:2])
                 with gr.Column(scale=9, min_width=300):
