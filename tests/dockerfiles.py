@@ -29,6 +29,11 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$0/upper,workdir=$0/work" "$0/r
 mount --bind /dev "$0/root/dev" && mount -t tmpfs none "$0/root/tmp" && chmod 1777 "$0/root/tmp"
 chmod a+x "$0/root/root" && echo ready && exec sleep infinity
 """
+# Mounts the processes that it sees, becomes the user in the copy, and then the command.
+ENTER = """
+mount -t proc proc "$0/proc" && cd /
+exec chroot --userspec="$1" "$0" sh -c 'cd "$0" && exec "$@"' "${@:2}"
+"""
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
@@ -40,7 +45,8 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 def can_build() -> bool:
     """Whether this process may mount overlays, as root may outside of most containers."""
-    test = "mount -t tmpfs none /mnt && mkdir /mnt/u /mnt/w && mount -t overlay o -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt"
+    layers = "lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w"
+    test = f"mount -t tmpfs none /mnt && mkdir /mnt/u /mnt/w && mount -t overlay overlay -o {layers} /mnt"
     command = ["unshare", "--mount", "sh", "-c", test]
     return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
 
@@ -66,10 +72,8 @@ class Image:
         """The command line that runs a command in the image; with `own_processes`, it is number 1 of its own."""
         user = user or self.user
         enter = ["nsenter", "--target", str(self.holder.pid), "--mount"]
-        # `proc` of its own processes, which is mounted where nobody else sees it
-        apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child"] if own_processes else ["unshare", "--mount"]
-        script = 'mount -t proc proc "$0/proc" && cd / && exec chroot --userspec="$1" "$0" sh -c \'cd "$0" && exec "$@"\' "$2" "${@:3}"'
-        return [*enter, *apart, "bash", "-c", script, str(self.root), user, self.folder, *command]
+        apart = ["unshare", "--mount", *(["--pid", "--fork", "--kill-child"] if own_processes else [])]
+        return [*enter, *apart, "bash", "-c", ENTER, str(self.root), user, self.folder, *command]
 
     def run(self, *command: str, user: str | None = None, **environment: str) -> subprocess.CompletedProcess:
         environment = self.environment | environment
@@ -177,7 +181,7 @@ class Container:
 
 
 @contextmanager
-def built(folder: Path, cache: Path | None = None, **arguments: str) -> Iterator[Image]:
+def built(folder: Path, **arguments: str) -> Iterator[Image]:
     """The image of the Dockerfile; `folder` is an empty one to mount it at."""
     holder = subprocess.Popen(
         ["unshare", "--mount", "sh", "-ec", LAYERS, str(folder)], stdout=subprocess.PIPE, text=True
