@@ -26,7 +26,8 @@ OF_THE_MACHINE = ("PIP_", "SSL_")  # how it reaches the package index
 LAYERS = """
 mount -t tmpfs none "$0" && mkdir "$0/upper" "$0/work" "$0/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$0/upper,workdir=$0/work" "$0/root"
-mount --bind /dev "$0/root/dev" && mount -t tmpfs none "$0/root/tmp" && chmod 1777 "$0/root/tmp"
+mount --bind /dev "$0/root/dev"
+for shared in tmp dev/shm; do mount -t tmpfs none "$0/root/$shared" && chmod 1777 "$0/root/$shared"; done
 chmod a+x "$0/root/root" && echo ready && exec sleep infinity
 """
 # Mounts the processes that it sees, becomes the user in the copy, and then the command.

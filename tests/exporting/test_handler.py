@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,6 +201,16 @@ def test_the_snippet_of_the_guide_runs_as_written(saved_model, tmp_path, monkeyp
     (snippet,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/publish.md").read_text(), re.DOTALL)
     exec(snippet, {})
     assert capsys.readouterr().out.startswith("['audio', 'text'] {'label': ")
+
+
+def test_the_snippet_of_the_guide_of_servers_runs_for_both_formats(handler, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    snippet = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/serve.md").read_text(), re.DOTALL)[-1]
+    assert 'folder = "exported"' in snippet
+    shutil.copy(RECORDINGS[0], "call.wav")
+    exec(snippet.replace('"exported"', repr(str(Path(sys.modules["handler"].__file__).parent)), 1), {})
+    assert re.fullmatch(r"\['audio', 'text'\] \w+\n", capsys.readouterr().out)
 
 
 def test_the_snippet_of_the_graphs_runs_without_torch(exported_graphs, tmp_path):
