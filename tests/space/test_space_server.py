@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -209,6 +211,44 @@ def test_the_environment_may_name_the_models(monkeypatch):
     monkeypatch.setenv("MMER_TRANSCRIBE", "")
     assert build_parser().parse_args([]).model == "/model" and build_parser().parse_args([]).transcribe is None
     assert build_parser().parse_args(["--model", "other"]).model == "other"
+
+
+def test_it_stops_at_once_while_it_judges_and_leaves_nothing(space, tmp_path):
+    """With exit status 143: threads in which torch computes do not abort it."""
+    call, places = write_call(tmp_path / "call.wav", 600), tmp_path / "places"
+    places.mkdir()
+    command = [sys.executable, "-m", "modeling_mmer", "space", "--port", str(port := free_port())]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | {"TMPDIR": str(places)})
+    try:
+        wait_until(lambda: healthy(f"http://127.0.0.1:{port}"), 120)
+        client = gradio_client.Client(f"http://127.0.0.1:{port}", verbose=False)
+        client.submit(gradio_client.handle_file(str(call)), "", api_name="/judge")
+        wait_until(lambda: [*places.glob("mmer-space-*/taken-*/*/call.wav")], 60)
+        time.sleep(2)
+        process.terminate()
+        assert process.wait(10) == 143 and files_below(places) == []
+    finally:
+        process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+def wait_until(condition, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+def healthy(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/gradio_api/startup-events").is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_what_the_hub_runs_is_this_page(space, monkeypatch, tmp_path):
