@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2# processes that run the tests, with one thread each
 
 .DEFAULT_GOAL := help
-.PHONY: help demo space test test-portable test-newest test-oldest test-space lint format clean
+.PHONY: help demo space docs test test-portable test-newest test-oldest test-space lint format clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: .venv/installed  ## Train and evaluate on the demo corpus; the results are
 
 space: .venv-space/installed  ## Open the page in the browser, with the model of the package (mmer space)
 	.venv-space/bin/mmer space
+
+docs: .venv/installed  ## Build the documentation site in runs/site; a broken link or docstring is an error
+	$(BIN)/python -m mkdocs build --strict
 
 # The tests of a file share fixtures. tests/conftest.py puts the longest files first.
 SHARED := --dist loadfile --no-loadscope-reorder

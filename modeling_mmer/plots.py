@@ -330,7 +330,9 @@ class Timeline:
 
     Args:
         rows: as of `mmer predict`.
-        audio, label_scale, dark: as in `plot_timeline`.
+        audio: as in [`plot_timeline`].
+        label_scale: the lowest and highest value of the dimensions.
+        dark: draw on a dark background.
     """
 
     def __init__(

@@ -1,8 +1,10 @@
 """Registers MMER with the Auto classes and pipelines of transformers, on import; and the pipeline of this package."""
 
 from pathlib import Path
+from typing import Any
 
 import transformers
+from transformers import PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .model.configuration_mmer import MMERConfig
@@ -27,7 +29,7 @@ PIPELINE_REGISTRY.register_pipeline(
 )
 
 
-def pipeline(model=None, **options) -> MMERPipeline:
+def pipeline(model: str | PreTrainedModel | None = None, **options: Any) -> MMERPipeline:
     """The pipeline of a model, run by the code of this package: a checkpoint's own code is not needed.
 
     Args:

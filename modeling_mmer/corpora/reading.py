@@ -16,7 +16,8 @@ class Reading:
         kind: of corpus: a published one's name, `folder`, or `hf` for what `datasets` loads.
         name: what reports call it.
         columns: field -> the column it was read from, of data of one's own; empty for published corpora.
-        column_map, label_map: as they were given for this corpus.
+        column_map: as it was given for this corpus.
+        label_map: as it was given for this corpus.
         label_scale: that was said of data of one's own; None where the usual one was assumed, which is doubted anew,
             and for published corpora, which declare theirs.
         fold: of a corpus whose protocol is a cross-validation.

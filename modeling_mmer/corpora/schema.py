@@ -98,8 +98,8 @@ class Corpus:
         caveats: what changes the meaning of a figure measured on these rows (classes left unlabelled, no split column,
             shared speakers …), as readable sentences. They stand beside the figures: in the printed table,
             `results.json`, the report and the card.
-        license, language: of the data, where they are known: an identifier as the hub has it, such as `apache-2.0`,
-            and a code such as `en`.
+        license: of the data, where it is known: an identifier as the hub has it, such as `apache-2.0`.
+        language: of the data, where it is known: a code such as `en`.
         columns: field -> the column it was read from, of data of one's own; several corpora have them in `readings`.
         readings: how each of the corpora that it is made of was read.
         digests: utterance_id -> a digest of what the row holds, once its recording was read; see `digests.py`.

@@ -129,8 +129,8 @@ def compute_figures(
     Args:
         predictions: the predictions of `MMERTrainer`: as for [`evaluate_predictions`] and, if the model has g, `embeds`
             → modality → (n, d), NaN in rows that lack it.
-        labels, tasks: the references and the tasks that are judged, as for [`evaluate_predictions`]. Predictions of
-            other tasks are left out.
+        labels: the references, as for [`evaluate_predictions`].
+        tasks: those that are judged, as for [`evaluate_predictions`]. Predictions of other tasks are left out.
     """
     judged = {
         combination: {task.name: of_tasks[task.name] for task in tasks if task.name in of_tasks}

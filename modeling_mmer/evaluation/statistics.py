@@ -50,7 +50,8 @@ def paired_bootstrap(
 
     Args:
         measure: the metric.
-        one, other: predictions (n,) of each system, one array per seed.
+        one: predictions (n,) of one system, one array per seed.
+        other: those of the other.
         references: (n,).
         utterances: the utterance of each row (n,), if utterances may have several rows (one per fold). The rows of an
             utterance are drawn together.
@@ -96,7 +97,8 @@ def bootstrap_interval(
 
     Args:
         measure: the metric.
-        predictions, references: (n,).
+        predictions: (n,).
+        references: (n,).
     """
     _, low, high = bootstrap_mean(measure, [predictions], references, resamples=resamples, seed=seed)
     return low, high

@@ -228,12 +228,13 @@ def contrastive_loss(
     """Eq. 6: half the sum of the cross-entropies over rows and columns of Z^a (Z^t)^T; no temperature, no norm.
 
     `softmax` is the cross-entropy that the paper's text describes, after CLIP; `cosine` is the same for embeddings of
-    unit length, whose products are multiplied by a scale. `ratio` divides the similarities
-    themselves, as Eq. 6 is printed (read over rows and columns, as the text says), with 1e-8 on both sides of the
-    fraction. Rows that lack a modality are no row and no column; fewer than two pairs give zero.
+    unit length, whose products are multiplied by a scale. `ratio` divides the similarities themselves, as Eq. 6 is
+    printed (read over rows and columns, as the text says), with 1e-8 on both sides of the fraction. Rows that lack a
+    modality are no row and no column; fewer than two pairs give zero.
 
     Args:
-        audio_embeds, text_embeds: (B, d), after g.
+        audio_embeds: (B, d), after g.
+        text_embeds: (B, d), after g.
         paired: (B,) bool, the rows that have both modalities.
         scale: of the similarities, the inverse of the temperature.
     """

@@ -7,6 +7,7 @@ filled in at random: a weight that is missing or unexpected is an error.
 
 from collections.abc import Iterable
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import nn
@@ -146,7 +147,7 @@ class MMERPreTrainedModel(PreTrainedModel):
         config = cls.config_class.from_audio_text_pretrained(audio, text, **options)
         return cls(config).load_encoders(**hub_options(options))
 
-    def load_encoders(self, **hub):
+    def load_encoders(self, **hub: Any):
         """Fetch and freeze the encoders that the config names; they are not saved with this model's own weights.
 
         Each is loaded from the commit that the config holds or, if it holds none, from the newest, which it then holds.

@@ -30,14 +30,20 @@ from .transformer import PassOutput, SharedTransformer, only, show
 class MMERInputs(TypedDict, total=False):
     """What a forward takes, from the processor or from a cache of encoder states.
 
-    input_features (B, mels, frames), input_features_mask (B, frames): of Whisper-shaped audio encoders; or
-    input_values (B, samples), input_values_mask (B, samples): of raw-waveform ones.
-    input_ids, attention_mask (B, T_t): text.
-    audio_hidden_states (B, L+1, T_a, D_a), audio_mask (B, T_a) and text_hidden_states (B, L+1, T_t, D_t), text_mask
-    (B, T_t): encoder states instead of raw inputs.
-
     A row without a modality has an all-zero mask there. A missing mask means that every position is real. An
     `attention_mask` without text is that of the audio, as the stock feature extractors call it.
+
+    Attributes:
+        input_features: (B, mels, frames), of Whisper-shaped audio encoders.
+        input_features_mask: (B, frames).
+        input_values: (B, samples), of raw-waveform audio encoders.
+        input_values_mask: (B, samples).
+        input_ids: (B, T_t), text.
+        attention_mask: (B, T_t).
+        audio_hidden_states: (B, L+1, T_a, D_a), encoder states instead of raw audio.
+        audio_mask: (B, T_a).
+        text_hidden_states: (B, L+1, T_t, D_t), encoder states instead of text.
+        text_mask: (B, T_t).
     """
 
     input_features: torch.Tensor
@@ -73,11 +79,13 @@ class MMERModel(MMERBackbone):
         output_attentions: bool | None = None,
         **inputs: Unpack[MMERInputs],
     ) -> MMERModelOutput:
-        """One pass over what each row has. Inputs: [`MMERInputs`].
+        """One pass over what each row has.
 
         Args:
-            output_hidden_states, output_attentions: give the shared transformer's; default: the config's. Numbers of
-                hidden states, negative ones from the end, give these alone, and None in place of the others.
+            input_features: as in [`MMERInputs`], which has the other inputs.
+            output_hidden_states: give the shared transformer's; default: the config's. Numbers of hidden states,
+                negative ones from the end, give these alone, and None in place of the others.
+            output_attentions: give the shared transformer's; default: the config's.
         """
         tokens = self.embed(input_features=input_features, **inputs)
         return self.run_one_pass(tokens, output_hidden_states, output_attentions)[1]
@@ -163,9 +171,10 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
         output_attentions: bool | None = None,
         **inputs: Unpack[MMERInputs],
     ) -> MMEROutput:
-        """Recognise emotion from what each row has. Inputs: [`MMERInputs`].
+        """Recognise emotion from what each row has.
 
         Args:
+            input_features: as in [`MMERInputs`], which has the other inputs.
             labels: `emotion`, `sentiment` (B,) long, −100 = not labelled; `valence`, `arousal`, `dominance` (B,) on the
                 corpus's scale, NaN = not labelled; `emotion_votes` (B, K), all zero = no votes, which the loss follows
                 with `soft_labels`; or a tensor, of the emotions alone. With them the loss is computed, over every
@@ -173,8 +182,9 @@ class MMERForEmotionRecognition(MMERPreTrainedModel):
             return_combinations: also without labels, predict from every combination that each row has, and not from the
                 fullest alone.
             smoothing: of the cross-entropies of all class tasks.
-            output_hidden_states, output_attentions: give those of the pass over all that each row has; it is a pass of
-                its own where every combination is evaluated.
+            output_hidden_states: give those of the pass over all that each row has; it is a pass of its own where every
+                combination is evaluated.
+            output_attentions: give those of the same pass.
         """
         inputs = {"input_features": input_features, **inputs}
         options = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}

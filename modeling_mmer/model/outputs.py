@@ -15,10 +15,11 @@ PREDICTION_FIELDS = {"emotion": "logits", "sentiment": "sentiment_logits"}  # of
 class MMERModelOutput(ModelOutput):
     """Output of [`MMERModel`].
 
-    last_hidden_state (B, S, d): z over CLS | audio | SEP | text; a span that no row of the batch has is left out.
-    sequence_mask (B, S): 1 at the positions that are real.
-    hidden_states: L+1 tensors (B, S, d), with `output_hidden_states=True`.
-    attentions: per layer (B, heads, S, S), with `output_attentions=True` and eager attention.
+    Args:
+        last_hidden_state: (B, S, d), z over CLS | audio | SEP | text; a span that no row of the batch has is left out.
+        sequence_mask: (B, S), 1 at the positions that are real.
+        hidden_states: L+1 tensors (B, S, d), with `output_hidden_states=True`.
+        attentions: per layer (B, heads, S, S), with `output_attentions=True` and eager attention.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -31,14 +32,21 @@ class MMERModelOutput(ModelOutput):
 class MMEROutput(ModelOutput):
     """Output of [`MMERForEmotionRecognition`]. Predictions are those of the fullest combination each row has.
 
-    loss: Eq. 7, with labels.
-    losses: named terms `supervised`, `mae`, `contrastive` (those with λ > 0), and each task's part of the first.
-    logits (B, emotions), sentiment_logits (B, sentiments).
-    valence, arousal, dominance (B,): on the corpus's scale, `config.label_scale`.
-    audio_embeds, text_embeds (B, d): after g, from the unimodal passes; NaN where the row lacks the modality.
-    combinations: `audio`, `text`, `audio_text` → task → predictions, NaN where the row lacks a modality of it.
-    last_hidden_state, hidden_states, attentions: as in [`MMERModelOutput`], of the pass over all that each row has.
-        Where every combination is evaluated, they are there if `output_hidden_states` or `output_attentions` asks.
+    Args:
+        loss: Eq. 7, with labels.
+        losses: named terms `supervised`, `mae`, `contrastive` (those with λ > 0), and each task's part of the first.
+        logits: (B, emotions).
+        sentiment_logits: (B, sentiments).
+        valence: (B,), on the corpus's scale, `config.label_scale`.
+        arousal: (B,), likewise.
+        dominance: (B,), likewise.
+        audio_embeds: (B, d), after g, from the unimodal pass; NaN where the row lacks the modality.
+        text_embeds: (B, d), likewise.
+        combinations: `audio`, `text`, `audio_text` → task → predictions, NaN where the row lacks a modality of it.
+        last_hidden_state: as in [`MMERModelOutput`], of the pass over all that each row has. Where every combination
+            is evaluated, it is there if `output_hidden_states` or `output_attentions` asks.
+        hidden_states: likewise.
+        attentions: likewise.
     """
 
     loss: torch.FloatTensor | None = None

@@ -43,32 +43,51 @@ class MMERPipeline(ChunkPipeline):
       it. With `channels="split"` it is a list with one text per channel.
     - A further modality of the model has its vectors (T, D), which belong to the whole input.
 
-    Besides the arguments of all pipelines (`batch_size`, `device`, `dtype`, `num_workers`):
-
-    Args:
-        top_k: number of labels in `scores`, the likeliest first; all by default.
-        return_timestamps: whether to also return `chunks`, the results over time.
-        chunk_length_s: length of a window in seconds. The default and maximum is the window of the audio encoder.
-        stride_length_s: overlap of a window with its neighbours on each side, in seconds.
-        channels: `mix` averages the channels; `split` scores each channel on its own, as one speaker.
-
-    Returns:
-        For each input `{"emotion": {"label", "score", "scores"}, "sentiment": {…}, "valence", "arousal", "dominance",
-        "modalities"}`. `scores` maps labels to probabilities, dimensions are on the scale of `config.label_scale`, and
-        `modalities` are those that the input has. With `return_timestamps=True` also `chunks`, a list of such dicts
-        with `timestamp: (start, end)`, without gaps; it is empty without audio. Text with timestamps is assigned to its
-        chunks. What has no timestamps belongs to the whole input, and chunks are scored without it. With
-        `channels="split"` the output is `{"channels": [one such dict per channel]}`.
-
-    Raises:
-        ValueError: an input has neither modality or cannot be read, or an argument is invalid.
+    It has the arguments of all pipelines (`batch_size`, `device`, `dtype`, `num_workers`), and those of a call. All of
+    them can be given when it is made, or in a call.
     """
 
     _load_processor = True
     _load_tokenizer = _load_feature_extractor = _load_image_processor = False
 
-    def __call__(self, inputs=None, *, audio=None, text=None, sampling_rate=None, num_workers=None, **kwargs):
-        """Call as `pipe(inputs)`, or as `pipe(audio=…, text=…)` with one recording and text or with lists of them."""
+    def __call__(
+        self,
+        inputs: Any = None,
+        *,
+        audio: Any = None,
+        text: Any = None,
+        sampling_rate: int | None = None,
+        num_workers: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Call as `pipe(inputs)`, or as `pipe(audio=…, text=…)` with one recording and text or with lists of them.
+
+        Args:
+            inputs: one input or several, as described above.
+            audio: recordings, instead of `inputs`.
+            text: texts, instead of `inputs`.
+            sampling_rate: of arrays in `audio`.
+            num_workers: processes that read ahead.
+
+        Keyword Args:
+            top_k (int): number of labels in `scores`, the likeliest first; all by default.
+            return_timestamps (bool): whether to also return `chunks`, the results over time.
+            chunk_length_s (float): length of a window in seconds. The default and maximum is the window of the audio
+                encoder.
+            stride_length_s (float): overlap of a window with its neighbours on each side, in seconds.
+            channels (str): `mix` averages the channels; `split` scores each channel on its own, as one speaker.
+
+        Returns:
+            For each input `{"emotion": {"label", "score", "scores"}, "sentiment": {…}, "valence", "arousal",
+            "dominance", "modalities"}`. `scores` maps labels to probabilities, dimensions are on the scale of
+            `config.label_scale`, and `modalities` are those that the input has. With `return_timestamps=True` also
+            `chunks`, a list of such dicts with `timestamp: (start, end)`, without gaps; it is empty without audio. Text
+            with timestamps is assigned to its chunks. What has no timestamps belongs to the whole input, and chunks are
+            scored without it. With `channels="split"` the output is `{"channels": [one such dict per channel]}`.
+
+        Raises:
+            ValueError: an input has neither modality or cannot be read, or an argument is invalid.
+        """
         alone = {"audio": audio, "text": text, "sampling_rate": sampling_rate}
         if inputs is None:
             inputs = separate_inputs(**alone)

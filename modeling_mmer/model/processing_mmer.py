@@ -11,10 +11,11 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import BatchFeature, ProcessorMixin
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin, SequenceFeatureExtractor
 
 from .waveforms import is_list, is_list_of_recordings, is_missing, read_recording
 
@@ -54,7 +55,7 @@ class MMERProcessor(ProcessorMixin):
         ValueError: the feature extractor is of neither kind, or the tokenizer has no padding token.
     """
 
-    def __init__(self, feature_extractor, tokenizer):
+    def __init__(self, feature_extractor: SequenceFeatureExtractor, tokenizer: PreTrainedTokenizerBase):
         super().__init__(feature_extractor, tokenizer)
         _check_feature_extractor(feature_extractor)
         feature_extractor.return_attention_mask = True  # for stock pipelines, which call it directly
@@ -78,7 +79,7 @@ class MMERProcessor(ProcessorMixin):
         audio = "input_features" if self.reads_spectrograms else "input_values"
         return [audio, f"{audio}_mask", "input_ids", "attention_mask"]
 
-    def __call__(self, audio=None, text=None, **kwargs) -> BatchFeature:
+    def __call__(self, audio: Any = None, text: Any = None, **kwargs: Any) -> BatchFeature:
         """Prepare one example or a list of B examples.
 
         Args:
@@ -89,11 +90,15 @@ class MMERProcessor(ProcessorMixin):
                 with up to six channels on the shorter axis; channels are averaged. Integers are PCM and are scaled to
                 [-1, 1]. NaN, as in pandas, means missing.
             text: one string or a list. None, NaN, "" and blanks mean missing.
-            sampling_rate: sampling rate of arrays that come without one. Default: that of the feature extractor.
-            max_length: number of tokens at which texts are cut. Default: `model_max_length` of the tokenizer.
-            padding: "longest" (or True), the default, or "max_length" for texts. Audio is padded to the longest clip.
-            **kwargs: other options are only accepted with the values that always apply (`return_tensors="pt"`,
-                `truncation=True`). Options may be nested in `common_kwargs`, `text_kwargs` and `audio_kwargs`.
+            **kwargs: the options below. Others are only accepted with the values that always apply
+                (`return_tensors="pt"`, `truncation=True`). Options may be nested in `common_kwargs`, `text_kwargs` and
+                `audio_kwargs`.
+
+        Keyword Args:
+            sampling_rate (int): of arrays that come without one. Default: that of the feature extractor.
+            max_length (int): number of tokens at which texts are cut. Default: `model_max_length` of the tokenizer.
+            padding (str | bool): "longest" (or True), the default, or "max_length" for texts. Audio is padded to the
+                longest clip.
 
         Returns:
             For Whisper `input_features (B, mels, T_a)` and `input_features_mask (B, T_a)`, otherwise

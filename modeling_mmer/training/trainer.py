@@ -44,6 +44,7 @@ class MMERTrainer(ResumableTrainer):
     `compute_loss_func`, the options in `trainer_options.py`, PEFT adapters, and several GPUs without a launcher.
 
     In addition to what the Trainer logs, it logs:
+
     - the mean of each loss term since the last log: `loss_supervised`, `loss_mae`, `loss_contrastive`, `loss_emotion`,
       …, and `eval_loss_…` in an evaluation;
     - the metrics of each combination of modalities: `eval_audio_ua`, `eval_audio_text_valence_ccc`, …,
