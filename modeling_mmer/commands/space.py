@@ -51,8 +51,8 @@ def main(argv: list[str]) -> None:
 def serve(page, host: str, port: int) -> NoReturn:
     """Serve until SIGTERM or Ctrl-C, delete what is on disk, and end the process at once.
 
-    When Python itself ends, it stops the threads in which torch computes, which aborts the process. The first process of
-    a container cannot abort, but hangs.
+    When Python itself ends, it stops the threads in which torch computes, which aborts the process. The first process
+    of a container cannot abort, but hangs.
     """
     status = 0
     try:
