@@ -9,11 +9,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,11 +152,11 @@ class Image:
         command = self.inside(*self.entrypoint, *options, own_processes=True)
         with open(log, "w") as file:
             process = subprocess.Popen(command, env=self.environment | environment, stdout=file, stderr=file)
+            container = Container(self, process, log)
             try:
-                yield Container(self, process, log)
+                yield container
             finally:
-                process.kill()
-                process.wait()
+                container.kill()
 
 
 @dataclass
@@ -179,6 +180,13 @@ class Container:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         (child,) = children
         return int(child)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            with suppress(ValueError, ProcessLookupError):  # it has ended meanwhile
+                os.kill(self.server, signal.SIGKILL)
+            self.process.kill()
+        self.process.wait()
 
 
 @contextmanager
