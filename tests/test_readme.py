@@ -110,12 +110,15 @@ def test_commands_have_options_that_exist(command, monkeypatch):
     elif "predict" in words:
         options = parse_options(words[words.index("predict") + 1 :])
         assert not options.output or format_of(Path(options.output), options.format)
-    elif "train.py" in words:
-        options = words[words.index("train.py") + 1 :]
+    elif "train.py" in words or words[:2] == ["mmer", "train"]:
+        options = words[words.index("train.py" if "train.py" in words else "train") + 1 :]
         parse((CorpusArguments, StartArguments, ModelArguments, RunArguments), options, "train.py")
     elif "reproduce.py" in words or words[:2] == ["mmer", "reproduce"]:
         (grid, *_, run_arguments) = parse(REPRODUCE_ARGUMENTS, words[2:], "mmer reproduce")
-        assert set(grid.only or ()) <= {"table1"} and run_arguments.output_dir.startswith("runs/")
+        assert set(grid.only or ()) <= {"table1", "probe", "shared", "contr_mae"}
+        assert run_arguments.output_dir.startswith("runs/")
+    elif words == ["python", "train_faces.py"]:
+        assert "`train_faces.py`" in PAGES["docs/add_a_modality.md"]
     elif words[0] == "python" and words[1].endswith("/onnx_inference.py"):
         assert words[2:] in (["call.wav"], ["call.wav", "--text", "I want my money back."])
     elif words[:2] == ["mmer", "export"]:
@@ -131,7 +134,7 @@ def test_commands_have_options_that_exist(command, monkeypatch):
     elif words[:3] == ["mmer", "corpus", "describe"]:
         parse((SourceArguments, DescriptionArguments), words[3:], "mmer corpus describe")
     else:
-        assert words[:2] == ["python", "eval.py"] and not words[2].startswith("-")
+        assert words[:2] in (["python", "eval.py"], ["mmer", "eval"]) and not words[2].startswith("-")
         parse((CorpusArguments, EvaluationArguments), words[3:], "eval.py")
 
 

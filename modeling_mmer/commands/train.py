@@ -25,7 +25,7 @@ from ..report.plots import CurvesCallback
 from ..report.tables import write_report
 from ..scoring.models import model_commit
 from ..training.arguments import CorpusArguments, RunArguments
-from ..training.balance import fit_balance
+from ..training.balance import CAVEAT, fit_balance
 from ..training.checking import load_checked, note_cropped
 from ..training.collator import UtteranceError
 from ..training.fingerprint import Fingerprint, require_same_run
@@ -257,7 +257,8 @@ def chosen_fields(config: MMERConfig, model_arguments: ModelArguments) -> dict[s
 def finish(trainer: MMERTrainer, corpus: Corpus) -> None:
     """Save model and processor, evaluate the labelled splits except train, and write results, report and card."""
     folder = Path(trainer.args.output_dir)
-    fit_balance(trainer, corpus.splits["validation"])
+    if fit_balance(trainer, corpus.splits["validation"]):
+        corpus = replace(corpus, caveats=[*corpus.caveats, CAVEAT])
     trainer.save_model()
     trainer.save_state()
     without_labels = trainer.model.config.lambda_supervised == 0

@@ -137,7 +137,7 @@ def test_a_run_ends_with_the_balance_of_its_validation_rows(tmp_path):
     trainer = toy_trainer(tmp_path, model, rows=60)
     rows = trainer.train_dataset
     before = {name: value.clone() for name, value in model.state_dict().items() if "balance" not in name}
-    fit_balance(trainer, rows)
+    assert fit_balance(trainer, rows)
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     predicted = trainer.predict(rows)
@@ -156,6 +156,14 @@ def test_a_run_ends_with_the_balance_of_its_validation_rows(tmp_path):
             balance[number] = (kept + torch.tensor(change)).clamp(min=0)
             assert found <= cross_entropy(trainer.predict(rows).predictions[name]["emotion"]) + 1e-6
             balance[number] = kept
+
+
+def test_nothing_is_fitted_to_few_rows_or_without_such_heads(tmp_path):
+    trainer = toy_trainer(tmp_path / "few", tiny_model(state_heads=True, audio_context="trimmed"))
+    assert not fit_balance(trainer, trainer.train_dataset.select(range(19)))
+    assert all((trainer.model.state_heads.balance(task) == 0.5).all() for task in ("emotion", "sentiment"))
+    without = toy_trainer(tmp_path / "without")
+    assert not fit_balance(without, without.train_dataset)
 
 
 @pytest.mark.parametrize("emotions", [("calm", "angry", "sad", "glad"), ("calm", "angry")])

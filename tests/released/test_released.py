@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoModelForAudioClassification, AutoProcess
 
 import modeling_mmer
 from modeling_mmer import MMERConfig, MMERForEmotionRecognition
+from modeling_mmer.commands import main
 
 RELEASED = REPOSITORY / "modeling_mmer" / "released"
 NAMES = {"openai/whisper-base": "whisper-base-encoder", "sentence-transformers/all-MiniLM-L6-v2": "minilm"}
@@ -133,3 +134,16 @@ def test_the_card_has_the_recorded_figures_and_a_remeasurement_agrees(hub):
             hits[row["emotion"]].append(model.config.emotion_labels[int(output.logits.argmax())] == row["emotion"])
     ua = np.mean([np.mean(of_class) for of_class in hits.values()])
     assert ua == pytest.approx(of_corpora["emodb"]["combinations"]["audio"]["emotion"]["value"], abs=0.03)
+
+
+def test_the_first_page_shows_what_it_answers(hub, capsys):
+    page = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```\n(text  \(text\)\n.*?)```", page, re.DOTALL)
+    assert 'mmer predict --text "I am so glad that we won."' in page
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["predict", "--text", "I am so glad that we won."])
+    printed = capsys.readouterr().out[: len(shown)]
+    number = r"\d\.\d+"
+    assert re.sub(number, "", printed) == re.sub(number, "", shown)
+    found, expected = ([float(n) for n in re.findall(number, text)] for text in (printed, shown))
+    assert found == pytest.approx(expected, abs=0.11)  # they are rounded
