@@ -35,7 +35,7 @@ test-oldest: .venv-oldest/suites  ## Run all tests with the lowest versions that
 
 BROWSER ?= $(shell command -v chromium || command -v google-chrome)
 
-test-space: .venv-space/installed  ## Run the tests of the page, in a browser too (BROWSER=path of a Chromium)
+test-space: .venv-space/installed  ## Run the tests of the page, in a browser (BROWSER=path of a Chromium) and, as root, its Dockerfile
 	MMER_BROWSER=$(BROWSER) OMP_NUM_THREADS=1 .venv-space/bin/python -m pytest tests/space
 
 # Test modules whose numerical results could depend on vector instructions or the number of threads.

@@ -284,3 +284,13 @@ def saved_model(tmp_path_factory) -> Path:
     from scorers import save_model
 
     return made_once(tmp_path_factory, "saved_model", save_model)
+
+
+@pytest.fixture(scope="session")
+def exported_graphs(saved_model, tmp_path_factory) -> Path:
+    """That model as ONNX graphs. Not to be written to."""
+    from modeling_mmer.commands import main
+
+    pytest.importorskip("onnxruntime")
+    command = ["export", str(saved_model), "--format", "onnx", "--output_dir"]
+    return made_once(tmp_path_factory, "graphs", lambda folder: main([*command, str(folder)]))

@@ -1,12 +1,14 @@
 """The README and the guides in `docs/`: their Python code runs, their commands have valid options, and their links are
 valid."""
 
+import argparse
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, run
+from dockerfiles import DOCKERFILE, instructions
 from isolated import elsewhere
 
 from modeling_mmer.commands.arguments import ModelArguments, StartArguments, parse
@@ -75,6 +77,28 @@ def test_the_pipelines_run_where_the_package_is_not(trained, tmp_path):
     assert re.fullmatch(r"\['audio'\] \w+ \d\.\d", audio) and re.fullmatch(r"\['audio', 'text'\] \w+ \d\.\d", both)
 
 
+def check_docker(command: str, words: list[str]) -> None:
+    """Arguments, places and port are those of the Dockerfile; what follows the image are options of `mmer space`."""
+    found = instructions(DOCKERFILE.read_text())
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    for option in ("-t", "--build-arg", "-p", "-v", "-e", "--gpus", "--tmpfs", "--cap-drop"):
+        parser.add_argument(option, action="append", default=[])
+    for option in ("--rm", "--read-only"):
+        parser.add_argument(option, action="store_true")
+    known, rest = parser.parse_known_args(words)
+    if command == "build":
+        arguments = {rest.partition("=")[0] for name, rest in found if name == "ARG"}
+        assert {given.partition("=")[0] for given in known.build_arg} <= arguments and rest == ["."]
+        return
+    ports = [rest for name, rest in found if name == "EXPOSE"]
+    assert command == "run" and known.rm and [port.split(":")[1] for port in known.p] == ports
+    assert {place.split(":")[1] for place in known.v} <= {"/model", "/cache"}
+    assert {name.partition("=")[0] for name in known.e} <= {"MMER_MODEL", "HF_HUB_OFFLINE"}
+    image, *options = rest
+    assert image.startswith("mmer")
+    space_parser().parse_args(options)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_have_options_that_exist(command, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
@@ -101,6 +125,8 @@ def test_commands_have_options_that_exist(command, monkeypatch):
         parse((ExportArguments,), words[3:], "mmer export")
     elif words[:2] == ["mmer", "space"]:
         space_parser().parse_args(words[2:])
+    elif words[0] == "docker":
+        check_docker(words[1], words[2:])
     elif words[:2] == ["pip", "install"]:
         (package,) = words[2:]
         extra = re.fullmatch(r"modeling-mmer\[(\w+)\]", package)[1]

@@ -3,10 +3,12 @@
 import shutil
 from pathlib import Path
 
-FILES = ("handler.py", "requirements.txt")
+HERE = Path(__file__).parent
 
 
-def write_endpoint(folder: Path) -> None:
-    """Copy `handler.py` and `requirements.txt` into the folder of a model."""
-    for name in FILES:
-        shutil.copy(Path(__file__).with_name(name), folder)
+def write_endpoint(folder: Path, onnx: bool = False) -> None:
+    """Copy `handler.py` and `requirements.txt` into the folder of a model, or of ONNX graphs."""
+    shutil.copy(HERE / "handler.py", folder)
+    shutil.copy(HERE / ("onnx_requirements.txt" if onnx else "requirements.txt"), folder / "requirements.txt")
+    if onnx:
+        shutil.copy(HERE / "onnx_endpoint.py", folder)

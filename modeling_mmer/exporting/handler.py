@@ -1,19 +1,25 @@
 """Answers requests of the hub's Inference Endpoints, which load this file from the folder of a model.
 
-A request is `{"inputs": …, "parameters": {…}}`. An input is the bytes of an audio file, these in base64, a text, or a
-dict with `audio`, `text` or both, as the pipeline takes it; several may come as a list. Audio is never a path or URL:
-a request must not read files of the server, nor let it call others.
+The folder has a model of transformers, or ONNX graphs, which need no torch. A request is
+`{"inputs": …, "parameters": {…}}`. An input is the bytes of an audio file, these in base64, a text, or a dict with
+`audio`, `text` or both, as the pipeline takes it; several may come as a list. Audio is never a path or URL: a request
+must not read files of the server, nor let it call others.
 """
 
 import base64
 import binascii
+import re
+import sys
+from collections.abc import Callable
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from transformers import pipeline
-from transformers.audio_utils import get_audio_filetype
-
+BEGINNINGS = (  # of audio files: WAV and its kin, AIFF, FLAC, OGG, MP4, WebM, CAF, AU, AMR, WavPack, WMA, MP3 and AAC
+    *(rb"RIFF....WAVE", rb"RF64", rb"riff\x2e\x91\xcf\x11", rb"FORM....AIF[FC]", rb"fLaC", rb"OggS", rb"....ftyp"),
+    *(rb"\x1aE\xdf\xa3", rb"caff", rb"\.snd", rb"#!AMR", rb"wvpk", rb"0&\xb2u\x8ef\xcf\x11", rb"ID3"),
+    rb"\xff[\xe2-\xe5\xea-\xed\xf0-\xf5\xf8-\xfd]",
+)
 PARAMETERS = ("top_k", "return_timestamps", "chunk_length_s", "stride_length_s", "channels")
 
 
@@ -21,8 +27,7 @@ class EndpointHandler:
     """Judges what requests hold with the model in the folder `path`."""
 
     def __init__(self, path: str = ""):
-        folder = path or str(Path(__file__).parent)
-        self.pipe = pipeline("multimodal-emotion-recognition", model=folder, trust_remote_code=True)
+        self.pipe = load(Path(path or Path(__file__).parent))
 
     def __call__(self, data: dict[str, Any]) -> list[dict[str, Any]]:
         """The result of each input as the pipeline gives it, or `{"error": message}`."""
@@ -40,6 +45,18 @@ class EndpointHandler:
             return self.pipe(as_input(given), **parameters)
         except (ValueError, ImportError) as error:
             return {"error": str(error).removeprefix("Input 0: ")}
+
+
+def load(folder: Path) -> Callable[..., dict[str, Any]]:
+    """What answers one input: the graphs of a folder, or the pipeline of its model."""
+    if (folder / "onnx_endpoint.py").is_file():
+        sys.path.insert(0, str(folder.resolve()))
+        from onnx_endpoint import answer
+
+        return answer
+    from transformers import pipeline
+
+    return pipeline("multimodal-emotion-recognition", model=str(folder), trust_remote_code=True)
 
 
 def as_input(given: Any) -> dict[str, Any]:
@@ -69,10 +86,10 @@ def is_audio(text: str) -> bool:
     if text.startswith("data:"):
         return True
     try:
-        get_audio_filetype(base64.b64decode("".join(text[:300].split())[:128], validate=True))
-    except ValueError:  # neither base64, nor the beginning of an audio file
+        beginning = base64.b64decode("".join(text[:300].split())[:128], validate=True)
+    except ValueError:
         return False
-    return True
+    return re.match(b"|".join(BEGINNINGS), beginning, re.DOTALL) is not None
 
 
 def decode(audio: str) -> bytes:

@@ -14,6 +14,7 @@ from ..model.encoders import text_positions
 from ..model.modeling_mmer import MMERForEmotionRecognition
 from ..model.processing_mmer import MMERProcessor
 from .agreement import TOLERANCE, largest_difference
+from .endpoint import write_endpoint
 from .graphs import quantize, require_exportable, write_graphs
 
 HERE = Path(__file__).parent
@@ -63,6 +64,7 @@ def write_onnx(
     np.save(folder / "mel_filters.npy", np.asarray(processor.feature_extractor.mel_filters, np.float32))
     write_tokenizer(processor, config["max_tokens"], folder / "tokenizer.json")
     shutil.copy(HERE / "onnx_inference.py", folder)
+    write_endpoint(folder, onnx=True)
     write_text(folder / "README.md", readme(model.config, config, source, name))
     if (source / "LICENSE").is_file():
         shutil.copy(source / "LICENSE", folder)

@@ -38,23 +38,23 @@ def log_mel(samples):
     return ((np.maximum(mel, mel.max() - 8) + 4) / 4)[: -(-len(samples) // HOP)].T.astype(np.float32)
 
 
-def judge(samples=None, text=None):
-    """samples (n,), mono, at RATE, and a text → emotion, sentiment, dimensions. Windows of a recording are averaged."""
+def judge(samples=None, text=None, windows=None):
+    """samples (n,), mono, at RATE, and a text → emotion, sentiment, dimensions: the mean of (first, last, weight)."""
     given = [*(["audio"] if samples is not None and len(samples) else []), *(["text"] if text and text.strip() else [])]
     if not given:
         raise ValueError("Give a recording, a text or both; neither may be empty.")
-    session, inputs, seen = graph("_".join(given)), {}, []
+    session, inputs, seen, answer = graph("_".join(given)), {}, [], {"modalities": given}
     if "text" in given:
-        inputs["input_ids"] = np.array([TOKENIZER.encode(text).ids])
-        inputs["attention_mask"] = np.ones_like(inputs["input_ids"])
-    for start in range(0, len(samples), WINDOW) if "audio" in given else [0]:
-        if "audio" in given:  # the last window is as long as the others, but only what is new in it counts
-            mel = log_mel(samples[max(0, min(start, len(samples) - WINDOW)) :][:WINDOW])[None]
+        inputs = {"input_ids": (ids := np.array([TOKENIZER.encode(text).ids])), "attention_mask": np.ones_like(ids)}
+    n = len(samples) if "audio" in given else 1  # the last window is as long as the others; what is new in it counts
+    cut = [(max(0, min(at, n - WINDOW)), at + WINDOW, min(WINDOW, n - at)) for at in range(0, n, WINDOW)]
+    for first, last, weight in windows or cut:
+        if "audio" in given:
+            mel = log_mel(samples[first:last])[None]
             inputs |= {"input_features": mel, "input_features_mask": np.ones(mel[:, 0].shape, np.int64)}
-        seen.append((min(WINDOW, len(samples) - start) if "audio" in given else 1, session.run(None, inputs)))
-    answer = {"modalities": given}
+        seen.append((weight, session.run(None, inputs)))
     for place, task in enumerate(output.name for output in session.get_outputs()):
-        mean = np.average([outputs[place][0] for _, outputs in seen], axis=0, weights=[length for length, _ in seen])
+        mean = np.average([outputs[place][0] for _, outputs in seen], axis=0, weights=[weight for weight, _ in seen])
         if task in CONFIG["classes"]:
             scores = dict(sorted(zip(CONFIG["classes"][task], mean.tolist(), strict=True), key=lambda score: -score[1]))
             answer[task] = {"label": next(iter(scores)), "score": max(scores.values()), "scores": scores}

@@ -78,6 +78,19 @@ const mmer = (() => {
     });
   }
 
+  // Gradio writes the place in the queue above the answer ("queue: 3/6"), where a phone does not show it. Say it beside the
+  // button, in words.
+  function sayPlace() {
+    const place = document.querySelector(".mmer-place");
+    const shown = document.querySelector("#mmer-answer .progress-text")?.textContent ?? "";
+    const before = Number(/queue: (\d+)/.exec(shown)?.[1] ?? NaN) - 1;
+    const users = before === 1 ? "1 user" : `${before} users`;
+    const said = Number.isNaN(before) ? "" : before ? `In the queue: ${users} before you.` : "In the queue: you are next.";
+    if (place && place.textContent !== said) place.textContent = said;
+  }
+
+  new MutationObserver(sayPlace).observe(document, { childList: true, characterData: true, subtree: true });
+
   document.addEventListener("click", (event) => {
     const part = event.target.closest?.(".mmer-part, .mmer-hear");
     if (part) play(part);

@@ -73,7 +73,9 @@ class Page:
 
     def __init__(self, model: str | None = None, transcribe: str | None = None):
         self.judge = Judge(model, transcribe)
-        self.uploads = Uploads(own_folder(), age=KEPT[1])
+        self.folders: list[Path] = []
+        atexit.register(self.delete_files)
+        self.uploads = Uploads(self._own_folder(), age=KEPT[1])
         self.blocks = self._build()
         self.blocks.upload_file_set = self.uploads
 
@@ -91,6 +93,21 @@ class Page:
         }
         return self.blocks.launch(**(options | ours))
 
+    def delete_files(self) -> None:
+        """Delete all that the page has on disk."""
+        for folder in self.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _temporary_folder(self, prefix: str) -> Path:
+        self.folders.append(Path(tempfile.mkdtemp(prefix=prefix)).resolve())
+        return self.folders[-1]
+
+    def _own_folder(self) -> Path:
+        """A folder for the uploads of this process alone, which Gradio uses from now on."""
+        folder = self._temporary_folder("mmer-space-")
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        return folder
+
     # ── what is on it ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _build(self) -> gr.Blocks:
@@ -99,6 +116,7 @@ class Page:
             with gr.Row(equal_height=False, elem_classes="mmer-columns"):
                 with gr.Column(scale=4, min_width=300, elem_classes="mmer-inputs"):
                     inputs = self._inputs()
+                    gr.HTML('<p class="mmer-place" role="status"></p>', apply_default_css=False, padding=False)
                     button = gr.Button("Judge", variant="primary", elem_id="mmer-judge")
                     self._examples(inputs[:2])
                 with gr.Column(scale=9, min_width=300):
@@ -131,8 +149,7 @@ class Page:
         return [recording, text, heard, channels, turns]
 
     def _examples(self, inputs: Sequence[gr.components.Component]) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="mmer-examples-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        folder = self._temporary_folder("mmer-examples-")
         labels, *columns = zip(*make_examples(folder), strict=True)
         examples = [list(one) for one in zip(*columns, strict=True)]
         gr.set_static_paths(sorted({one for one, _ in examples if one}))  # served as they are, and not copied
@@ -210,11 +227,3 @@ def as_json(answer: Answer) -> dict[str, Any]:
         **{"notes": wording.notes(answer), "caution": wording.CAUTION, "answers": answer.ways},
         **{"over_time": answer.over_time, "seconds": answer.seconds, "transcript": answer.transcript},
     }
-
-
-def own_folder() -> Path:
-    """A folder for the uploads of this process alone, which Gradio uses from now on; it is deleted at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="mmer-space-")).resolve()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    return folder

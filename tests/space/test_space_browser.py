@@ -6,6 +6,7 @@
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not BROWSER, reason="needs a 
 
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 RECORDING, TEXT = spoken(1)[0]
+# Of eight visitors, two are judged at once.
+PLACES = ["", "", "In the queue: you are next.", "In the queue: 1 user before you."]
+PLACES += [f"In the queue: {before} users before you." for before in range(2, 6)]
 PATIENCE = 300_000  # milliseconds: ten minutes of a call take one core about a minute
 
 
@@ -166,3 +170,26 @@ def test_ten_minutes_of_a_stereo_call(space, browser, tmp_path):
     ends = [float(end) for end in visitor.page.eval_on_selector_all(".mmer-part", "all => all.map(e => e.dataset.end)")]
     assert len(ends) > 150 and max(ends) > 590 and files_below(space[0].uploads.folder) == []
     visitor.leave("long")
+
+
+def test_eight_visitors_see_their_place_in_the_queue_and_get_their_own_answers(space, browser, monkeypatch):
+    judge, may_go = space[0].judge.judge, threading.Event()
+    monkeypatch.setattr(space[0].judge, "judge", lambda *inputs: may_go.wait() and judge(*inputs))
+    words = {"I am so glad that we won.": "Happiness", "How dare you lie to me again?": "Anger"}
+    visitors = [Visitor(browser, space[1], size) for size in ("desktop", "phone") for _ in range(4)]
+    try:
+        for number, visitor in enumerate(visitors):
+            visitor.give(None, [*words][number % 2]).button.click()
+            place = visitor.page.locator(".mmer-place")
+            sync_api.expect(place).to_have_text(PLACES[number], timeout=60_000)
+            assert number < 2 or place.bounding_box()["y"] < visitor.page.viewport_size["height"]
+        shown = [visitor.page.locator(".mmer-place").inner_text() for visitor in visitors]
+        assert shown == PLACES
+    finally:
+        may_go.set()
+    for number, visitor in enumerate(visitors):
+        visitor.page.locator("#mmer-answer[aria-busy=false] .mmer-card").first.wait_for(timeout=PATIENCE)
+        answer = visitor.page.locator("#mmer-answer").inner_text()
+        assert [*words.values()][number % 2] in answer.splitlines()[:4], answer
+        sync_api.expect(visitor.page.locator(".mmer-place")).to_have_text("")
+        visitor.leave(f"queue-{number}")

@@ -4,13 +4,17 @@ import json
 import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import REPOSITORY
+from conftest import REPOSITORY, run
+from dockerfiles import DOCKERFILE, instructions
 from spaces import RATE, files_below, launched, spoken, write_call
 
 from modeling_mmer.commands.space import build_parser
@@ -167,12 +171,84 @@ def test_the_guide_runs_as_written(space, tmp_path, capsys):
     assert "left channel" in capsys.readouterr().out and "left channel" in (tmp_path / "call.TextGrid").read_text()
 
 
+def test_the_snippets_of_the_guide_of_servers_run_as_written(space, tmp_path, monkeypatch, capsys):
+    """The Python of a client, the calls of curl, and its question whether the server is healthy."""
+    monkeypatch.chdir(tmp_path)
+    recording, _ = spoken(1)[0]
+    shutil.copy(recording, "call.wav")
+    guide = (REPOSITORY / "docs/serve.md").read_text(encoding="utf-8").replace("http://127.0.0.1:7860", space[1])
+    program, _ = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    exec(program, {})
+    _, headline, *ways = capsys.readouterr().out.splitlines()
+    assert "sure" in headline and [line.split()[0] for line in ways] == ["audio", "text", "audio_text"]
+    calls, health = re.findall(r"```bash\n(.*?)```", guide, re.DOTALL)
+    done = subprocess.run(["bash", "-c", calls], capture_output=True, text=True, timeout=120)
+    of_text, of_both = (json.loads(line[6:])[0] for line in done.stdout.splitlines() if line.startswith("data: ["))
+    assert of_text["answers"].keys() == {"text"} and of_text["answers"]["text"]["emotion"] == "happiness"
+    assert of_both["answers"].keys() == {"audio", "text", "audio_text"} and left(space[0]) == []
+    assert subprocess.run(["bash", "-c", health], capture_output=True).returncode == 0
+
+
+def test_the_health_check_of_the_container_asks_this_server(space):
+    (check,) = (
+        rest.partition("CMD")[2] for name, rest in instructions(DOCKERFILE.read_text()) if name == "HEALTHCHECK"
+    )
+    _, option, program = json.loads(check)
+    health = lambda address: run(option, program.replace("http://127.0.0.1:7860", address)).returncode  # noqa: E731
+    assert health(space[1]) == 0 and health("http://127.0.0.1:9") != 0
+
+
 def test_the_command_says_what_is_wrong(capsys):
     with pytest.raises(SystemExit) as exited:
         space_command(["--model", "no/such/model/here"])
     assert exited.value.code == 2 and capsys.readouterr().err.startswith("mmer space: ")
     options = build_parser().parse_args([])
     assert (options.model, options.host, options.port) == (None, "127.0.0.1", 7860)
+
+
+def test_the_environment_may_name_the_models(monkeypatch):
+    monkeypatch.setenv("MMER_MODEL", "/model")
+    monkeypatch.setenv("MMER_TRANSCRIBE", "")
+    assert build_parser().parse_args([]).model == "/model" and build_parser().parse_args([]).transcribe is None
+    assert build_parser().parse_args(["--model", "other"]).model == "other"
+
+
+def test_it_stops_at_once_while_it_judges_and_leaves_nothing(space, tmp_path):
+    """With exit status 143: threads in which torch computes do not abort it."""
+    call, places = write_call(tmp_path / "call.wav", 600), tmp_path / "places"
+    places.mkdir()
+    command = [sys.executable, "-m", "modeling_mmer", "space", "--port", str(port := free_port())]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | {"TMPDIR": str(places)})
+    try:
+        wait_until(lambda: healthy(f"http://127.0.0.1:{port}"), 120)
+        client = gradio_client.Client(f"http://127.0.0.1:{port}", verbose=False)
+        client.submit(gradio_client.handle_file(str(call)), "", api_name="/judge")
+        wait_until(lambda: [*places.glob("mmer-space-*/taken-*/*/call.wav")], 60)
+        time.sleep(2)
+        process.terminate()
+        assert process.wait(10) == 143 and files_below(places) == []
+    finally:
+        process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+def wait_until(condition, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+def healthy(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/gradio_api/startup-events").is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_what_the_hub_runs_is_this_page(space, monkeypatch, tmp_path):
