@@ -20,7 +20,7 @@ def exception_classes() -> list[type[BaseException]]:
     """Those that the package's modules define."""
     found = set()
     for module in pkgutil.walk_packages(modeling_mmer.__path__, "modeling_mmer."):
-        if module.name.endswith(("__main__", "onnx_inference")):  # the latter reads the exported folder that it lies in
+        if module.name.endswith(("__main__", "onnx_inference", "onnx_endpoint")):  # of exported folders
             continue
         if module.name == "modeling_mmer.space.page" and importlib.util.find_spec("gradio") is None:
             continue
