@@ -102,6 +102,15 @@ def test_numbers_are_the_mean_over_seeds_and_link_to_their_run(tables):
     assert "CIF-MMIN" in rows and "CIF-MMIN" not in of_dimensions  # it judges emotion alone
 
 
+def test_the_floor_trains_four_times_as_long_as_the_others(demo_encoders, tmp_path):
+    whole = ["--max_steps", "-1", "--num_train_epochs", "1", "--eval_strategy", "epoch", "--save_strategy", "epoch"]
+    main(command(demo_encoders, tmp_path, "--only", "probe", "shared", *whole, "--early_stopping_patience", "2"))
+    runs = records(tmp_path)
+    probe, shared = runs["probe-seed-0"], runs["shared-seed-0"]
+    assert (probe["epochs"], shared["epochs"]) == (4, 1)
+    assert [run["settings"]["early_stopping_patience"] for run in (probe, shared)] == [8, 2]
+
+
 def html(folder: Path) -> str:
     return (folder / "index.html").read_text()
 
