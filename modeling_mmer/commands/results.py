@@ -37,4 +37,4 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
             print(f"\n{retrieval_line(figures)}")
     if caveats := caveats_list(results):
         print(f"\n{caveats}")
-    print(f"\nResults, report and model: {folder}")
+    print(f"\nWritten to {folder}")
