@@ -70,6 +70,27 @@ def test_alone_equals_in_a_batch_in_any_order(name):
             assert_close(alone, together[combination], other_rows=slice(row, row + 1))
 
 
+def test_the_probe_is_a_linear_map_of_the_mean_over_real_frames_of_the_standardised_mix():
+    """Frame by frame in NumPy: each state standardised, mixed (Eq. 1), averaged, and mapped."""
+    model, batch = tiny_rival("probe"), states_of()
+    found, weights = predict(model, batch), {name: value.double().numpy() for name, value in model.state_dict().items()}
+    means = {}
+    for modality in ("audio", "text"):
+        of_modality = {name.split(".", 2)[2]: v for name, v in weights.items() if f"embedders.{modality}." in name}
+        mix = np.exp(of_modality["layer_logits"]) / np.exp(of_modality["layer_logits"]).sum()
+        assert mix.std() > 0.01
+        mean, std = (of_modality[f"standardizer.{name}"][:, None] for name in ("mean", "std"))
+        states = (batch[f"{modality}_hidden_states"].double().numpy() - mean) / std
+        frames = np.einsum("l,bltd->btd", mix, states)
+        real = batch[f"{modality}_mask"].numpy()
+        means[modality] = np.stack([row[of_row].mean(0) for row, of_row in zip(frames, real, strict=True)])
+    for combination, modalities in NEEDS.items():
+        inputs = np.concatenate([means[modality] for modality in modalities], -1)
+        head = {name.rpartition(".")[2]: v for name, v in weights.items() if f"heads.{combination}.emotion." in name}
+        expected = inputs @ head["weight"].T + head["bias"]
+        np.testing.assert_allclose(found[combination]["emotion"].numpy(), expected, atol=2e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["separate_audio", "cascade", "late_fusion"])
 def test_transformers_of_rivals_read_what_the_config_says(name):
     """Pooled tokens too, of real tokens alone: as MMER's own heads, so that no row has a head start."""
