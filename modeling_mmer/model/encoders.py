@@ -16,7 +16,7 @@ from transformers import AutoModel, PreTrainedModel
 from .configuration_mmer import MMERConfig
 from .encoder_weights import load_encoder, without_pooler
 from .frozen_encoder import FrozenEncoder, PendingStates, stacked
-from .lengths import buckets, read_lengths
+from .lengths import STATES_OF_A_KERNEL, buckets, read_lengths
 from .whisper import MMERWhisperEncoder, fill_window, hiding_mask
 
 States = dict[str, tuple[torch.Tensor, torch.Tensor]]  # modality → states (B, L+1, T, D) and mask (B, T)
@@ -59,6 +59,9 @@ class WhisperStates(AudioEncoder):
 
     def frames(self, length):
         return (length + 1) // 2
+
+    def rounded(self, length):
+        return min(up_to_multiple(length, 2 * STATES_OF_A_KERNEL), self.window) if self.is_trimmed else length
 
     def check(self, lengths):
         if max(lengths) > self.window:
@@ -145,6 +148,11 @@ class TextStates(FrozenEncoder):
                 f"max_length={positions} (or less) and truncation=True where it is tokenized."
             )
 
+    def rounded(self, length):
+        positions = text_positions(self.encoder)
+        longer = up_to_multiple(length, STATES_OF_A_KERNEL)
+        return longer if positions is None else min(longer, positions)
+
     def layers_of_states(self):
         layers = self.encoder.encoder.layer if self.config.model_type in ("bert", "roberta", "xlm-roberta") else None
         return None if layers is None else (layers[0], layers)
@@ -225,6 +233,11 @@ class FrozenEncoders(nn.ModuleDict):
                 f"{modality} states of shape {tuple(states.shape)} do not fit: they must be (B, L+1, T, D) with L+1, "
                 f"D = {expected}."
             )
+
+
+def up_to_multiple(length: int, of: int) -> int:
+    """The least multiple that is not below a length."""
+    return -(-length // of) * of
 
 
 def mask_of_frames(mask: torch.Tensor, frames: int) -> torch.Tensor | None:

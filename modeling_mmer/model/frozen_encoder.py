@@ -127,6 +127,11 @@ class FrozenEncoder(nn.Module):
         """The rows that the encoder runs on together, of all rows with the longest first; see [`buckets`]."""
         return buckets([int(self.frames(length)) if length else 0 for length in longest_first], run)
 
+    def rounded(self, length: int) -> int:
+        """The least length that is not below this one and makes a multiple of [`STATES_OF_A_KERNEL`] states, if there
+        is one: of a raw input that may be padded at little cost."""
+        return length
+
     def run(self, raw: torch.Tensor, mask: torch.Tensor | None, add: Callable[[torch.Tensor], None]) -> None:
         """Run on rows that all have the modality, and give all states (B, T, D), one after the other, to `add`.
 
@@ -202,15 +207,17 @@ class PendingStates:
 
     def _run(self, raw, mask, longest_first: Sequence[int], receiving: Receiver) -> tuple[torch.Tensor, ...]:
         longest, shortest = longest_first[0], longest_first[-1]
-        wanted, count = self.encoder.layers, 0
+        frames, wanted, count = int(self.encoder.frames(longest)), self.encoder.layers, 0
 
         def add(state: torch.Tensor) -> None:
             nonlocal count
             if wanted is None or count in wanted:
-                receiving.add(state)
+                receiving.add(state[:, :frames])
             count += 1
 
-        self.encoder.run(raw[..., :longest], None if shortest == longest else mask[:, :longest], add)
+        width = self.encoder.rounded(longest) if makes_kernels(self.encoder.encoder) else longest
+        raw, mask = cut_or_filled(raw, width), cut_or_filled(mask, width)
+        self.encoder.run(raw, None if shortest == width else mask, add)
         return receiving.result()
 
 
@@ -222,3 +229,15 @@ def stacked(states: torch.Tensor | PendingStates) -> torch.Tensor:
 def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
     """A mask as bool; without one everything in `like`, of the mask's shape, is real."""
     return torch.ones_like(like, dtype=torch.bool) if mask is None else mask.bool()
+
+
+def makes_kernels(encoder: PreTrainedModel) -> bool:
+    """Whether a kernel is made for every length that the encoder runs on."""
+    return encoder.device.type == "cpu" and encoder.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
+
+
+def cut_or_filled(values: torch.Tensor, width: int) -> torch.Tensor:
+    """(…, T) → (…, width): cut, or continued by zeros."""
+    return (
+        values[..., :width] if width <= values.shape[-1] else nn.functional.pad(values, (0, width - values.shape[-1]))
+    )

@@ -13,6 +13,10 @@ import torch
 FRAMES_OF_A_RUN = {"cpu": 50}
 FRAMES_OF_A_RUN_ELSEWHERE = 2000
 
+# In bfloat16 on a CPU, oneDNN makes a kernel for every length that it has not seen, which takes longer than its use for
+# a short clip, and keeps megabytes for each: encoders then run on multiples of so many states (0.2 s), with a mask.
+STATES_OF_A_KERNEL = 10
+
 
 @dataclass
 class Lengths:

@@ -17,8 +17,9 @@ class MMERWhisperEncoder(WhisperEncoder):
     """Whisper's encoder for any length up to its window, with a mask that it honours.
 
     Differs from `WhisperEncoder` in exactly three things: fewer frames than the window are allowed (the first position
-    embeddings are used), `attention_mask` reaches the layers, and masked frames are zero before both convolutions, so
-    that the last real frame sees what it sees without padding. At the full window it equals upstream bit for bit.
+    embeddings are used, and a CPU computes the convolutions as products), `attention_mask` reaches the layers, and
+    masked frames are zero before both convolutions, so that the last real frame sees what it sees without padding. At
+    the full window it equals upstream bit for bit.
     """
 
     @merge_with_config_defaults
@@ -27,9 +28,10 @@ class MMERWhisperEncoder(WhisperEncoder):
         """input_features (B, mels, frames), attention_mask (B, frames) or None → states of ceil(frames / 2) steps."""
         keep = None if attention_mask is None else attention_mask[:, None].to(input_features.dtype)
         states = input_features if keep is None else input_features * keep
-        states = nn.functional.gelu(self.conv1(states))
+        is_whole = states.shape[-1] == 2 * self.max_source_positions
+        states = nn.functional.gelu(convolve(self.conv1, states, is_whole))
         states = states if keep is None else states * keep
-        states = nn.functional.gelu(self.conv2(states)).transpose(1, 2)  # (B, ceil(frames / 2), D)
+        states = nn.functional.gelu(convolve(self.conv2, states, is_whole)).transpose(1, 2)  # (B, ceil(frames / 2), D)
         states = states + self.embed_positions(torch.arange(states.shape[1], device=states.device))
         mask = None
         if attention_mask is not None:
@@ -37,6 +39,20 @@ class MMERWhisperEncoder(WhisperEncoder):
         for layer in self.layers:
             states = layer(states, mask, **kwargs)
         return BaseModelOutput(last_hidden_state=self.layer_norm(states))
+
+
+def convolve(convolution: nn.Conv1d, states: torch.Tensor, is_whole: bool) -> torch.Tensor:
+    """(B, C, T) → (B, D, T'). Unless the window `is_whole`, a CPU multiplies the weights with what each step sees.
+
+    For a convolution oneDNN makes a kernel for each T that it has not seen, which takes as long as a third of the
+    convolutions of a clip, and keeps up to two megabytes.
+    """
+    if is_whole or states.device.type != "cpu" or torch.compiler.is_compiling():
+        return convolution(states)
+    (size,), (stride,), (padding,) = convolution.kernel_size, convolution.stride, convolution.padding
+    seen = nn.functional.pad(states, (padding, padding)).unfold(2, size, stride)  # (B, C, T', k)
+    seen = seen.transpose(1, 2).flatten(2)  # (B, T', C·k)
+    return nn.functional.linear(seen, convolution.weight.flatten(1), convolution.bias).transpose(1, 2)
 
 
 def hiding_mask(config: PreTrainedConfig, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

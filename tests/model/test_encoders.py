@@ -4,6 +4,7 @@ Throughout, what lies behind a row's own length is noise.
 """
 
 import copy
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from transformers import (
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from modeling_mmer import MMERConfig
-from modeling_mmer.model.encoders import MMERWhisperEncoder, encoder_class
+from modeling_mmer.model.encoders import MMERWhisperEncoder, encoder_class, text_positions
+from modeling_mmer.model.whisper import convolve
 
 WAVEFORM_KINDS = [f"{name}-{norm}" for name in ("hubert", "wavlm", "wav2vec2") for norm in ("group", "layer")]
 WINDOW = 100  # frames of the tiny Whisper: twice its 50 source positions
@@ -143,13 +145,49 @@ def test_trimmed_whisper_gives_each_row_what_the_clip_gets_alone(whisper, stock_
         assert_close(states[row, :, states_mask[row]], alone)  # the last frame included
 
 
+@contextmanager
+def lengths_seen(layer):
+    """The lengths of all the states (B, T, D) that enter a layer."""
+    seen = []
+    hook = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1]))
+    yield seen
+    hook.remove()
+
+
 @pytest.mark.parametrize(("context", "frames"), [("trimmed", 40), ("full", WINDOW)])
 def test_trimmed_clips_cost_what_the_longest_lasts(whisper, context, frames):
-    seen = []
-    hook = whisper.conv1.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[-1]))
-    audio_states(whisper, noise(2, 8, WINDOW), prefix_mask([40, 23, WINDOW])[:2], context)
-    hook.remove()
-    assert seen == [frames]
+    with lengths_seen(whisper.layers[0]) as seen:
+        audio_states(whisper, noise(2, 8, WINDOW), prefix_mask([40, 23, WINDOW])[:2], context)
+    assert seen == [frames // 2]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 38, 59, 99])
+def test_convolutions_as_products_are_those_of_torch(whisper, frames):
+    features = noise(2, 8, frames)
+    for convolution in (whisper.conv1, whisper.conv2):
+        expected = convolution(features)
+        assert_close(convolve(convolution, features, is_whole=False), expected)
+        features = expected
+
+
+def test_in_bfloat16_on_a_cpu_few_lengths_are_run_on(whisper, stock_whisper, bfloat16_attention):
+    """Each length costs a kernel. What is added to a clip is masked, and cut off again."""
+    half = copy.deepcopy(whisper).bfloat16()
+    lengths = [1, 2, 17, 20, 21, 38, 39, 40, 41, 59, 60, 79, 99, 100]
+    features = noise(1, 8, WINDOW)
+    with lengths_seen(half.layers[0]) as seen:
+        for length in lengths:
+            states, mask = audio_states(half, features[..., :length], prefix_mask([length]), "trimmed")
+            assert mask.all() and states.shape[2] == mask.shape[1] == -(-length // 2)
+            alone = short_whisper_states(stock_whisper, features[..., :length])
+            assert (states.float() - alone).norm() < 0.02 * alone.norm()
+    assert len(seen) == len(lengths) and set(seen) == {10, 20, 30, 40, 50}
+
+
+def test_in_float32_lengths_are_not_rounded(whisper):
+    with lengths_seen(whisper.layers[0]) as seen:
+        audio_states(whisper, noise(1, 8, 17), prefix_mask([17])[:, :17], "trimmed")
+    assert seen == [9]
 
 
 @pytest.mark.parametrize("context", ["full", "trimmed"])
@@ -286,6 +324,19 @@ def test_a_clip_shorter_than_a_frame_is_refused(waveform_encoder):
 
 
 # ── text ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_in_bfloat16_on_a_cpu_texts_are_not_made_longer_than_the_encoder_reads(kind, bfloat16_attention):
+    text_encoder = randomize(AutoModel.from_config(text_encoder_config(kind)))
+    half = copy.deepcopy(text_encoder).bfloat16()
+    longest = text_positions(half)
+    for length in (1, 9, longest):
+        ids = torch.arange(5, 5 + length)[None] % 30
+        states, mask = text_states(half, ids, torch.ones(1, length, dtype=torch.long))
+        alone = stock_states(text_encoder, ids)
+        assert mask.all() and states.shape == alone.shape
+        assert (states.float() - alone).norm() < 0.02 * alone.norm()
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
