@@ -233,7 +233,8 @@ def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
 
 def makes_kernels(encoder: PreTrainedModel) -> bool:
     """Whether a kernel is made for every length that the encoder runs on."""
-    return encoder.device.type == "cpu" and encoder.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return encoder.device.type == "cpu" and encoder.dtype == torch.bfloat16 and not is_traced
 
 
 def cut_or_filled(values: torch.Tensor, width: int) -> torch.Tensor:

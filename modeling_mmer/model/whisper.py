@@ -13,6 +13,26 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 
+class ConvolutionOfAnyLength(nn.Conv1d):
+    """One of Whisper's convolutions. Off the full window a CPU multiplies its weights with what each step sees.
+
+    For a convolution oneDNN makes a kernel for each length that it has not seen, which takes as long as a third of the
+    convolutions of a clip, and keeps up to two megabytes.
+    """
+
+    window: int  # frames
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(B, C, T) → (B, D, T')."""
+        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if states.shape[-1] == self.window or states.device.type != "cpu" or is_traced:
+            return super().forward(states)
+        (size,), (stride,), (padding,) = self.kernel_size, self.stride, self.padding
+        seen = nn.functional.pad(states, (padding, padding)).unfold(2, size, stride)  # (B, C, T', k)
+        seen = seen.transpose(1, 2).flatten(2)  # (B, T', C·k)
+        return nn.functional.linear(seen, self.weight.flatten(1), self.bias).transpose(1, 2)
+
+
 class MMERWhisperEncoder(WhisperEncoder):
     """Whisper's encoder for any length up to its window, with a mask that it honours.
 
@@ -22,16 +42,20 @@ class MMERWhisperEncoder(WhisperEncoder):
     the full window it equals upstream bit for bit.
     """
 
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(config)
+        for convolution in (self.conv1, self.conv2):
+            convolution.__class__, convolution.window = ConvolutionOfAnyLength, 2 * self.max_source_positions
+
     @merge_with_config_defaults
     @capture_outputs
     def forward(self, input_features, attention_mask=None, **kwargs) -> BaseModelOutput:
         """input_features (B, mels, frames), attention_mask (B, frames) or None → states of ceil(frames / 2) steps."""
         keep = None if attention_mask is None else attention_mask[:, None].to(input_features.dtype)
         states = input_features if keep is None else input_features * keep
-        is_whole = states.shape[-1] == 2 * self.max_source_positions
-        states = nn.functional.gelu(convolve(self.conv1, states, is_whole))
+        states = nn.functional.gelu(self.conv1(states))
         states = states if keep is None else states * keep
-        states = nn.functional.gelu(convolve(self.conv2, states, is_whole)).transpose(1, 2)  # (B, ceil(frames / 2), D)
+        states = nn.functional.gelu(self.conv2(states)).transpose(1, 2)  # (B, ceil(frames / 2), D)
         states = states + self.embed_positions(torch.arange(states.shape[1], device=states.device))
         mask = None
         if attention_mask is not None:
@@ -39,20 +63,6 @@ class MMERWhisperEncoder(WhisperEncoder):
         for layer in self.layers:
             states = layer(states, mask, **kwargs)
         return BaseModelOutput(last_hidden_state=self.layer_norm(states))
-
-
-def convolve(convolution: nn.Conv1d, states: torch.Tensor, is_whole: bool) -> torch.Tensor:
-    """(B, C, T) → (B, D, T'). Unless the window `is_whole`, a CPU multiplies the weights with what each step sees.
-
-    For a convolution oneDNN makes a kernel for each T that it has not seen, which takes as long as a third of the
-    convolutions of a clip, and keeps up to two megabytes.
-    """
-    if is_whole or states.device.type != "cpu" or torch.compiler.is_compiling():
-        return convolution(states)
-    (size,), (stride,), (padding,) = convolution.kernel_size, convolution.stride, convolution.padding
-    seen = nn.functional.pad(states, (padding, padding)).unfold(2, size, stride)  # (B, C, T', k)
-    seen = seen.transpose(1, 2).flatten(2)  # (B, T', C·k)
-    return nn.functional.linear(seen, convolution.weight.flatten(1), convolution.bias).transpose(1, 2)
 
 
 def hiding_mask(config: PreTrainedConfig, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
