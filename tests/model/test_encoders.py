@@ -326,13 +326,15 @@ def test_a_clip_shorter_than_a_frame_is_refused(waveform_encoder):
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_in_bfloat16_on_a_cpu_texts_are_not_made_longer_than_the_encoder_reads(kind, bfloat16_attention):
+def test_in_bfloat16_on_a_cpu_texts_are_filled_to_no_more_than_the_encoder_reads(kind, bfloat16_attention):
     text_encoder = randomize(AutoModel.from_config(text_encoder_config(kind)))
     half = copy.deepcopy(text_encoder).bfloat16()
     longest = text_positions(half)
-    for length in (1, 9, longest):
+    for length, run_on in ((1, 10), (9, 10), (longest, longest)):
         ids = torch.arange(5, 5 + length)[None] % 30
-        states, mask = text_states(half, ids, torch.ones(1, length, dtype=torch.long))
+        with lengths_seen(half.encoder.layer[0]) as seen:
+            states, mask = text_states(half, ids, torch.ones(1, length, dtype=torch.long))
+        assert seen == [run_on]
         alone = stock_states(text_encoder, ids)
         assert mask.all() and states.shape == alone.shape
         assert (states.float() - alone).norm() < 0.02 * alone.norm()
