@@ -5,9 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import soundfile
 import torch
-from sizes import RATE, Size, bare, clip, config, inputs, mixed_lengths, model, pipeline, processor
+from sizes import Size, bare, clip, config, inputs, mixed_lengths, model, pipeline, scored_files
 from timing import Clock, Row
 from torch import nn
 from transformers import (
@@ -64,20 +63,14 @@ def through_scorer(built, size: Size, clock: Clock) -> Iterator[Row]:
     """Files of mixed length, read and judged, against the encoders on batches in which no row is padded."""
     lengths = mixed_lengths(size.clips)
     with tempfile.TemporaryDirectory() as folder:
-        built.save_pretrained(folder)
-        processor().save_pretrained(folder)
-        files = [str(Path(folder, f"{i}.wav")) for i in range(len(lengths))]
-        for i, (file, seconds) in enumerate(zip(files, lengths, strict=True)):
-            soundfile.write(file, clip(seconds, i), RATE)
+        columns = scored_files(built, lengths, Path(folder))
         how = {"device": clock.device, "num_workers": 1}
         scorer, hearing = Scorer(folder, speech="off", **how), Scorer(folder, **how)
-        text = ["I am so glad that we won the game."] * len(files)
         one = inputs([sum(lengths) / len(lengths)], clock.device)  # as long as the mean: the same frames in all
         sorted_runs = bare(
             built, {name: values.repeat(len(lengths), *[1] * (values.dim() - 1)) for name, values in one.items()}
         )
         baseline = "bare encoders, as many frames, one unpadded batch", sorted_runs
-        columns = {"audio": files, "text": text}
         judged = {
             f"scorer, {size.clips} files of 2 to 10 s": lambda: scorer(columns),
             "… with speech detection": lambda: hearing(columns),

@@ -4,14 +4,17 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
 import torch
 import transformers
-from sizes import Size, inputs, model
+from sizes import SIZES, Size, inputs, mixed_lengths, model, scored_files
 from timing import Clock, Row
+
+from modeling_mmer.scoring import Scorer
 
 STATUS = Path("/proc/self/status")
 
@@ -23,10 +26,15 @@ def peak_of(run: Callable[[], object], device: str) -> float:
         before = torch.cuda.memory_allocated()
         run()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is that from here on
     before = _in_status("VmRSS")
+    return _peak_during(run) - before
+
+
+def _peak_during(run: Callable[[], object]) -> float:
+    """The most bytes of memory that this process has during a run."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is that from here on
     run()
-    return _in_status("VmHWM") - before
+    return _in_status("VmHWM")
 
 
 def _in_status(name: str) -> float:
@@ -69,6 +77,39 @@ def memory(size: Size, clock: Clock) -> Iterator[Row]:
         ratios = [of_round[name] / max(of_round[""], 1.0) for of_round in found]
         note = f"{median(r[name] for r in found) / 2**20:.0f} MiB : {median(r[''] for r in found) / 2**20:.0f} MiB"
         yield Row("i", name, "bare encoders that return their last state", ratios, note)
+    if clock.device == "cpu":
+        yield from long_runs(size)
+
+
+def long_runs(size: Size) -> Iterator[Row]:
+    """Memory of a process that judges many files of mixed length, in its last quarter and in its first."""
+    for dtype in ("float32", "bfloat16"):
+        first, *_, last = numbers_of(QUARTERS.format(size=size.name, dtype=dtype))
+        note = f"{last / 2**20:,.0f} MiB : {first / 2**20:,.0f} MiB"
+        what = f"peak memory of the last quarter of {size.files:,} files through the scorer, {dtype}"
+        yield Row("i", what, "that of the first quarter", [last / first], note)
+
+
+def peaks_of_quarters(name: str, dtype: str) -> list[float]:
+    """Peaks of this process, in bytes, in each quarter of the files that the scorer judges."""
+    size = SIZES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        columns = scored_files(model(size, "cpu"), mixed_lengths(size.files), Path(folder))
+        scorer = Scorer(folder, speech="off", device="cpu", num_workers=1, dtype=dtype)
+        quarter, peaks = size.files // 4, []
+        for start in range(0, size.files, quarter):
+            part = {name: values[start : start + quarter] for name, values in columns.items()}
+            peaks.append(_peak_during(lambda part=part: scorer(part)))
+    return peaks
+
+
+QUARTERS = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import machine, torch
+torch.set_num_threads(1)
+print(*machine.peaks_of_quarters({{size!r}}, {{dtype!r}}))
+"""
 
 
 def start_up(size: Size, clock: Clock) -> Iterator[Row]:
@@ -91,7 +132,7 @@ def start_up(size: Size, clock: Clock) -> Iterator[Row]:
 def allocator(clock: Clock) -> Row:
     """A training step from states with memory that is given back after every tensor. The setting holds for a process,
     so each is one of its own."""
-    found = {keep: [float(output_of(STEPS.format(keep=keep))) for _ in range(clock.rounds)] for keep in (False, True)}
+    found = {keep: [numbers_of(STEPS.format(keep=keep))[0] for _ in range(clock.rounds)] for keep in (False, True)}
     ratios = [given_back / kept for given_back, kept in zip(found[False], found[True], strict=True)]
     return Row("e", "step from small states, memory given back after every tensor", "memory kept", ratios)
 
@@ -111,8 +152,10 @@ print(min(timing.Clock("cpu", 5).side_by_side({{{{"step": run}}}})["step"]))
 """
 
 
-def output_of(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout
+def numbers_of(code: str) -> list[float]:
+    """What a program prints in a process of its own."""
+    printed = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [float(number) for number in printed.split()]
 
 
 def seconds_of_process(code: str) -> float:

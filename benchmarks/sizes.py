@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from transformers import AutoTokenizer, RobertaConfig, WhisperConfig, WhisperFeatureExtractor
 
@@ -23,6 +25,7 @@ class Size:
     seconds: lengths of clips.
     batch: of a training step.
     clips: that the scorer judges.
+    files: that it judges while memory is watched.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Size:
     seconds: tuple[float, ...]
     batch: int
     clips: int
+    files: int
 
     @property
     def shapes(self) -> str:
@@ -40,9 +44,9 @@ class Size:
 
 
 SIZES = {
-    "paper": Size("paper", (1024, 24, 16, 4096), (1024, 24, 16, 4096), 4, (2, 6, 10), 4, 16),
-    "base": Size("base", (512, 6, 8, 2048), (384, 6, 12, 1536), 2, (2, 6, 10), 16, 32),
-    "small": Size("small", (64, 2, 4, 128), (64, 2, 4, 128), 2, (1, 2), 4, 8),
+    "paper": Size("paper", (1024, 24, 16, 4096), (1024, 24, 16, 4096), 4, (2, 6, 10), 4, 16, 200),
+    "base": Size("base", (512, 6, 8, 2048), (384, 6, 12, 1536), 2, (2, 6, 10), 16, 32, 1000),
+    "small": Size("small", (64, 2, 4, 128), (64, 2, 4, 128), 2, (1, 2), 4, 8, 8),
 }
 
 
@@ -106,6 +110,16 @@ def inputs(lengths: list[float], device: str, modalities=("audio", "text")) -> d
     words = TEXT.split()
     text = [" ".join(words[: max(2, round(3 * seconds))]) for seconds in lengths] if "text" in modalities else None
     return {name: values.to(device) for name, values in processor()(audio=audio, text=text).items()}
+
+
+def scored_files(built: MMERForEmotionRecognition, lengths: list[float], folder: Path) -> dict[str, list[str]]:
+    """A folder with a model and a recording of each length, and what the scorer is given of them."""
+    built.save_pretrained(folder)
+    processor().save_pretrained(folder)
+    files = [str(folder / f"{i}.wav") for i in range(len(lengths))]
+    for i, (file, seconds) in enumerate(zip(files, lengths, strict=True)):
+        soundfile.write(file, clip(seconds, i % 60), RATE)
+    return {"audio": files, "text": ["I am so glad that we won the game."] * len(files)}
 
 
 def labels(rows: int, device: str) -> dict[str, torch.Tensor]:

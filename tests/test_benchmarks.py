@@ -29,7 +29,7 @@ def benchmarks(monkeypatch):
 
 def test_every_subject_has_rows_with_ratios(benchmarks, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks.machine, "seconds_of_process", lambda code: 1.0 + len(code))  # processes take long
-    monkeypatch.setattr(benchmarks.machine, "output_of", lambda code: f"{len(code)}.0\n")
+    monkeypatch.setattr(benchmarks.machine, "numbers_of", lambda code: [float(len(code)), 1.0])
     output = tmp_path / "benchmarks.md"
     status = benchmarks.main(["--size", "small", "--rounds", "1", "--output", str(output)])
     text, kept = output.read_text(encoding="utf-8"), json.loads(output.with_suffix(".json").read_text())
@@ -44,6 +44,20 @@ def test_every_subject_has_rows_with_ratios(benchmarks, tmp_path, monkeypatch):
     assert [row["what"] for row in again] == [row["what"] for row in kept["rows"]]
     assert [len(row["ratios"]) for row in again if row["subject"] == "c"] == [2, 2]  # the others were kept
     assert [row for row in again if row["subject"] != "c"] == [row for row in kept["rows"] if row["subject"] != "c"]
+
+
+def test_memory_is_that_of_each_quarter_of_the_files(benchmarks, monkeypatch):
+    judged, scorer = [], benchmarks.machine.Scorer
+
+    class Watched(scorer):
+        def __call__(self, columns):
+            judged.append(super().__call__(columns))
+
+    monkeypatch.setattr(benchmarks.machine, "Scorer", Watched)
+    peaks = benchmarks.machine.peaks_of_quarters("small", "float32")
+    assert len(peaks) == 4 and all(2**26 < peak < 2**36 for peak in peaks)  # bytes of a process with torch in it
+    assert [len(quarter["emotion"]) for quarter in judged] == [2, 2, 2, 2]
+    assert not any(error for quarter in judged for error in quarter["error"])
 
 
 def test_a_ratio_is_the_median_of_what_ran_in_turn(benchmarks, monkeypatch):

@@ -15,8 +15,8 @@ from transformers import AutoModel, PreTrainedModel
 
 from .configuration_mmer import MMERConfig
 from .encoder_weights import load_encoder, without_pooler
-from .frozen_encoder import FrozenEncoder, PendingStates, stacked
-from .lengths import STATES_OF_A_KERNEL, buckets, read_lengths
+from .frozen_encoder import FrozenEncoder, PendingStates, makes_kernels, stacked
+from .lengths import buckets, read_lengths
 from .whisper import MMERWhisperEncoder, fill_window, hiding_mask
 
 States = dict[str, tuple[torch.Tensor, torch.Tensor]]  # modality → states (B, L+1, T, D) and mask (B, T)
@@ -60,8 +60,13 @@ class WhisperStates(AudioEncoder):
     def frames(self, length):
         return (length + 1) // 2
 
+    @property
+    def is_rounded(self):
+        return self.is_trimmed and makes_kernels(self.encoder)
+
     def rounded(self, length):
-        return min(up_to_multiple(length, 2 * STATES_OF_A_KERNEL), self.window) if self.is_trimmed else length
+        states = self.frames(length)
+        return length if self.few(states) == states else min(2 * self.few(states), self.window)
 
     def check(self, lengths):
         if max(lengths) > self.window:
@@ -148,10 +153,13 @@ class TextStates(FrozenEncoder):
                 f"max_length={positions} (or less) and truncation=True where it is tokenized."
             )
 
+    @property
+    def is_rounded(self):
+        return makes_kernels(self.encoder)
+
     def rounded(self, length):
         positions = text_positions(self.encoder)
-        longer = up_to_multiple(length, STATES_OF_A_KERNEL)
-        return longer if positions is None else min(longer, positions)
+        return self.few(length) if positions is None else min(self.few(length), positions)
 
     def layers_of_states(self):
         layers = self.encoder.encoder.layer if self.config.model_type in ("bert", "roberta", "xlm-roberta") else None
@@ -233,11 +241,6 @@ class FrozenEncoders(nn.ModuleDict):
                 f"{modality} states of shape {tuple(states.shape)} do not fit: they must be (B, L+1, T, D) with L+1, "
                 f"D = {expected}."
             )
-
-
-def up_to_multiple(length: int, of: int) -> int:
-    """The least multiple that is not below a length."""
-    return -(-length // of) * of
 
 
 def mask_of_frames(mask: torch.Tensor, frames: int) -> torch.Tensor | None:

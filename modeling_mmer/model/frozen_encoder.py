@@ -14,7 +14,17 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .configuration_mmer import MMERConfig
 from .encoder_weights import pack_encoder, unpack_encoder
-from .lengths import FRAMES_OF_A_RUN, FRAMES_OF_A_RUN_ELSEWHERE, Lengths, buckets, read_lengths
+from .lengths import (
+    FRAMES_OF_A_RUN,
+    FRAMES_OF_A_RUN_ELSEWHERE,
+    LENGTHS_OF_A_DOUBLING,
+    LENGTHS_OF_A_DOUBLING_ELSEWHERE,
+    Lengths,
+    buckets,
+    kernel_length,
+    powers_of_two,
+    read_lengths,
+)
 from .mixing import Receiver, Stack, passed_on
 
 
@@ -125,12 +135,21 @@ class FrozenEncoder(nn.Module):
 
     def parts(self, longest_first: Sequence[int], run: int) -> list[slice]:
         """The rows that the encoder runs on together, of all rows with the longest first; see [`buckets`]."""
-        return buckets([int(self.frames(length)) if length else 0 for length in longest_first], run)
+        parts = buckets([int(self.frames(length)) if length else 0 for length in longest_first], run)
+        return powers_of_two(parts) if self.is_rounded else parts
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether it is run on few lengths and numbers of rows, because kernels are made for each."""
+        return False
 
     def rounded(self, length: int) -> int:
-        """The least length that is not below this one and makes a multiple of [`STATES_OF_A_KERNEL`] states, if there
-        is one: of a raw input that may be padded at little cost."""
+        """The length that a raw input is padded to, so that it makes one of few numbers of states."""
         return length
+
+    def few(self, states: int) -> int:
+        """One of few numbers of states, as many as these or a little more."""
+        return kernel_length(states, LENGTHS_OF_A_DOUBLING.get(self.encoder.dtype, LENGTHS_OF_A_DOUBLING_ELSEWHERE))
 
     def run(self, raw: torch.Tensor, mask: torch.Tensor | None, add: Callable[[torch.Tensor], None]) -> None:
         """Run on rows that all have the modality, and give all states (B, T, D), one after the other, to `add`.
@@ -215,7 +234,7 @@ class PendingStates:
                 receiving.add(state[:, :frames])
             count += 1
 
-        width = self.encoder.rounded(longest) if makes_kernels(self.encoder.encoder) else longest
+        width = self.encoder.rounded(longest) if self.encoder.is_rounded else longest
         raw, mask = cut_or_filled(raw, width), cut_or_filled(mask, width)
         self.encoder.run(raw, None if shortest == width else mask, add)
         return receiving.result()
@@ -232,9 +251,8 @@ def mask_or_ones(mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
 
 
 def makes_kernels(encoder: PreTrainedModel) -> bool:
-    """Whether a kernel is made for every length that the encoder runs on."""
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return encoder.device.type == "cpu" and encoder.dtype == torch.bfloat16 and not is_traced
+    """Whether kernels are made for every length that the encoder runs on. A graph takes any length as it is."""
+    return encoder.device.type == "cpu" and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def cut_or_filled(values: torch.Tensor, width: int) -> torch.Tensor:

@@ -13,9 +13,11 @@ import torch
 FRAMES_OF_A_RUN = {"cpu": 50}
 FRAMES_OF_A_RUN_ELSEWHERE = 2000
 
-# In bfloat16 on a CPU, oneDNN makes a kernel for every length that it has not seen, which takes longer than its use for
-# a short clip, and keeps megabytes for each: encoders then run on multiples of so many states (0.2 s), with a mask.
-STATES_OF_A_KERNEL = 10
+# On a CPU, oneDNN makes kernels for every number of rows and of states that it has not seen. In bfloat16 that takes
+# longer than their use for a short clip, and they keep megabytes; in float32 they are small, but lie between what is
+# freed, so that it cannot be given back. Encoders run on 1, 2, 4 … rows, with a mask, of so many lengths a doubling.
+LENGTHS_OF_A_DOUBLING = {torch.float32: 16}
+LENGTHS_OF_A_DOUBLING_ELSEWHERE = 8  # dearer kernels: fewer of them
 
 
 @dataclass
@@ -73,3 +75,20 @@ def buckets(longest_first: Sequence[int], run: int) -> list[slice]:
             parts.append(slice(start, row))
             start, padding = row, 0
     return [*parts, slice(start, len(present))] if present else []
+
+
+def kernel_length(states: int, of_a_doubling: int) -> int:
+    """The least length that is not below this number and is one of few: 1, 2 … 15, 16, 18, 20 … 30, 32, 36, 40 … for 8
+    of a doubling. Twice such a length is another, and so is the sum of the lengths of a power of two of rows."""
+    step = 2 ** max(0, states.bit_length() - of_a_doubling.bit_length())
+    return -(-states // step) * step
+
+
+def powers_of_two(parts: Sequence[slice]) -> list[slice]:
+    """Parts of rows, divided into parts of 1, 2, 4 … rows, the largest first."""
+    divided = []
+    for part in parts:
+        start = part.start
+        while (left := part.stop - start) > 0:
+            divided.append(slice(start, start := start + 2 ** (left.bit_length() - 1)))
+    return divided

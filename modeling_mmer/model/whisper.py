@@ -13,39 +13,13 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 
-class ConvolutionOfAnyLength(nn.Conv1d):
-    """One of Whisper's convolutions. Off the full window a CPU multiplies its weights with what each step sees.
-
-    For a convolution oneDNN makes a kernel for each length that it has not seen, which takes as long as a third of the
-    convolutions of a clip, and keeps up to two megabytes.
-    """
-
-    window: int  # frames
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """(B, C, T) → (B, D, T')."""
-        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if states.shape[-1] == self.window or states.device.type != "cpu" or is_traced:
-            return super().forward(states)
-        (size,), (stride,), (padding,) = self.kernel_size, self.stride, self.padding
-        seen = nn.functional.pad(states, (padding, padding)).unfold(2, size, stride)  # (B, C, T', k)
-        seen = seen.transpose(1, 2).flatten(2)  # (B, T', C·k)
-        return nn.functional.linear(seen, self.weight.flatten(1), self.bias).transpose(1, 2)
-
-
 class MMERWhisperEncoder(WhisperEncoder):
     """Whisper's encoder for any length up to its window, with a mask that it honours.
 
     Differs from `WhisperEncoder` in exactly three things: fewer frames than the window are allowed (the first position
-    embeddings are used, and a CPU computes the convolutions as products), `attention_mask` reaches the layers, and
-    masked frames are zero before both convolutions, so that the last real frame sees what it sees without padding. At
-    the full window it equals upstream bit for bit.
+    embeddings are used), `attention_mask` reaches the layers, and masked frames are zero before both convolutions, so
+    that the last real frame sees what it sees without padding. At the full window it equals upstream bit for bit.
     """
-
-    def __init__(self, config: PreTrainedConfig):
-        super().__init__(config)
-        for convolution in (self.conv1, self.conv2):
-            convolution.__class__, convolution.window = ConvolutionOfAnyLength, 2 * self.max_source_positions
 
     @merge_with_config_defaults
     @capture_outputs

@@ -6,7 +6,14 @@ from conftest import labels, raw_batch, tiny_model
 from torch._subclasses import FakeTensorMode
 
 from modeling_mmer.model import encoders, losses, transformer
-from modeling_mmer.model.lengths import FRAMES_OF_A_RUN, Lengths, buckets, read_lengths
+from modeling_mmer.model.lengths import (
+    FRAMES_OF_A_RUN,
+    Lengths,
+    buckets,
+    kernel_length,
+    powers_of_two,
+    read_lengths,
+)
 
 
 def test_lengths_are_those_of_the_masks():
@@ -33,6 +40,20 @@ def test_a_part_ends_where_its_padding_costs_more_than_a_run(longest_first, run,
     assert [(part.start, part.stop) for part in buckets(longest_first, run)] == expected
 
 
+@pytest.mark.parametrize("of_a_doubling", [8, 16])
+def test_a_kernel_length_is_the_next_of_few_and_so_are_its_multiples_by_powers_of_two(of_a_doubling):
+    few = {*range(1, of_a_doubling)} | {m << k for m in range(of_a_doubling, 2 * of_a_doubling) for k in range(9)}
+    for states in range(1, 2_000):
+        assert kernel_length(states, of_a_doubling) == min(length for length in few if length >= states)
+    assert {rows * length for rows in (1, 2, 4, 8) for length in few if length <= 200} <= few
+
+
+def test_parts_of_powers_of_two_have_all_rows_in_order():
+    parts = powers_of_two([slice(0, 7), slice(7, 8), slice(8, 20)])
+    assert [(part.start, part.stop) for part in parts] == [(0, 4), (4, 6), (6, 7), (7, 8), (8, 16), (16, 20)]
+    assert powers_of_two([]) == []
+
+
 @pytest.mark.parametrize("kind", ["whisper", "hubert-layer", "hubert-group"])
 def test_a_batch_of_many_lengths_runs_in_parts_and_gives_each_row_its_own(kind, monkeypatch):
     monkeypatch.setitem(FRAMES_OF_A_RUN, "cpu", 4)
@@ -41,7 +62,7 @@ def test_a_batch_of_many_lengths_runs_in_parts_and_gives_each_row_its_own(kind, 
     calls, frozen = [], model.model.encoders["audio"]
     frozen.encoder.register_forward_pre_hook(lambda _, inputs: calls.append(tuple(inputs[0].shape)))
     together = model.model.encoders(batch)
-    assert len(calls) == {"whisper": 3, "hubert-layer": 3, "hubert-group": 5}[kind]
+    assert len(calls) == {"whisper": 4, "hubert-layer": 3, "hubert-group": 5}[kind]  # Whisper: three are two and one
     assert sum(len_of * rows for rows, *_, len_of in calls) < 0.8 * max(lengths) * 6
     for row in range(7):
         alone = model.model.encoders({name: values[row : row + 1] for name, values in batch.items()})

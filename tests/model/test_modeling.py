@@ -190,14 +190,13 @@ def test_hidden_states_and_attentions_do_not_disturb_the_encoders():
         torch.testing.assert_close(values, before[task])
 
 
-def test_encoders_run_once_per_step():
-    model = tiny_model().train()
-    calls = {"audio": 0, "text": 0}
-    for name in calls:
-        encoder = model.model.encoders[name].encoder
-        encoder.register_forward_hook(lambda *_, name=name: calls.__setitem__(name, calls[name] + 1))
+def test_encoders_run_once_on_each_row_of_a_step():
+    model, rows = tiny_model().train(), {"audio": [], "text": []}
+    for name, seen in rows.items():
+        layer, _ = model.model.encoders[name].layers_of_states()
+        layer.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(len(inputs[0])))
     model(**raw_batch(), labels=labels()).loss.backward()
-    assert calls == {"audio": 1, "text": 1}
+    assert {name: sum(seen) for name, seen in rows.items()} == {"audio": 3, "text": 3}
 
 
 class NothingWithoutADevice(TorchFunctionMode):
