@@ -232,8 +232,13 @@ class MMERPreTrainedModel(PreTrainedModel):
                 setattr(self, part, None)
                 info["missing_keys"] = type(info["missing_keys"])(set(info["missing_keys"]) - names)
 
+    @torch.no_grad()
     def _renew_relabelled_heads(self, stored: dict, info):
-        """Start the last layer of a head anew if its classes are not the stored ones, though they may be as many."""
+        """Start the last layer of a head anew if its classes are not the stored ones, though they may be as many.
+
+        Without `nn.init`, whose functions transformers replaces while a model is loaded, in this or another thread, by
+        some that leave weights from a checkpoint as they are.
+        """
         mismatched = {key[0] for key in info["mismatched_keys"]}
         heads = getattr(self, "heads", {})
         for task in self.config.tasks:
@@ -245,13 +250,13 @@ class MMERPreTrainedModel(PreTrainedModel):
             layers = {f"heads.{task.name}.{len(head) - 1}": head[-1]}
             if (state_heads := getattr(self, "state_heads", None)) is not None:
                 layers |= {f"state_heads.{m}.{task.name}": of_tasks[task.name] for m, of_tasks in state_heads.items()}
-                nn.init.constant_(state_heads.balance(task.name), 0.5)
+                state_heads.balance(task.name).fill_(0.5)
             for place, layer in layers.items():
                 if f"{place}.weight" in mismatched:
                     continue
                 std = 0.0 if isinstance(layer, StateHead) else self.config.initializer_range
-                nn.init.normal_(layer.weight, std=std)
-                nn.init.zeros_(layer.bias)
+                layer.weight.normal_(std=std)
+                layer.bias.zero_()
                 for name, parameter in layer.named_parameters():
                     info["mismatched_keys"].add((f"{place}.{name}", parameter.shape, parameter.shape))
 

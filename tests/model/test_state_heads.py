@@ -1,10 +1,13 @@
 """`state_heads`: linear heads on the means of all encoder states, against NumPy."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from conftest import labels, raw_batch, tiny_config, tiny_model
 from trainers import toy_trainer
+from transformers.initialization import guard_torch_init_functions
 
 from modeling_mmer import MMERForEmotionRecognition
 from modeling_mmer.model.state_heads import REFERENCE_WIDTH
@@ -166,14 +169,16 @@ def test_nothing_is_fitted_to_few_rows_or_without_such_heads(tmp_path):
     assert not fit_balance(without, without.train_dataset)
 
 
+@pytest.mark.parametrize("meanwhile", [nullcontext, guard_torch_init_functions])  # another thread loads a model, too
 @pytest.mark.parametrize("emotions", [("calm", "angry", "sad", "glad"), ("calm", "angry")])
-def test_they_start_anew_for_other_labels(tmp_path, emotions):
+def test_they_start_anew_for_other_labels(tmp_path, emotions, meanwhile):
     model = tiny_model(state_heads=True)
     model.state_heads.balance("emotion")[:] = 0.9
     model.state_heads.balance("sentiment")[:] = 0.8
     model.save_pretrained(tmp_path)
     how = {"emotion_labels": emotions, "ignore_mismatched_sizes": True}
-    renewed = MMERForEmotionRecognition.from_pretrained(tmp_path, **how).state_heads
+    with meanwhile():
+        renewed = MMERForEmotionRecognition.from_pretrained(tmp_path, **how).state_heads
     for modality, of_tasks in renewed.items():
         assert len(of_tasks["emotion"].weight) == len(emotions)
         assert not of_tasks["emotion"].weight.any() and not of_tasks["emotion"].bias.any()
