@@ -95,7 +95,7 @@ class StateDecoder(nn.Module):
         self.stride = stride
         self.transposed = stride > 1 and config.mae_upsampling == "transposed"
         self.projection = (
-            nn.ConvTranspose1d(config.hidden_size, output_width, kernel_size=stride, stride=stride)
+            TransposedWindowConvolution(config.hidden_size, output_width, stride)
             if self.transposed
             else nn.Linear(config.hidden_size, output_width)
         )
@@ -125,8 +125,23 @@ class StateDecoder(nn.Module):
         if self.stride == 1:
             return self.projection(contextual)
         if self.transposed:
-            return self.projection(contextual.transpose(1, 2)).transpose(1, 2)[:, :length]
+            return self.projection(contextual)[:, :length]
         return self.projection(interpolate(contextual, mask, self.stride)[:, :length])
+
+
+class TransposedWindowConvolution(nn.ConvTranspose1d):
+    """Eq. 4 of audio: the transposed convolution to [`WindowConvolution`], a linear layer to the frames of each window.
+
+    The numbers and weights are those of `nn.ConvTranspose1d`.
+    """
+
+    def __init__(self, hidden_size: int, output_width: int, stride: int):
+        super().__init__(hidden_size, output_width, kernel_size=stride, stride=stride)
+
+    def forward(self, contextual: torch.Tensor) -> torch.Tensor:
+        """(B, N, d) → (B, N·k, D): time first, unlike `nn.ConvTranspose1d`."""
+        windows = nn.functional.linear(contextual, self.weight.permute(2, 1, 0).flatten(0, 1))  # (B, N, k·D)
+        return windows.unflatten(-1, (self.stride[0], -1)).flatten(1, 2) + self.bias
 
 
 def interpolate(tokens: torch.Tensor, mask: torch.Tensor, factor: int) -> torch.Tensor:

@@ -103,6 +103,7 @@ class _RunningSum:
         self.factors = list(weights if std is None else weights[:, None] / std.float())  # () or (D,) of each state
         self.offset = None if mean is None else (mean.float() * torch.stack(self.factors)).sum(0)
         self.value: torch.Tensor | None = None
+        self.single: torch.Tensor | None = None  # a state in float32, in the same memory for each
         self.count = 0
 
     def add(self, state: torch.Tensor) -> None:
@@ -111,8 +112,11 @@ class _RunningSum:
             self.value = state.float() * factor if self.offset is None else torch.addcmul(-self.offset, state, factor)
         elif torch.jit.is_tracing():  # no exporter knows the sum in place
             self.value = torch.addcmul(self.value, state, factor)
-        else:
+        elif state.dtype == self.value.dtype:
             self.value.addcmul_(state, factor)
+        else:
+            self.single = torch.empty_like(self.value) if self.single is None else self.single
+            self.value.addcmul_(self.single.copy_(state), factor)
         self.count += 1
 
 
@@ -134,11 +138,16 @@ class _WeightedSum(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         mean, std, *states = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        of_state, values = (torch.empty_like(gradient) for _ in range(2))  # used again and again: new memory is slow
         found = []
         for layer, state in enumerate(states):
-            of_state = gradient if std is None else gradient / std[layer]
-            state = state.float() if mean is None else state - mean[layer]
-            found.append(torch.dot(of_state.flatten(), state.flatten()))
+            values.copy_(state)
+            if mean is None:
+                found.append(torch.dot(gradient.flatten(), values.flatten()))
+            else:
+                scaled = torch.div(gradient, std[layer], out=of_state)
+                found.append(torch.dot(scaled.flatten(), values.sub_(mean[layer]).flatten()))
         return torch.stack(found), None, None, *(None for _ in states)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_losses import normal, uniform
 
-from modeling_mmer.model.autoencoder import draw_mask, reconstruction_errors
+from modeling_mmer.model.autoencoder import TransposedWindowConvolution, draw_mask, reconstruction_errors
 
 
 def prefix_mask(lengths, width):
@@ -104,3 +104,17 @@ def test_reconstruction_errors_of_bf16_are_computed_in_float32():
     exact = ((reconstructed.double() - target.double()) ** 2).mean((1, 2))
     assert errors.dtype == torch.float32
     assert errors.tolist() == pytest.approx(exact.tolist(), rel=1e-5)
+
+
+def test_frames_and_gradients_are_those_of_a_transposed_convolution():
+    torch.manual_seed(0)
+    ours = TransposedWindowConvolution(hidden_size=6, output_width=5, stride=4)
+    stock = torch.nn.ConvTranspose1d(6, 5, kernel_size=4, stride=4)
+    stock.load_state_dict(ours.state_dict())
+    z, target = torch.randn(3, 7, 6), torch.randn(3, 28, 5)
+    found, expected = ours(z), stock(z.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(found, expected)
+    for frames in (found, expected):
+        (frames - target).square().sum().backward()
+    torch.testing.assert_close(ours.weight.grad, stock.weight.grad)
+    torch.testing.assert_close(ours.bias.grad, stock.bias.grad)
