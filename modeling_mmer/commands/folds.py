@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 
-from ..corpora import FOLDS
+from ..corpora import number_of_folds
 from ..files import write_json
 from ..report.tables import write_report
 from ..training.arguments import CorpusArguments, RunArguments
@@ -18,8 +18,7 @@ from .results import print_results
 
 def folds_to_train(arguments: CorpusArguments) -> int | None:
     """The number of folds to train: all folds of the corpus. None if it has no folds or one was chosen."""
-    folds = [FOLDS[name] for name in arguments.corpus if name in FOLDS]
-    return folds[0] if folds and arguments.fold in (None, "all") else None
+    return number_of_folds(arguments.corpus, arguments.speaker_folds) if arguments.fold in (None, "all") else None
 
 
 def train_folds(train: Callable[..., None], argv: list[str], n_folds: int, run: RunArguments) -> None:

@@ -2,12 +2,11 @@
 
 from .faults import BadRows
 from .joining import on_scale
-from .loading import FOLDS, FROM_DIRECTORY, PUBLISHED, load_corpora
+from .loading import FROM_DIRECTORY, PUBLISHED, load_corpora, number_of_folds
 from .reading import Reading
 from .schema import Corpus, CorpusError
 
 __all__ = [
-    "FOLDS",
     "FROM_DIRECTORY",
     "PUBLISHED",
     "BadRows",
@@ -15,5 +14,6 @@ __all__ = [
     "CorpusError",
     "Reading",
     "load_corpora",
+    "number_of_folds",
     "on_scale",
 ]

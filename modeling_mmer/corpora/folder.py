@@ -22,6 +22,7 @@ from .columns import (
     unused_columns,
 )
 from .labels import doubt_scale
+from .layout import split_by_fold
 from .recordings import AUDIO_SUFFIXES
 from .rows import build_corpus, clean_strings
 from .schema import DIMENSIONS, Corpus, CorpusError, canonical_split, check_scale
@@ -57,25 +58,31 @@ def load_folder(
     label_map: Mapping[str, str] | None = None,
     column_map: Mapping[str, str] | None = None,
     label_scale: Sequence[float] | None = None,
+    speaker_fold: tuple[int, int] | None = None,
 ) -> Corpus:
     """Loads a folder of one's own; `directory` is the folder or its metadata file.
 
+    Args:
+        speaker_fold: a fold of a cross-validation by speaker, from 1, and the number of folds.
+
     Raises:
         CorpusError: no metadata or several; a file that cannot be parsed; columns that are ambiguous, or mapped but
-            absent; neither an audio nor a text column; whatever `build_corpus` finds wrong with the rows.
+            absent; neither an audio nor a text column; no folds of speakers; whatever `build_corpus` finds wrong with
+            the rows.
     """
     path = Path(directory).expanduser().absolute()
     how = {"emotion_labels": emotion_labels, "label_map": label_map, "column_map": column_map or {}}
+    how |= {"label_scale": label_scale, "speaker_fold": speaker_fold}
     if path.is_dir() and (_split_tables(path) or not _tables(path)):
-        return _load_audio_folder(path, label_scale=label_scale, **how)
+        return _load_audio_folder(path, **how)
     file = find_metadata(path)
     notices: list[str] = []
     table, columns, advice = read_metadata(file, column_map or {}, notices)
-    if "split" not in table and "audio" in table and "split" not in advice:
+    if "split" not in table and "audio" in table and "split" not in advice and speaker_fold is None:
         table, notices = split_of_paths(table, file.parent, notices)
     name = file.parent.resolve().name if file.stem.lower() == "metadata" else file.stem
     how |= {"columns": columns, "advice": advice, "folder": file.parent}
-    return build_own(name, table, label_scale=label_scale, notices=notices, **how)
+    return build_own(name, table, notices=notices, **how)
 
 
 def build_own(
@@ -85,12 +92,17 @@ def build_own(
     column_map: Mapping[str, str],
     columns: Mapping[str, str],
     label_scale: Sequence[float] | None,
+    speaker_fold: tuple[int, int] | None,
     notices: Sequence[str],
     **facts: object,
 ) -> Corpus:
     """A corpus of people's own data, whose scale they declare, from a table with the schema's fields, which were read
     from `columns`."""
     table, emptied = drop_emptied(table, column_map)
+    if speaker_fold is not None:
+        speakers = clean_strings(table.get("speaker", pd.Series(None, table.index, object)), one_line=True)
+        split, of_fold = split_by_fold(speakers, *speaker_fold)
+        table, notices = table.assign(split=split), [*notices, *of_fold]
     scale = DEFAULT_SCALE if label_scale is None else check_scale(label_scale)
     present = table.columns.intersection(DIMENSIONS)
     caveats = doubt_scale(table[present], scale) if label_scale is None else []
@@ -133,6 +145,7 @@ def _load_audio_folder(
     label_map: Mapping[str, str] | None,
     column_map: Mapping[str, str],
     label_scale: Sequence[float] | None,
+    speaker_fold: tuple[int, int] | None,
 ) -> Corpus:
     """A folder without a table of its own: with one for each split, or with recordings in folders of classes."""
     notices: list[str] = []
@@ -159,8 +172,8 @@ def _load_audio_folder(
     else:
         find_metadata(path)  # which says what was looked for
     how = {"emotion_labels": emotion_labels, "label_map": label_map, "column_map": column_map}
-    how |= {"columns": columns, "advice": advice}
-    return build_own(path.resolve().name, table, label_scale=label_scale, notices=notices, folder=path, **how)
+    how |= {"columns": columns, "advice": advice, "label_scale": label_scale, "speaker_fold": speaker_fold}
+    return build_own(path.resolve().name, table, notices=notices, folder=path, **how)
 
 
 def find_metadata(path: Path) -> Path:

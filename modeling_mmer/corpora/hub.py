@@ -48,11 +48,13 @@ def load_hub(
     label_map: Mapping[str, str] | None = None,
     column_map: Mapping[str, str] | None = None,
     label_scale: Sequence[float] | None = None,
+    speaker_fold: tuple[int, int] | None = None,
 ) -> Corpus:
     """Loads a data set with an audio or a text column.
 
     Args:
         name: as after `hf:`.
+        speaker_fold: as of `load_folder`.
 
     Raises:
         CorpusError: it cannot be loaded; splits or columns are not recognised; whatever `build_corpus` finds wrong with
@@ -60,7 +62,7 @@ def load_hub(
     """
     if is_audio_folder(Path(name).expanduser()):
         how = {"emotion_labels": emotion_labels, "label_map": label_map, "column_map": column_map}
-        return load_folder(name, label_scale=label_scale, **how)
+        return load_folder(name, label_scale=label_scale, speaker_fold=speaker_fold, **how)
     splits = open_splits(name)
     columns = recognise_splits(splits, column_map or {}, name)
     parts, notices = [], []
@@ -77,6 +79,7 @@ def load_hub(
         column_map=column_map or {},
         columns={field: column for of_split in columns.values() for field, column in of_split.items()},
         label_scale=label_scale,
+        speaker_fold=speaker_fold,
         emotion_labels=emotion_labels,
         label_map=label_map,
         notices=[*dict.fromkeys(notices), *unused],

@@ -43,6 +43,11 @@ FOLDS = {"iemocap": IEMOCAP_FOLDS}  # of corpora whose protocol is a cross-valid
 FROM_DIRECTORY = {"folder": load_folder}
 
 
+def number_of_folds(names: Sequence[str], speaker_folds: int | None = None) -> int | None:
+    """How many folds the corpora have, by their protocol or of their speakers; None if they have none."""
+    return next((FOLDS[name] for name in names if name in FOLDS), speaker_folds)
+
+
 def load_corpora(
     names: str | Sequence[str],
     directories: str | Path | Sequence[str | Path] | None = None,
@@ -52,6 +57,7 @@ def load_corpora(
     column_map: Mapping[str, str] | None = None,
     label_scale: Sequence[float] | None = None,
     fold: int | None = None,
+    speaker_folds: int | None = None,
     on_bad_rows: BadRows | Literal["keep"] = "stop",
     readings: Sequence[Reading] = (),
 ) -> Corpus:
@@ -67,7 +73,8 @@ def load_corpora(
             its name or that of its folder.
         column_map: field -> column, for your own data; "" leaves the field unread. Likewise for one among several.
         label_scale: range of the dimensions of your own data (default 1 and 7); one pair, or one per such corpus.
-        fold: for corpora whose protocol is a cross-validation (`FOLDS`), counted from 1.
+        fold: for corpora whose protocol is a cross-validation (`FOLDS`), or with `speaker_folds`; counted from 1.
+        speaker_folds: the number of folds by speaker that your own data are divided into, in place of their splits.
         on_bad_rows: "stop" raises one error that lists all bad rows, "skip" drops them with a notice, "keep" collects
             them in `Corpus.faults`. Only the headers of recordings are read here; `examine` reads them to their end.
         readings: of the corpora that a model was trained on: the defaults for the same kind, or the same columns.
@@ -78,7 +85,7 @@ def load_corpora(
     names = [names] if isinstance(names, str) else list(names)
     directories = [directories] if isinstance(directories, (str, Path)) else list(directories or [])
     _check_names(names, directories)
-    _check_fold(names, fold, readings)
+    _check_fold(names, fold, speaker_folds, readings)
     remaining = iter(directories)
     places = [next(remaining) if _needs_directory(name) else name.removeprefix(PREFIX) for name in names]
     own = [name for name in names if _is_own_data(name)]
@@ -96,7 +103,8 @@ def load_corpora(
             label_scale=next(scales) if _is_own_data(name) else None,
             fold=fold if name in FOLDS else None,
         )
-        corpora.append(_load(name, place, own_names, emotion_labels, given, readings))
+        by_speaker = {} if speaker_folds is None or name not in own else {"speaker_fold": (fold, speaker_folds)}
+        corpora.append(_load(name, place, own_names, emotion_labels, given, readings, **by_speaker))
     unmet = _check_met(label_map, known_as, corpora)
     corpus = corpora[0] if len(corpora) == 1 else join(corpora)
     corpus = replace(corpus, notices=[*corpus.notices, *unmet])
@@ -123,13 +131,14 @@ def _load(
     emotion_labels: Sequence[str],
     given: Reading,
     readings: Sequence[Reading],
+    **options: Any,
 ) -> Corpus:
-    """One corpus, read as it is `given`, and for the rest as one of `readings` says."""
+    """One corpus, read as it is `given`, and for the rest as one of `readings` says; `options` go to its loader."""
     of_hub = name.startswith(PREFIX)
     header = (hub_header if of_hub else folder_header)(place) if readings and _is_own_data(name) else None
     earlier = fitting(readings, given.kind, known_as, header)
     reading = earlier.under(given)
-    options = {"emotion_labels": emotion_labels, "label_map": reading.label_map}
+    options |= {"emotion_labels": emotion_labels, "label_map": reading.label_map}
     if _is_own_data(name):
         options |= {"column_map": reading.column_map, "label_scale": reading.label_scale}
     if name in FOLDS:
@@ -210,14 +219,24 @@ def _check_distinct(label_map: Mapping[str, str], places: Sequence[str | Path]) 
         raise CorpusError(f"{twice[0]} is read more than once: give each folder once")
 
 
-def _check_fold(names: list[str], fold: int | None, readings: Sequence[Reading]) -> None:
-    folded = [name for name in names if name in FOLDS]
-    if fold is None and set(folded) - {reading.kind for reading in readings if reading.fold is not None}:
-        raise CorpusError(f"{folded[0]} has {FOLDS[folded[0]]} folds: say which, counted from 1")
-    if fold is not None and not folded:
-        raise CorpusError(f"{', '.join(names)} has no folds, but the fold {fold} is asked for")
-    if fold is not None and not 1 <= fold <= FOLDS[folded[0]]:
-        raise CorpusError(f"{folded[0]} has the folds 1 to {FOLDS[folded[0]]}, not {fold}")
+def _check_fold(
+    names: list[str], fold: int | None, speaker_folds: int | None, readings: Sequence[Reading]
+) -> None:
+    named = ", ".join(names)
+    if speaker_folds is not None:
+        if not any(map(_is_own_data, names)):
+            raise CorpusError(f"--speaker_folds is for your own data; {named} has splits or folds of its own")
+        if speaker_folds != number_of_folds(names, speaker_folds):
+            needed = number_of_folds(names)
+            raise CorpusError(f"{named} has {needed} folds: --speaker_folds must be {needed}, not {speaker_folds}")
+    folds = number_of_folds(names, speaker_folds)
+    known = {reading.kind for reading in readings if reading.fold is not None}
+    if fold is None and (speaker_folds or {name for name in names if name in FOLDS} - known):
+        raise CorpusError(f"{named} has {folds} folds: say which with --fold, counted from 1")
+    if fold is not None and folds is None:
+        raise CorpusError(f"{named} has no folds, but the fold {fold} is asked for; --speaker_folds makes some")
+    if fold is not None and not 1 <= fold <= folds:
+        raise CorpusError(f"{named} has the folds 1 to {folds}, not {fold}")
 
 
 def _qualified(key: str, known_as: list[tuple[str, ...]]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..corpora import FOLDS, Corpus
+from ..corpora import Corpus, number_of_folds
 from ..corpora.digests import content_digests
 from ..corpora.requirements import require_trainable
 from ..features.cache import STATES, FeatureCache
@@ -45,10 +45,10 @@ class Material:
 
     def folds(self) -> list[int | None]:
         """The folds of a corpus with cross-validation; [None] for other corpora."""
-        counts = [FOLDS[name] for name in self.arguments.corpus if name in FOLDS]
-        if not counts:
+        folds = number_of_folds(self.arguments.corpus, self.arguments.speaker_folds)
+        if folds is None:
             return [None]
-        return list(range(1, counts[0] + 1)) if self.arguments.fold in (None, "all") else [int(self.arguments.fold)]
+        return list(range(1, folds + 1)) if self.arguments.fold in (None, "all") else [int(self.arguments.fold)]
 
     @cache  # noqa: B019 (there is one instance per process)
     def corpus(self, fold: int | None) -> Corpus:

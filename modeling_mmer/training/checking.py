@@ -45,6 +45,7 @@ def load(
         column_map=pairs(arguments.column_map, "--column_map"),
         label_scale=None if scale is None else tuple(scale),
         fold=None if fold is None else int(fold),
+        speaker_folds=arguments.speaker_folds,
         on_bad_rows=on_bad_rows,
         readings=readings,
     )

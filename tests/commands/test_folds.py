@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import run
 
@@ -11,9 +12,13 @@ from modeling_mmer.commands.folds import mean_figures
 
 
 def options(iemocap, encoders, output) -> list[str]:
+    return ["--corpus", "iemocap", "--corpus_dir", str(iemocap), *options_of_training(encoders, output)]
+
+
+def options_of_training(encoders, output) -> list[str]:
     return [
-        *("--corpus", "iemocap", "--corpus_dir", str(iemocap), "--audio_encoder", str(encoders / "whisper")),
-        *("--text_encoder", str(encoders / "roberta"), "--audio_context", "trimmed", "--num_train_epochs", "1"),
+        *("--audio_encoder", str(encoders / "whisper"), "--text_encoder", str(encoders / "roberta")),
+        *("--audio_context", "trimmed", "--num_train_epochs", "1"),
         *("--self_contained", "true", "--output_dir", str(output)),
     ]
 
@@ -54,6 +59,41 @@ def test_a_model_per_fold_and_the_mean_of_their_figures(iemocap, demo_encoders, 
     assert resumed.stdout.count("tested on session") == 1
     assert (output / "fold_4/results.json").stat().st_mtime_ns == kept
     assert json.loads((output / "results.json").read_text()) == overall
+
+
+def test_folds_of_speakers_of_a_folder(demo_encoders, tmp_path):
+    """Ours has no folds: they are asked for, and an evaluation names them again."""
+    rows = [
+        {"text": f"{speaker} says {n}", "emotion": label, "speaker": speaker, "split": "train"}
+        for speaker in ("anna", "bo", "cleo", "dan")
+        for n, label in enumerate(("neutral", "happiness", "sadness", "anger"))
+    ]
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
+    corpus = ["--corpus", "folder", "--corpus_dir", str(folder)]
+    output = tmp_path / "out"
+    done = run("train.py", *corpus, "--speaker_folds", "2", *options_of_training(demo_encoders, output))
+    assert done.returncode == 0, done.stderr
+    assert "tested on anna, cleo; selected on bo" in done.stdout and "tested on bo, dan" in done.stdout
+    overall = json.loads((output / "results.json").read_text())
+    assert overall["folds"] == 2 and overall["splits"]["test"]["text"]["n"] == 16
+    assert json.loads((output / "fold_1/results.json").read_text())["splits"]["test"]["text"]["n"] == 8
+
+    judged = ["--output_dir", str(tmp_path / "judged")]
+    named = run("eval.py", str(output / "fold_2"), *corpus, "--speaker_folds", "2", "--fold", "2", *judged)
+    assert named.returncode == 0, named.stderr
+    again = json.loads((tmp_path / "judged/results.json").read_text())["splits"]["test"]["text"]
+    assert again == json.loads((output / "fold_2/results.json").read_text())["splits"]["test"]["text"]
+    other = run("eval.py", str(output / "fold_2"), *corpus, "--speaker_folds", "2", "--fold", "1", *judged)
+    assert other.returncode == 1 and "8 of 8 rows are among the train or validation rows" in other.stderr
+
+
+@pytest.mark.parametrize("folds", ["0", "1", "-3"])
+def test_a_number_of_folds_that_makes_none_is_refused(folds, tmp_path):
+    options = ["--corpus", "folder", "--corpus_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")]
+    refused = run("train.py", *options, f"--speaker_folds={folds}")
+    assert refused.returncode != 0 and f"--speaker_folds must be at least 2, not {folds}" in refused.stderr
 
 
 def test_the_mean_adds_counts_and_leaves_out_what_was_not_measured():
