@@ -46,7 +46,7 @@ def steps(size: Size, clock: Clock) -> Iterator[Row]:
         built.cast_encoders(dtype)
         baseline = f"bare encoders' forward in {name}", bare(built, batch)
         variants = {f"training step, encoders in {name}, {clip}": step(built, batch, of_labels)}
-        yield from clock.compare("b", baseline, variants)
+        yield from clock.compare("b", baseline, variants, 3 * clock.rounds)
     yield from parts(built, states_of(built, batch), of_labels, clock)
 
 
