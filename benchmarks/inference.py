@@ -50,7 +50,8 @@ def against_encoders(size: Size, clock: Clock) -> Iterator[Row]:
             batch = inputs([seconds], clock.device, modalities)
             of = f"{seconds:g} s clip" if "audio" in modalities else "text"
             baseline = "its bare encoders", bare(built, batch)
-            yield from clock.compare("a", baseline, {f"inference, {name}, {of}": forward(built, batch)}, 3 * clock.rounds)
+            variants = {f"inference, {name}, {of}": forward(built, batch)}
+            yield from clock.compare("a", baseline, variants, 3 * clock.rounds)
     for count, rounds in ((8, clock.rounds), (32, max(1, clock.rounds - 1))):
         lengths = mixed_lengths(count)
         baseline = "bare encoders on each clip alone, summed", alone(built, lengths)

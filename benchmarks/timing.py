@@ -39,11 +39,11 @@ class Row:
 class Clock:
     """Measures runs on a device.
 
-    Args:
-        rounds: of a row; short runs get three times as many, since single ones differ by a tenth and more.
-
     On a CPU it counts the time that this process has used the processor: others that use it too do not count. On an
     accelerator it waits until the device is done, and counts the time by the clock.
+
+    Args:
+        rounds: of a row; short runs get three times as many, since single ones differ by a tenth and more.
     """
 
     device: str

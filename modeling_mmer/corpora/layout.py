@@ -103,7 +103,8 @@ def split_by_fold(speakers: pd.Series, fold: int, folds: int) -> tuple[pd.Series
         )
     ordered = sorted(speakers.unique())
     if len(ordered) < max(3, folds):
-        raise CorpusError(f"{counted(len(ordered), 'speaker is', 'speakers are')} too few for {folds} folds of speakers")
+        few = counted(len(ordered), "speaker is", "speakers are")
+        raise CorpusError(f"{few} too few for {folds} folds of speakers")
     tested = ordered[fold - 1 :: folds]
     others = [speaker for speaker in ordered if speaker not in tested]
     validated = others[: max(1, len(others) // 6)]

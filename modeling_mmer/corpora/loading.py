@@ -219,9 +219,7 @@ def _check_distinct(label_map: Mapping[str, str], places: Sequence[str | Path]) 
         raise CorpusError(f"{twice[0]} is read more than once: give each folder once")
 
 
-def _check_fold(
-    names: list[str], fold: int | None, speaker_folds: int | None, readings: Sequence[Reading]
-) -> None:
+def _check_fold(names: list[str], fold: int | None, speaker_folds: int | None, readings: Sequence[Reading]) -> None:
     named = ", ".join(names)
     if speaker_folds is not None:
         if not any(map(_is_own_data, names)):
