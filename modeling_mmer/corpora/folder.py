@@ -99,13 +99,15 @@ def build_own(
     """A corpus of people's own data, whose scale they declare, from a table with the schema's fields, which were read
     from `columns`."""
     table, emptied = drop_emptied(table, column_map)
+    caveats: list[str] = []
     if speaker_fold is not None:
         speakers = clean_strings(table.get("speaker", pd.Series(None, table.index, object)), one_line=True)
         split, of_fold = split_by_fold(speakers, *speaker_fold)
         table, notices = table.assign(split=split), [*notices, *of_fold]
+        caveats.append(f"cross-validated by speaker in {speaker_fold[1]} folds, in place of the corpus's own splits")
     scale = DEFAULT_SCALE if label_scale is None else check_scale(label_scale)
     present = table.columns.intersection(DIMENSIONS)
-    caveats = doubt_scale(table[present], scale) if label_scale is None else []
+    caveats += doubt_scale(table[present], scale) if label_scale is None else []
     corpus = build_corpus(name, table, label_scale=scale, notices=[*notices, *emptied], caveats=caveats, **facts)
     return replace(corpus, columns=dict(columns))
 
