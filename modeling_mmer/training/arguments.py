@@ -43,13 +43,12 @@ class SourceArguments:
     )
     fold: str | None = HfArg(
         default=None,
-        help="Fold of a corpus with cross-validation (iemocap, or --speaker_folds), counted from 1; or all (the "
-        "default for training), which trains one model per fold and reports the mean of their figures.",
+        help="Fold of a corpus with cross-validation, counted from 1; or all (the default for training): one model "
+        "per fold, and the mean of their figures.",
     )
     speaker_folds: int | None = HfArg(
         default=None,
-        help="Cross-validation by speaker of a folder or data set: this many folds, in place of its splits. Each "
-        "tests on its share of the speakers, and selects on a sixth of the others.",
+        help="Folds by speaker of a folder or data set, in place of its splits.",
     )
 
     def __post_init__(self):
