@@ -52,7 +52,7 @@ def against_encoders(size: Size, clock: Clock) -> Iterator[Row]:
             baseline = "its bare encoders", bare(built, batch)
             variants = {f"inference, {name}, {of}": forward(built, batch)}
             yield from clock.compare("a", baseline, variants, 3 * clock.rounds)
-    for count, rounds in ((8, clock.rounds), (32, max(1, clock.rounds - 1))):
+    for count, rounds in ((8, 3 * clock.rounds), (32, max(1, clock.rounds - 1))):
         lengths = mixed_lengths(count)
         baseline = "bare encoders on each clip alone, summed", alone(built, lengths)
         variants = {f"inference, batch of {count} clips of 2 to 10 s": forward(built, inputs(lengths, clock.device))}
