@@ -13,11 +13,12 @@ import pandas as pd
 
 from .emotions import spellings_of
 from .folder import read_table
-from .layout import blank_off_scale, count, match_lines, read_lines, require, split_by_speaker
+from .layout import blank_off_scale, count, match_lines, read_lines, require
 from .paths import Finder
 from .recordings import read_headers
 from .rows import build_corpus
 from .schema import Corpus, CorpusError
+from .speaker_splits import split_by_speaker
 
 SCALE = (-3.0, 3.0)
 EMOTIONS = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")

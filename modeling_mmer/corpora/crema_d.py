@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from .layout import count, require, split_by_speaker
+from .layout import count, require
 from .rows import build_corpus
 from .schema import Corpus
+from .speaker_splits import split_by_speaker
 
 EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happiness", "NEU": "neutral", "SAD": "sadness"}
 SENTENCES = {

@@ -22,11 +22,11 @@ from .columns import (
     unused_columns,
 )
 from .labels import doubt_scale
-from .layout import split_by_fold
 from .recordings import AUDIO_SUFFIXES
 from .rows import build_corpus, clean_strings
 from .schema import DIMENSIONS, Corpus, CorpusError, canonical_split, check_scale
 from .spans import name_spans, with_times
+from .speaker_splits import split_by_fold
 from .tables import SUFFIXES, read_table
 from .votes import with_votes
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from .layout import count, split_by_speaker
+from .layout import count
 from .rows import build_corpus
 from .schema import Corpus, CorpusError, counted
+from .speaker_splits import split_by_speaker
 
 EMOTIONS = ("neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise")  # 01 to 08
 SENTENCES = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
