@@ -58,6 +58,12 @@ def test_a_fold_is_told_and_keeps_the_order_of_the_rows(table, tmp_path):
     assert corpus.caveats == without.caveats == said
 
 
+def test_blanks_around_a_name_make_no_other_speaker(table, tmp_path):
+    table.loc[::2, "speaker"] = "  " + table["speaker"] + " "
+    corpus = load(tmp_path, table, speaker_folds=3, fold=1)
+    assert speakers(corpus)["test"] == ["s01", "s04", "s07", "s10"] and len(corpus.splits["test"]) == 8
+
+
 def test_a_data_set_of_datasets_has_folds_too(table, tmp_path):
     rows = Dataset.from_pandas(table.drop(columns="split"), preserve_index=False)
     DatasetDict({"train": rows}).save_to_disk(tmp_path / "saved")
